@@ -1,0 +1,81 @@
+# Each target does its own set-up in .venv, with nothing but Python 3.11 or newer and make on the machine.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types check pytest coverage format bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq install
+
+# Lets a message of pyright's wrapper about its own newer versions out of the log.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+help:                                ## shows this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.runtime               ## kills an order half-way, and sees it completed by the next process
+	@$(BIN)/python examples/demo.py
+
+test: lint types pytest              ## everything that must hold before a commit
+
+lint: $(VENV)/.dev                   ## ruff: rules and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on code as users write it
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Tests that hold a figure in milliseconds run first and alone; 5 is pytest's word for "none selected".
+pytest: $(VENV)/.dev                 ## the tests alone
+	@$(BIN)/pytest -q -m timing || [ $$? -eq 5 ]
+	@$(BIN)/pytest -q -n auto -m "not timing"
+
+coverage: $(VENV)/.dev               ## the tests with branch coverage
+	@$(BIN)/pytest -q -n auto --cov --cov-report=term
+
+format: $(VENV)/.dev                 ## formats, and mends what ruff can mend
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+bench: $(VENV)/.dev                  ## the figures of docs/, as ratios
+	@$(BIN)/python -m benchmarks
+
+clean:                               ## removes .venv and what tools leave behind
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp each: the environment, what the library needs, what its development needs.
+
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml
+	@echo "installing durable into $(VENV)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "installing durable and its development tools into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+# An environment that no longer runs, that a broken set-up left, or that was moved here with its folder is made anew.
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(VENV)/.made 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.made
+endif
+
+# `make PYTHON=... test` chooses the Python. Probed by running: a name on PATH may be a shim that leads nowhere.
+PYTHON ?= python3.13 python3.12 python3.11 python3.14 python3 python
+PROBE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+$(VENV)/.made:
+	@for python in $(PYTHON); do \
+	    if $$python -c '$(PROBE)' >/dev/null 2>&1; then \
+	        echo "making $(VENV) with $$($$python -V)"; \
+	        rm -rf $(VENV) && $$python -m venv $(VENV) && echo '$(CURDIR)' >$@ && exit 0; \
+	        exit 1; \
+	    fi; \
+	done; \
+	echo 'make: no Python 3.11 or newer with venv and ensurepip among: $(PYTHON)' >&2; \
+	echo 'make: install one (on Debian with python3-venv), or name it: make PYTHON=/path/to/python3 ...' >&2; \
+	exit 1

@@ -1,0 +1,100 @@
+"""Durable functions for Python: a crashed function goes on where it stopped. See https://pypi.org/project/durable-functions.
+
+Decorate plain functions with `workflow` and `step`; every step's inputs and outcome are journaled to one SQLite file.
+Importing declares; nothing is opened, started or written.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._decorators import Step, Workflow, step, workflow
+from ._engine import Engine, close, get, resume, runs
+from ._engine import open_engine as open  # noqa: A004 - reads as `durable.open(path)`
+from ._operations import Info, info, now, random, uuid4
+from ._retry import RetryPolicy
+from .errors import (
+    Cancelled,
+    DurableError,
+    EngineClosedError,
+    JournalError,
+    JournalLockedError,
+    NonDeterminismError,
+    NonRetryableError,
+    RetryAfter,
+    RunBlockedError,
+    RunCancelledError,
+    RunConflictError,
+    RunFinishedError,
+    RunInterruptedError,
+    RunNotFoundError,
+    SerializationError,
+    StepError,
+    StepInterruptedError,
+    StepTimeoutError,
+)
+from .run import Run, StepInfo
+
+if TYPE_CHECKING:
+    import logging
+
+    import cattrs
+
+    converter: cattrs.Converter
+    logger: logging.LoggerAdapter[logging.Logger]
+
+__all__ = [
+    "Cancelled",
+    "DurableError",
+    "Engine",
+    "EngineClosedError",
+    "Info",
+    "JournalError",
+    "JournalLockedError",
+    "NonDeterminismError",
+    "NonRetryableError",
+    "RetryAfter",
+    "RetryPolicy",
+    "Run",
+    "RunBlockedError",
+    "RunCancelledError",
+    "RunConflictError",
+    "RunFinishedError",
+    "RunInterruptedError",
+    "RunNotFoundError",
+    "SerializationError",
+    "Step",
+    "StepError",
+    "StepInfo",
+    "StepInterruptedError",
+    "StepTimeoutError",
+    "Workflow",
+    "close",
+    "converter",
+    "get",
+    "info",
+    "logger",
+    "now",
+    "open",
+    "random",
+    "resume",
+    "runs",
+    "step",
+    "uuid4",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What is slow to import, on first use: `durable.converter` (cattrs) and `durable.logger` (logging)."""
+    if name == "converter":
+        from ._codec import converter  # noqa: PLC0415 - see above
+
+        value: Any = converter()
+    elif name == "logger":
+        from ._logger import logger  # noqa: PLC0415 - see above
+
+        value = logger
+    else:
+        msg = f"module 'durable' has no attribute {name!r}"
+        raise AttributeError(msg)
+    globals()[name] = value
+    return value

@@ -1,0 +1,375 @@
+"""The tasks of an async run: how each is named, and in which order outcomes reach them.
+
+Journal order: outcomes are committed in groups, and each group has a number, its turn. Live and on replay alike, the
+outcomes of a turn are delivered together, and the next turn only when every task of the run waits again. So code that
+asks who came first takes the same path again. A run of one task pays nothing for it.
+
+A task "waits" when what it awaits (`_fut_waiter`) is not done; wake-ups travel through callbacks, so that only several
+quiet turns of the loop in a row count. A run that is never quiet for long counts as unordered, and is delivered to at
+once: the order of such a run is not promised, but no value reaches the wrong call, since positions do not depend on it.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, Final
+
+from ._commits import Entry
+from ._execution import SCOPE, Branch, Execution, write_step
+from ._model import AttemptRecord, StepRecord
+from ._replay import CUT, describe, place
+from .errors import DurableError, EngineClosedError, JournalError, NonDeterminismError, SerializationError
+
+_QUIET_TURNS: Final = 4
+"""Loop turns without a runnable task, after which all wait: one more than the longest chain of asyncio's own callbacks
+between a task that ends and the task that it wakes (task, gather, wait)."""
+_RESTLESS_TURNS: Final = 10_000
+"""Loop turns that outcomes wait for a run to become quiet before it counts as unordered."""
+
+
+class LoopPort:
+    """Tells an event loop, from any thread, that its entries are on disk."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def post(self, entries: list[Entry]) -> None:
+        """Called by the writer, once a commit."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: its runs are interrupted
+            self.loop.call_soon_threadsafe(_acknowledge, entries)
+
+
+def _acknowledge(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.then(entry)
+
+
+class Outcome:
+    """An outcome on its way: to the disk, and then to the task that awaits it."""
+
+    __slots__ = ("attempt", "future", "record")
+
+    def __init__(
+        self, record: StepRecord, attempt: AttemptRecord | None, future: "asyncio.Future[None] | None"
+    ) -> None:
+        self.record = record
+        self.attempt = attempt
+        self.future = future
+        """What the task awaits; `None` for a cut, which nobody awaits."""
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """Let the task go on."""
+        if self.future is not None:
+            _settle(self.future, error)
+
+
+class Branches:
+    """The tasks of one execution on its loop, and the outcomes that wait for them."""
+
+    def __init__(self, execution: Execution, port: LoopPort) -> None:
+        self._execution = execution
+        self.port = port
+        self.loop = port.loop
+        self.root: asyncio.Task[Any] | None = None
+        self.tasks: dict[asyncio.Task[Any], Branch] = {}
+        """The live tasks that the run created, without its root."""
+        self._outbox: list[Outcome] = []
+        self._committing = False
+        self._turn = max((step.turn or 0 for step in execution.past.values()), default=0)
+        self._ready: deque[list[Outcome]] = deque()
+        self._owed = _owed_turns(execution)
+        self._order = deque(sorted(self._owed))
+        self._called: dict[int, list[asyncio.Future[None]]] = {}
+        self._gates: list[asyncio.Future[None]] = []
+        self._cut_waits: set[asyncio.Future[None]] = set()
+        self._ticking = False
+        self._quiet_turns = 0
+        self._restless_turns = 0
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def add(self, task: "asyncio.Task[Any]", branch: Branch) -> None:
+        """A task of the run was created."""
+        if not task.done():  # an eager one may be
+            self.tasks[task] = branch
+            task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: "asyncio.Task[Any]") -> None:
+        self.tasks.pop(task, None)
+        self._tick_soon()
+
+    async def end_all(self) -> None:
+        """Cancel and await what outlives the body, so that nothing of the run happens after its outcome."""
+        while left := [task for task in self.tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+
+    # -- outcomes that are new ----------------------------------------------------------------------------------------
+
+    async def conclude(self, record: StepRecord, attempt: AttemptRecord | None) -> None:
+        """Commit an outcome; returns when it is on disk and it is its turn."""
+        future = self.loop.create_future()
+        self._outbox.append(Outcome(record, attempt, future))
+        self._flush()
+        await future
+
+    def conclude_cut(self, record: StepRecord) -> None:
+        """Journal that the workflow itself ended an operation. Nobody waits: the cancellation is already under way.
+
+        Whatever the code does next is committed after it, so that a crash in between leaves no trace of either.
+        """
+        self._outbox.append(Outcome(record, None, None))
+        self._flush()
+
+    def _flush(self) -> None:
+        """One group of a run is under way at a time, so that the order of commits is the order of turns."""
+        if self._committing or not self._outbox:
+            return
+        self._submit(self._outbox)
+        self._outbox = []
+
+    def _submit(self, group: list[Outcome]) -> None:
+        self._turn += 1
+        turn = self._turn
+        works = [write_step(o.record._replace(turn=turn), o.attempt) for o in group]
+        work = works[0] if len(works) == 1 else lambda transaction: [each(transaction) for each in works]
+        self._committing = True
+        try:
+            self._execution.journal.commits.submit(Entry(work, True, self.port, lambda entry: self._on_disk(entry, group)))
+        except (JournalError, EngineClosedError) as error:
+            self._committing = False
+            self._fail(group, error)
+
+    def _on_disk(self, entry: Entry, group: list[Outcome]) -> None:
+        self._committing = False
+        error = entry.error
+        if error is None:
+            self._deliver_or_queue(group)
+        elif isinstance(error, SerializationError) and len(group) > 1:
+            for outcome in group:  # one of them is too large for the file: each by itself
+                self._submit([outcome])
+        elif isinstance(error, SerializationError):
+            group[0].settle(error)
+        else:
+            self._fail(group, error)
+        self._flush()
+
+    def _deliver_or_queue(self, group: list[Outcome]) -> None:
+        if self.tasks or self._ready:
+            self._ready.append(group)
+            self._tick_soon()
+        else:
+            for outcome in group:
+                outcome.settle()
+
+    def _fail(self, group: list[Outcome], error: BaseException) -> None:
+        """The journal takes nothing more: nobody is to go on."""
+        halt = self._execution.halt(error if isinstance(error, DurableError) else JournalError(str(error)))
+        for outcome in group:
+            outcome.settle(halt)
+
+    # -- outcomes from the journal ------------------------------------------------------------------------------------
+
+    async def deliver(self, record: StepRecord) -> None:
+        """Returns when it is the turn of an outcome that the journal has; a `cut` waits for the code's own cancellation."""
+        if record.error == CUT:
+            await self._wait_for_cancellation()
+        if record.turn not in self._owed:
+            return
+        try:
+            if self.tasks:
+                future = self.loop.create_future()
+                self._called.setdefault(record.turn, []).append(future)
+                self._tick_soon()
+                await future
+        finally:
+            self._delivered(record.turn)
+
+    async def _wait_for_cancellation(self) -> None:
+        future = self.loop.create_future()
+        self._cut_waits.add(future)
+        try:
+            await future
+        finally:
+            self._cut_waits.discard(future)
+
+    def _delivered(self, turn: int) -> None:
+        self._owed[turn] -= 1
+        while self._order and not self._owed[self._order[0]]:
+            del self._owed[self._order.popleft()]
+        if not self._order:
+            gates, self._gates = self._gates, []
+            for gate in gates:
+                _settle(gate)
+        if self.tasks:
+            self._tick_soon()
+
+    async def replayed(self) -> None:
+        """Returns when every journaled outcome was delivered: only then may a new attempt begin."""
+        if self._order and self.tasks:
+            gate = self.loop.create_future()
+            self._gates.append(gate)
+            self._tick_soon()
+            await gate
+
+    # -- turns --------------------------------------------------------------------------------------------------------
+
+    def _tick_soon(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._quiet_turns = self._restless_turns = 0
+            self.loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
+        if not (self._ready or self._order):
+            self._ticking = False
+            return
+        self._quiet_turns = self._quiet_turns + 1 if self._is_quiet() else 0
+        self._restless_turns += 1
+        if self._quiet_turns < _QUIET_TURNS and self._restless_turns < _RESTLESS_TURNS:
+            self.loop.call_soon(self._tick)
+            return
+        self._ticking = False
+        if self._order:
+            self._deliver_journaled()
+        else:
+            for outcome in self._ready.popleft():
+                outcome.settle()
+            if self._ready:
+                self._tick_soon()
+
+    def _deliver_journaled(self) -> None:
+        turn = self._order[0]
+        called = self._called.get(turn, [])
+        if len(called) == self._owed[turn]:
+            del self._called[turn]
+            for future in called:
+                _settle(future)
+            if self._order and self._order[0] == turn:  # all of it cancelled before it came
+                self._tick_soon()
+        elif self._is_stuck():
+            self._execution.halt(self._nothing_can_follow(turn))
+        # else: a task waits on what the library cannot see; when it calls, or ends, this is looked at again
+
+    def _is_quiet(self) -> bool:
+        return all(_waits(task) for task in self.tasks) and (self.root is None or _waits(self.root))
+
+    def _is_stuck(self) -> bool:
+        """Whether all that every task waits on is journaled outcomes, or each other: then the next can never be called."""
+        if self._cut_waits or self._restless_turns >= _RESTLESS_TURNS:
+            return False
+        known = {id(future) for called in self._called.values() for future in called}
+        known.update(id(gate) for gate in self._gates)
+        tasks = [*self.tasks, *([self.root] if self.root else [])]
+        return all(_waits_on_known(task, known, self.tasks) for task in tasks)
+
+    def _nothing_can_follow(self, turn: int) -> NonDeterminismError:
+        missing = next((s for s in self._execution.past.values() if s.turn == turn), None)
+        what = f"{describe(missing)}, which the journal has at {place(missing)}" if missing else "a journaled operation"
+        return NonDeterminismError(
+            f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, or "
+            "its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
+            "put its code back, or start a new run; completed steps are kept"
+        )
+
+
+def _owed_turns(execution: Execution) -> dict[int, int]:
+    """How many outcomes of each turn the journal has for this run; those that are cut come from the code itself."""
+    owed: dict[int, int] = {}
+    for step in execution.past.values():
+        if step.turn and step.error != CUT:
+            owed[step.turn] = owed.get(step.turn, 0) + 1
+    return owed
+
+
+def _settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _waits(task: "asyncio.Task[Any]") -> bool:
+    awaited = getattr(task, "_fut_waiter", None)
+    return awaited is not None and not awaited.done()
+
+
+def _waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: dict["asyncio.Task[Any]", Branch]) -> bool:
+    awaited = getattr(task, "_fut_waiter", None)
+    if id(awaited) in known or awaited in tasks:
+        return True
+    children = getattr(awaited, "_children", None)  # asyncio.gather
+    if children:
+        return all(child in tasks or child.done() for child in children)
+    return _innermost_code(task) in _COMBINATORS
+
+
+def _innermost_code(task: "asyncio.Task[Any]") -> Any:
+    """The code object of the innermost coroutine that a task is in."""
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        coroutine = inner
+    return getattr(coroutine, "cr_code", None)
+
+
+_COMBINATORS: Final = {
+    asyncio.TaskGroup.__aexit__.__code__,
+    asyncio.wait.__code__,
+    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]  # noqa: SLF001 - what `wait` waits in
+}
+"""Where a task of the run waits for other tasks, and for nothing else."""
+
+
+# -- who creates tasks ------------------------------------------------------------------------------------------------
+
+
+class BranchFactory:
+    """A task factory that gives each task of a run its branch when it is created, around the loop's own factory."""
+
+    def __init__(self, inner: Callable[..., Any] | None) -> None:
+        self.inner = inner
+        self.users = 0
+        """Executions on this loop."""
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        creator = SCOPE.get()
+        if type(creator) is not Branch or creator.execution.branches is None:
+            return self._make(loop, coro, **options)
+        branch = creator.child(getattr(coro, "__name__", type(coro).__name__))
+        context = options.get("context") or copy_context()
+        context.run(SCOPE.set, branch)
+        if options.get("context") is None:  # not handed on as an option: older factories take none
+            options.pop("context", None)
+            task = context.run(self._make, loop, coro, **options)
+        else:
+            task = self._make(loop, coro, **options)
+        creator.execution.branches.add(task, branch)
+        return task
+
+    def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        if self.inner is None:
+            return asyncio.Task(coro, loop=loop, **options)
+        return self.inner(loop, coro, **options)
+
+
+def enter_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """A run begins to execute on this loop."""
+    factory: Any = loop.get_task_factory()
+    if not isinstance(factory, BranchFactory):
+        factory = BranchFactory(factory)
+        loop.set_task_factory(factory)
+    factory.users += 1
+
+
+def leave_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """A run has ended on this loop; after the last one its own factory is back."""
+    factory: Any = loop.get_task_factory()
+    if isinstance(factory, BranchFactory):
+        factory.users -= 1
+        if not factory.users:
+            loop.set_task_factory(factory.inner)

@@ -1,0 +1,97 @@
+"""Values to JSON text and back, exactly. The rest of the library calls what is listed here.
+
+A value is written in one of two forms:
+
+- *typed*, where an annotation says what it is: plain JSON by cattrs, such as
+  `{"id":"42","at":"2026-01-01T00:00:00+00:00"}` for a dataclass. It is kept only if reading it
+  gives back an identical value, types compared deeply and without `==`.
+- *self-describing* (`tagged.py`), for everything else. Under an annotation its text begins with
+  `{"$`, which no typed form does, so that the reader knows.
+
+Where neither holds the value, SerializationError says so with the path, as `$.items[3].when`.
+Importing this package imports neither cattrs nor the modules of the types that it knows.
+"""
+
+from typing import Any, Final
+
+from durable._codec.annotations import is_self_describing, resolve_annotations, says_nothing
+from durable._codec.classes import module_name
+from durable._codec.exceptions import describe, restore, shown
+from durable._codec.hooks import user_hooks
+from durable._codec.json_text import decode, encode
+from durable._codec.misfit import found
+from durable._codec.typed import TypedCodec, converter, read_signal
+from durable._codec.untyped import TypeCodec
+
+__all__ = [
+    "TypeCodec",
+    "codec_for",
+    "converter",
+    "describe_opaque",
+    "dump_error",
+    "fingerprint",
+    "load_error",
+    "load_lenient",
+    "load_untyped",
+    "module_name",
+    "resolve_annotations",
+]
+
+_UNTYPED: Final = TypeCodec()
+_codecs: dict[Any, TypeCodec] = {}
+
+user_hooks.on_change(_codecs.clear)
+
+
+def codec_for(annotation: Any = Any) -> TypeCodec:
+    """The codec of an annotation, made once. `Any`, and what says no more, is self-describing."""
+    try:
+        codec = _codecs.get(annotation)
+        key = annotation
+    except TypeError:  # unhashable, as Annotated[int, []]; the codec keeps it, so its id is its own
+        key = ("unhashable", id(annotation))
+        codec = _codecs.get(key)
+    if codec is None:
+        plain = is_self_describing(annotation)
+        codec = _codecs[key] = _UNTYPED if plain else TypedCodec(annotation)
+    return codec
+
+
+def load_untyped(text: str) -> Any:
+    """The value of a text that was written without an annotation."""
+    return _UNTYPED.load(text)
+
+
+def load_lenient(text: str, annotation: Any) -> Any:
+    """The value of an untyped text, as the type that its reader wants.
+
+    A plain dict will do for a dataclass, ISO text for a datetime. What would have to be changed
+    to fit, or fields that the type does not have, are a SerializationError.
+    """
+    value = _UNTYPED.load(text)
+    return value if says_nothing(annotation) else read_signal(value, annotation)
+
+
+def dump_error(exc: BaseException) -> str:
+    """An exception as text; what cannot be held is left out or shown as text. Never fails."""
+    return encode(describe(exc, with_traceback=True))
+
+
+def load_error(text: str) -> BaseException:
+    """The exception of a text, or a StepError in its stead where its class cannot be rebuilt."""
+    try:
+        return restore(decode(text))
+    except Exception as error:
+        raise found(error).explained() from error
+
+
+def describe_opaque(value: Any) -> str:
+    """Text for an input that cannot be held: its short `repr`, as `{"$opaque": "..."}`."""
+    return encode({"$opaque": shown(value)})
+
+
+def fingerprint(text: str) -> str:
+    """32 hexadecimal digits that stand for a text, the same in every process and version."""
+    from hashlib import blake2b  # some milliseconds, and few need it
+
+    return blake2b(text.encode(), digest_size=16).hexdigest()

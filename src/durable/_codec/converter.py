@@ -1,0 +1,139 @@
+"""The cattrs converter: values to JSON trees and back, as their annotations say. Import it late.
+
+It differs from a plain cattrs converter in that nothing is coerced: what does not fit is an error,
+so that a journaled `"5"` does not become the number 5 because an annotation changed. Where a type
+says too little (`Any`, unions, base classes), the self-describing form stands inside the tree.
+"""
+
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import cattrs
+from cattrs.cols import (
+    is_namedtuple,
+    namedtuple_dict_structure_factory,
+    namedtuple_dict_unstructure_factory,
+)
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+
+from durable._codec.hooks import user_hooks
+from durable._codec.leaves import text_of
+from durable._codec.misfit import Misfit, attribute_step, found, key_step
+from durable._codec.shapes import SHAPES, expect, is_open, read_leaf, read_open, write_leaf
+from durable._codec.tagged import tag
+
+_ACCEPTED: Final[dict[type, tuple[type, ...]]] = {
+    str: (str,),
+    int: (int, bool),
+    bool: (bool,),
+    float: (float, int, bool),
+}
+"""JSON types that stand for themselves under an annotation; an int is a float to type checkers."""
+
+
+class DurableConverter(cattrs.Converter):
+    """A cattrs converter that tells the codec for which types the user has registered hooks."""
+
+    is_made = False
+    """Hooks registered before that are our own."""
+
+    def register_structure_hook(self, cl: Any, func: Any = None) -> Any:
+        """As in cattrs."""
+        result = super().register_structure_hook(cl, func)
+        self._tell(_meant_by(cl), func)
+        return result
+
+    def register_unstructure_hook(self, cls: Any = None, func: Any = None) -> Any:
+        """As in cattrs."""
+        result = super().register_unstructure_hook(cls, func)
+        self._tell(_meant_by(cls), func)
+        return result
+
+    def register_structure_hook_func(self, check_func: Any, func: Any) -> None:
+        """As in cattrs."""
+        super().register_structure_hook_func(check_func, func)
+        self._tell(check_func, func)
+
+    def register_unstructure_hook_func(self, check_func: Any, func: Any) -> None:
+        """As in cattrs."""
+        super().register_unstructure_hook_func(check_func, func)
+        self._tell(check_func, func)
+
+    def register_structure_hook_factory(self, predicate: Any, factory: Any = None) -> Any:
+        """As in cattrs."""
+        self._tell(predicate, predicate)
+        return super().register_structure_hook_factory(predicate, factory)
+
+    def register_unstructure_hook_factory(self, predicate: Any, factory: Any = None) -> Any:
+        """As in cattrs."""
+        self._tell(predicate, predicate)
+        return super().register_unstructure_hook_factory(predicate, factory)
+
+    def _tell(self, predicate: Callable[[Any], bool], func: Any) -> None:
+        # Without a function cattrs was used as a decorator, and calls again with both.
+        if self.is_made and func is not None:
+            user_hooks.add(predicate)
+
+    def explain(self, error: BaseException) -> Misfit:
+        """What went wrong while structuring, with the path that cattrs noted."""
+        if isinstance(error, ForbiddenExtraKeysError):
+            name = error.cl.__qualname__
+            return Misfit(f"{name} has no field {min(error.extra_fields)!r} any more")
+        if not isinstance(error, (ClassValidationError, IterableValidationError)):
+            return found(error)
+        noted: list[tuple[Any, Any]] = list(error.group_exceptions()[0])
+        if not noted:
+            return self.explain(error.exceptions[0])
+        inner, note = noted[0]
+        is_field = isinstance(error, ClassValidationError)
+        if is_field and isinstance(inner, KeyError):
+            inner = Misfit("the journal has no such field")
+        step = attribute_step(note.name) if is_field else key_step(note.index)
+        return self.explain(inner).within(step, error)
+
+
+def make_converter() -> DurableConverter:
+    """A converter with our own hooks, on which users may register theirs."""
+    made = DurableConverter(
+        forbid_extra_keys=True,
+        unstructure_fallback_factory=lambda _: tag,
+        structure_fallback_factory=lambda _: read_open,
+    )
+    for cls in _ACCEPTED:
+        made.register_structure_hook(cls, _read_json_type)
+    # cattrs looks at hooks of classes before all others, and has its own for these.
+    made.register_structure_hook(bytes, read_leaf(bytes, made))
+    made.register_unstructure_hook(bytes, write_leaf(bytes, made))
+    for base in PurePath, Path:
+        made.register_structure_hook(base, lambda tree, cls: cls(text_of(tree)))
+        made.register_unstructure_hook(base, str)
+    made.register_structure_hook_factory(_is_typed_tuple, _read_named_tuple)
+    made.register_unstructure_hook_factory(_is_typed_tuple, namedtuple_dict_unstructure_factory)
+    for predicate, write, read in SHAPES:
+        made.register_unstructure_hook_factory(predicate, write)
+        made.register_structure_hook_factory(predicate, read)
+    made.is_made = True
+    user_hooks.unstructure, user_hooks.structure = made.unstructure, made.structure
+    return made
+
+
+def _meant_by(cls: Any) -> Callable[[Any], bool]:
+    """Which types a hook is for that was registered for a class: it, and its subclasses."""
+    return lambda annotation: annotation == cls or issubclass(annotation, cls)
+
+
+def _read_json_type(tree: Any, cls: type) -> Any:
+    accepted = _ACCEPTED.get(cls)
+    if accepted is None:  # a subclass, such as an IntEnum
+        return cls(tree)
+    expect(tree, *accepted)
+    return tree
+
+
+def _is_typed_tuple(annotation: Any) -> bool:
+    return is_namedtuple(annotation) and not is_open(annotation)
+
+
+def _read_named_tuple(annotation: Any, converter: Any) -> Any:
+    return namedtuple_dict_structure_factory(annotation, converter, "from_converter", True)

@@ -1,0 +1,314 @@
+"""Hooks for containers, and for types that say too little: what `converter.py` adds to cattrs.
+
+Each row of `SHAPES` is a predicate on types and two factories. A factory takes a type and the
+converter and returns a hook: one makes a tree of a value, the other a value of a tree and the
+type. The latter are strict, and add their step to the path of what fails inside.
+"""
+
+import types
+import typing
+from collections import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from durable._codec.classes import kind_of
+from durable._codec.leaves import leaf_of
+from durable._codec.misfit import Misfit, key_step, type_name
+from durable._codec.tagged import stable, tag, untag
+
+if TYPE_CHECKING:
+    from durable._codec.leaves import Leaf
+
+Write = Callable[[Any], Any]
+Read = Callable[[Any, Any], Any]
+
+_LISTS: Final = frozenset({list, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection})
+_SETS: Final = {set: set, frozenset: frozenset, abc.Set: set, abc.MutableSet: set}
+_DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
+_UNIONS: Final = frozenset({typing.Union, types.UnionType})
+_BARE: Final = frozenset(
+    {Any, object, list, dict, tuple, set, frozenset, *_LISTS, *_SETS, *_DICTS,
+     typing.List, typing.Dict, typing.Tuple, typing.Set, typing.FrozenSet}  # noqa: UP006
+)  # fmt: skip
+
+
+def expect(tree: Any, *accepted: type) -> None:
+    """Raises Misfit unless the tree is of exactly one of these JSON types."""
+    if type(tree) not in accepted:
+        reason = f"{accepted[0].__name__} is expected here, not {type_name(tree)}"
+        raise Misfit(reason)
+
+
+# --- types that say too little: the self-describing form inside the tree --------------------------
+
+
+def is_open(annotation: Any) -> bool:
+    """Whether the type does not tell what a value is made of."""
+    if isinstance(annotation, typing.TypeVar) or annotation in _BARE:
+        return True
+    origin = typing.get_origin(annotation)
+    if origin in _DICTS:
+        return typing.get_args(annotation)[0] in {Any, object}
+    if not isinstance(annotation, type) or origin is not None:
+        return False
+    says_nothing = getattr(annotation, "_is_protocol", False) or kind_of(annotation) == "error"
+    is_bare_generic = bool(getattr(annotation, "__parameters__", ()))
+    is_untyped = _is_named_tuple(annotation) and not getattr(annotation, "__annotations__", None)
+    return says_nothing or is_bare_generic or is_untyped
+
+
+def _write_open(_annotation: Any, _converter: Any) -> Write:
+    return tag
+
+
+def _read_open(_annotation: Any, _converter: Any) -> Read:
+    return read_open
+
+
+def read_open(tree: Any, _annotation: Any) -> Any:
+    """The hook for types that say too little: the tree tells."""
+    return untag(tree)
+
+
+# --- unions: written as values of their own type --------------------------------------------------
+
+
+def _is_union(annotation: Any) -> bool:
+    """Whether it is a union of more than one type and None, which cattrs cannot tell apart."""
+    members = typing.get_args(annotation)
+    is_optional = len(members) == 2 and type(None) in members  # noqa: PLR2004 - X and None
+    return typing.get_origin(annotation) in _UNIONS and not is_optional
+
+
+def _read_union(annotation: Any, converter: Any) -> Read:
+    members = typing.get_args(annotation)
+
+    def read(tree: Any, _annotation: Any) -> Any:
+        value = untag(tree)
+        if any(type(value) in _runtime_types(member) for member in members):
+            return value
+        return _only_fit(tree, members, converter)
+
+    return read
+
+
+def _runtime_types(member: Any) -> frozenset[Any]:
+    if typing.get_origin(member) is typing.Literal:
+        return frozenset(map(type, typing.get_args(member)))
+    return frozenset({typing.get_origin(member) or member})
+
+
+def _only_fit(tree: Any, members: tuple[Any, ...], converter: Any) -> Any:
+    """The value of a plain tree, as a signal has it, by the one member that it fits."""
+    fits = []
+    for member in members:
+        try:
+            fits.append(converter.structure(tree, member))
+        except Exception:  # noqa: S112 - another member may fit
+            continue
+    if len(fits) != 1:
+        names = " | ".join(getattr(member, "__name__", str(member)) for member in members)
+        reason = f"fits {'more than one' if fits else 'none'} of {names}"
+        raise Misfit(reason)
+    return fits[0]
+
+
+# --- containers -----------------------------------------------------------------------------------
+
+
+def _is_list(annotation: Any) -> bool:
+    origin: Any = typing.get_origin(annotation)
+    return origin in _LISTS
+
+
+def _is_set(annotation: Any) -> bool:
+    origin: Any = typing.get_origin(annotation)
+    return origin in _SETS
+
+
+def _write_items(annotation: Any, converter: Any) -> Write:
+    write = converter.get_unstructure_hook(typing.get_args(annotation)[0])
+    return lambda value: [write(item) for item in value]
+
+
+def _write_set(annotation: Any, converter: Any) -> Write:
+    write = _write_items(annotation, converter)
+    return lambda value: stable(write(value))
+
+
+def _read_items(make: Callable[[list[Any]], Any]) -> Callable[[Any, Any], Read]:
+    """Factories of hooks for items of one type, gathered in what `make` makes of a list."""
+
+    def factory(annotation: Any, converter: Any) -> Read:
+        member = typing.get_args(annotation)[0]
+        read_item = converter.get_structure_hook(member)
+
+        def read(tree: Any, _annotation: Any) -> Any:
+            expect(tree, list)
+            items: list[Any] = []
+            for item in tree:
+                try:
+                    items.append(read_item(item, member))
+                except Exception as error:
+                    step = f"[{len(items)}]"
+                    raise converter.explain(error).within(step, tree) from error
+            return make(items)
+
+        return read
+
+    return factory
+
+
+def _read_set(annotation: Any, converter: Any) -> Read:
+    make = _SETS[typing.get_origin(annotation)]
+
+    def gather(items: list[Any]) -> Any:
+        members = make(items)
+        if len(members) != len(items):
+            reason = "a set is expected here, and members are repeated"
+            raise Misfit(reason)
+        return members
+
+    return _read_items(gather)(annotation, converter)
+
+
+def _is_homogeneous(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is tuple and typing.get_args(annotation)[1:] == (...,)
+
+
+def _is_heterogeneous(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is tuple and not _is_homogeneous(annotation)
+
+
+def _write_tuple(annotation: Any, converter: Any) -> Write:
+    writes = [converter.get_unstructure_hook(member) for member in typing.get_args(annotation)]
+    return lambda value: [write(item) for write, item in zip(writes, value, strict=True)]
+
+
+def _read_tuple(annotation: Any, converter: Any) -> Read:
+    members = typing.get_args(annotation)
+    reads = [converter.get_structure_hook(member) for member in members]
+
+    def read(tree: Any, _annotation: Any) -> Any:
+        expect(tree, list)
+        if len(tree) != len(members):
+            reason = f"{len(members)} items are expected here, not {len(tree)}"
+            raise Misfit(reason)
+        items: list[Any] = []
+        for read_item, item, member in zip(reads, tree, members, strict=True):
+            try:
+                items.append(read_item(item, member))
+            except Exception as error:
+                step = f"[{len(items)}]"
+                raise converter.explain(error).within(step, tree) from error
+        return tuple(items)
+
+    return read
+
+
+def _is_dict(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in _DICTS and not is_open(annotation)
+
+
+def _has_text_keys(annotation: Any) -> bool:
+    return typing.get_args(annotation)[0] is str
+
+
+def _write_dict(annotation: Any, converter: Any) -> Write:
+    """A JSON object for keys that are `str`, else a list of pairs."""
+    write_key, write = map(converter.get_unstructure_hook, typing.get_args(annotation))
+    if _has_text_keys(annotation):
+        return lambda value: {key: write(part) for key, part in value.items()}
+    return lambda value: [[write_key(key), write(part)] for key, part in value.items()]
+
+
+def _read_dict(annotation: Any, converter: Any) -> Read:
+    key_type, part_type = typing.get_args(annotation)
+    read_key, read_part = map(converter.get_structure_hook, (key_type, part_type))
+    has_text_keys = _has_text_keys(annotation)
+
+    def read(tree: Any, _annotation: Any) -> Any:
+        if type(tree) is dict:  # of other keys too, as a signal may have it
+            pairs: Any = tree.items()
+        else:
+            expect(tree, dict if has_text_keys else list)
+            pairs = tree
+        value = {}
+        for key, part in pairs:
+            try:
+                value[read_key(key, key_type)] = read_part(part, part_type)
+            except Exception as error:
+                raise converter.explain(error).within(key_step(key), tree) from error
+        return value
+
+    return read
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+
+def _is_leaf(annotation: Any) -> bool:
+    return isinstance(annotation, type) and leaf_of(annotation) is not None
+
+
+def write_leaf(annotation: Any, _converter: Any) -> Write:
+    """A factory of hooks for small values of the standard library: the payload without its tag."""
+    return cast("Leaf", leaf_of(annotation)).write
+
+
+def read_leaf(annotation: Any, _converter: Any) -> Read:
+    """The same, to read it."""
+    leaf = cast("Leaf", leaf_of(annotation))
+    return lambda tree, _: leaf.read(tree)
+
+
+def _is_named_tuple(annotation: Any) -> bool:
+    return isinstance(annotation, type) and kind_of(annotation) == "tuple"
+
+
+def _is_model(annotation: Any) -> bool:
+    """Whether it is a pydantic model, without asking pydantic."""
+    return isinstance(annotation, type) and all(
+        hasattr(annotation, name) for name in ("__pydantic_validator__", "model_validate")
+    )
+
+
+def _write_model(_annotation: Any, _converter: Any) -> Write:
+    def write(value: Any) -> Any:
+        if _has_set(value.model_dump(round_trip=True)):
+            reason = "a set in a model would be written in any order"
+            raise Misfit(reason)
+        return value.model_dump(mode="json", round_trip=True, by_alias=True)
+
+    return write
+
+
+def _has_set(part: Any) -> bool:
+    if isinstance(part, dict):
+        return any(map(_has_set, part.values()))
+    if isinstance(part, (list, tuple)):
+        return any(map(_has_set, part))
+    return isinstance(part, (set, frozenset))
+
+
+def _read_model(annotation: Any, _converter: Any) -> Read:
+    def read(tree: Any, _annotation: Any) -> Any:
+        return annotation.model_validate(tree)
+
+    return read
+
+
+Shape = tuple[Callable[[Any], bool], Callable[[Any, Any], Write], Callable[[Any, Any], Read]]
+
+SHAPES: Final[tuple[Shape, ...]] = (
+    (_is_list, _write_items, _read_items(list)),
+    (_is_set, _write_set, _read_set),
+    (_is_homogeneous, _write_items, _read_items(tuple)),
+    (_is_heterogeneous, _write_tuple, _read_tuple),
+    (_is_dict, _write_dict, _read_dict),
+    (_is_union, lambda _annotation, _converter: tag, _read_union),
+    (_is_leaf, write_leaf, read_leaf),
+    (_is_model, _write_model, _read_model),
+    (is_open, _write_open, _read_open),
+)
+"""A later row goes before an earlier one."""

@@ -1,0 +1,252 @@
+"""Group commit: many threads and event loops, one writer, one fsync for all that wait at a time.
+
+Whoever finds the writer idle leads: it takes everything that waits, commits it in one transaction, and hands the lead
+to the first that came meanwhile. So a lone caller pays no hand-over between threads, and under load the batches grow by
+themselves, without lingering. Entries of an event loop never lead on the loop's own thread: a helper thread does.
+
+The laws of this file: an entry is acknowledged only after the commit that holds it returned; a failing entry fails alone;
+an error from COMMIT means that the outcome is unknown, and nothing is acknowledged ever after.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .errors import EngineClosedError, JournalError
+
+Work = Callable[[Any], Any]
+
+
+class Port(Protocol):
+    """Where entries of an event loop are acknowledged: called once a commit, from any thread, never blocking."""
+
+    def post(self, entries: "list[Entry]") -> None: ...
+
+
+class Store(Protocol):
+    """What carries out a batch: see `Journal`. Each step raises what the file says."""
+
+    def begin(self, full: bool) -> Any: ...
+    def commit(self, full: bool) -> None: ...
+    def rollback(self) -> None: ...
+    def explain(self, error: BaseException) -> BaseException: ...
+
+
+class Entry:
+    """Work to be done in a write transaction, and what came of it: `error` or else `result`."""
+
+    __slots__ = ("error", "full", "leads", "port", "result", "then", "wake", "work")
+
+    def __init__(self, work: Work, full: bool, port: Port | None = None, then: Any = None) -> None:
+        self.work = work
+        self.full = full
+        self.port = port
+        self.then = then
+        """What the port does with the entry; nothing of this module's business."""
+        self.wake: threading.Lock | None = None
+        self.leads = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Commits:
+    """The queue in front of the one writer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._guard = threading.Lock()
+        self._busy = False
+        self._queue: deque[Entry] = deque()
+        self._broken: JournalError | None = None
+        self._closed = False
+        self._helper: threading.Thread | None = None
+        self._helper_turn = threading.Semaphore(0)
+
+    def write(self, work: Work, full: bool) -> Any:
+        """Do `work` in a transaction and return its result once that is on disk (`full`) or in the file (not `full`)."""
+        entry = Entry(work, full)
+        with self._guard:
+            self._refuse_if_over()
+            leads = not self._busy
+            if leads:
+                self._busy = True
+            else:
+                entry.wake = threading.Lock()
+                entry.wake.acquire()
+                self._queue.append(entry)
+        interrupt = None if leads else _wait(entry)
+        if leads or entry.leads:
+            self._lead(entry)
+        if interrupt is not None:
+            raise interrupt
+        if entry.error is not None:
+            raise entry.error
+        return entry.result
+
+    def write_if_idle(self, work: Work) -> bool:
+        """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits for others."""
+        with self._guard:
+            self._refuse_if_over()
+            if self._busy:
+                return False
+            self._busy = True
+        entry = Entry(work, full=False)
+        self._lead(entry)
+        if entry.error is not None:
+            raise entry.error
+        return True
+
+    def submit(self, entry: Entry) -> None:
+        """Queue an entry of an event loop; its port is told when it is on disk, or why not."""
+        with self._guard:
+            self._refuse_if_over()
+            self._queue.append(entry)
+            if self._busy:
+                return
+            self._busy = True
+            self._start_helper()
+        self._helper_turn.release()
+
+    def close(self) -> None:
+        """Refuse what comes from now on, and wait until what was accepted is done."""
+        with self._guard:
+            self._closed = True
+            helper = self._helper
+        self._helper_turn.release()
+        if helper is not None and helper is not threading.current_thread():
+            helper.join()
+
+    # -- leading ----------------------------------------------------------------------------------------------------
+
+    def _lead(self, first: Entry | None) -> None:
+        """Commit `first` and all that waits, then give the lead away. Only ever run by the one that was given it."""
+        batch = [] if first is None else [first]
+        try:
+            with self._guard:
+                batch += self._queue
+                self._queue.clear()
+            self._carry_out(batch)
+        finally:
+            self._hand_over()
+            _acknowledge(batch, first)
+
+    def _hand_over(self) -> None:
+        with self._guard:
+            if not self._queue:
+                self._busy = False
+                return
+            if (wake := self._queue[0].wake) is not None:
+                self._queue.popleft().leads = True
+                wake.release()
+                return
+            self._start_helper()
+        self._helper_turn.release()
+
+    def _start_helper(self) -> None:
+        if self._helper is None:
+            self._helper = threading.Thread(target=self._help, name="durable-commits", daemon=True)
+            self._helper.start()
+
+    def _help(self) -> None:
+        """The helper thread: leads whenever the next entry in line belongs to an event loop."""
+        while True:
+            self._helper_turn.acquire()
+            with self._guard:
+                if not self._queue:
+                    if self._closed:
+                        return
+                    continue
+            self._lead(None)
+
+    # -- one batch --------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, batch: list[Entry]) -> None:
+        if self._broken is not None:
+            _fail(batch, self._broken)
+        elif not self._transact(batch):
+            for entry in batch:  # one of them is at fault: each by itself, so that it fails alone
+                self._transact([entry])
+
+    def _transact(self, batch: list[Entry]) -> bool:
+        """One transaction for the whole batch. False: nothing was written, and another try may be better."""
+        if self._broken is not None:
+            _fail(batch, self._broken)
+            return True
+        full = any(entry.full for entry in batch)
+        store = self._store
+        try:
+            transaction = store.begin(full)
+        except JournalError as error:
+            _fail(batch, error)
+            return True
+        try:
+            for entry in batch:
+                entry.result = entry.work(transaction)
+        except BaseException as error:  # noqa: BLE001 - whatever the work raised belongs to whoever asked for it
+            store.rollback()
+            if len(batch) > 1:
+                return False
+            batch[0].error = store.explain(error)
+            return True
+        try:
+            try:
+                store.commit(full)
+            except JournalError:
+                raise
+            except BaseException:  # KeyboardInterrupt: first see the commit through, whatever is raised then
+                store.commit(full)
+                raise
+        except JournalError as error:
+            self._broken = _unknown_outcome(error)
+            _fail(batch, self._broken)
+        return True
+
+    def _refuse_if_over(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        if self._closed:
+            msg = "the engine was closed"
+            raise EngineClosedError(msg)
+
+
+def _wait(entry: Entry) -> BaseException | None:
+    """Wait until the entry is done, or leads. Returns the interrupt that came meanwhile: the entry stays in line."""
+    assert entry.wake is not None
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            entry.wake.acquire()
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt in the main thread
+            interrupt = error
+        else:
+            return interrupt
+
+
+def _acknowledge(batch: list[Entry], leader: Entry | None) -> None:
+    """Wake the threads, and tell each event loop once."""
+    posts: dict[Port, list[Entry]] = {}
+    for entry in batch:
+        if entry is leader:
+            continue
+        if entry.wake is not None:
+            entry.wake.release()
+        elif entry.port is not None:
+            posts.setdefault(entry.port, []).append(entry)
+    for port, entries in posts.items():
+        port.post(entries)
+
+
+def _fail(batch: list[Entry], error: BaseException) -> None:
+    for entry in batch:
+        entry.error = error
+
+
+def _unknown_outcome(error: BaseException) -> JournalError:
+    msg = (
+        f"a commit failed ({error}), so it is unknown whether its records are in the file: nothing more is written. "
+        "Close the engine and open the journal again: what the file then holds decides"
+    )
+    broken = JournalError(msg)
+    broken.__cause__ = error
+    return broken

@@ -1,0 +1,298 @@
+"""Opens the journal's file: connections and their settings with the reasons, the format, and the owner's lock.
+
+What was measured about SQLite and stands behind the settings is told in docs/architecture.md.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final
+
+import apsw
+
+from ._clock import SYSTEM_CLOCK
+from .errors import JournalError, JournalLockedError
+
+FORMAT: Final = 1
+"""The format that this version writes. Older ones are migrated by an owner, newer ones are refused untouched."""
+
+_BUSY_MILLISECONDS: Final = 5_000
+_LOCK_PATIENCE_SECONDS: Final = 0.25
+_NETWORK_FILE_SYSTEMS: Final = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ncpfs|lustre|beegfs|gluster\w*|ceph|fuse\.\w*sshfs|9p)$")
+
+
+def named_statements(file: str) -> dict[str, str]:
+    """The statements of a file of `sql/`, by the name in the `-- name:` line above each."""
+    parts = re.split(r"^-- name: (\w+)$", read_sql(file), flags=re.MULTILINE)
+    texts = (re.sub(r"^--.*\n|\n*\Z", "", text, flags=re.MULTILINE).strip() for text in parts[2::2])
+    return dict(zip(parts[1::2], texts, strict=True))
+
+
+def read_sql(file: str) -> str:
+    """The text of a file of `sql/`, also when the package is imported from a zip archive."""
+    path = os.path.join(os.path.dirname(__file__), "sql", file)
+    return str(globals()["__loader__"].get_data(path), "utf-8")
+
+
+# -- connections --------------------------------------------------------------------------------------------------
+
+
+def open_writer(path: str, vfs: str | None) -> apsw.Connection:
+    """The owner's connection: creates the file (mode 0600) and the tables where there are none, migrates old ones."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        _harden(connection)
+        _set(connection, "journal_mode", "wal")  # one sequential write a commit, and readers that never block it
+        _set(connection, "synchronous", 2)
+        _set(connection, "wal_autocheckpoint", 1000)  # a longer WAL makes every commit dearer
+        _set(connection, "fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()  # else the traceback keeps the file open, and locked
+        raise
+    return connection
+
+
+def open_reader(path: str, vfs: str | None) -> apsw.Connection:
+    """A read-only connection to a journal; creates nothing, and works while the owner runs or on a full disk."""
+    if not os.path.exists(path):
+        msg = f"no journal in {path}: there is no such file"
+        raise JournalError(msg)
+    connection = _open_read_only(path, vfs)
+    try:
+        found = _format(connection)
+        if found is None:
+            msg = f"no journal in {path}: it is an SQLite file without the tables of durable"
+            raise JournalError(msg)
+        _refuse_newer(path, found)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def has_journal(path: str, vfs: str | None) -> bool:
+    """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return False
+    connection = _open_read_only(path, vfs)
+    try:
+        found = _format(connection)
+    finally:
+        connection.close()
+    if found is not None:
+        _refuse_newer(path, found)
+    return found is not None
+
+
+def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    try:
+        _harden(connection)
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+    except apsw.CantOpenError:
+        connection.close()
+        if os.path.exists(path + "-wal"):
+            raise
+        # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
+        _harden(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _quoted(path: str) -> str:
+    return "".join(c if c.isalnum() or c in "/._-" else "".join(f"%{b:02X}" for b in c.encode()) for c in path)
+
+
+def _harden(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)  # first: switching to WAL needs the lock for a moment
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)  # a crafted schema may call no function with effects
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+
+
+def _set(connection: apsw.Connection, pragma: str, value: object) -> None:
+    """Set a pragma and read it back: SQLite ignores what it cannot do without a word."""
+    connection.pragma(pragma, value)
+    found: Any = connection.pragma(pragma)
+    if found != value:
+        msg = f"SQLite does not take {pragma}={value} for {connection.filename}: it says {found!r}"
+        raise JournalError(msg)
+
+
+# -- format -------------------------------------------------------------------------------------------------------
+
+
+def _format(connection: apsw.Connection) -> int | None:
+    """The format of the journal in a file, `None` where its tables are not there."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'durable_meta'").fetchall():
+        return None
+    rows: list[Any] = connection.execute("SELECT value FROM durable_meta WHERE key = 'format'").fetchall()
+    if len(rows) != 1 or not isinstance(rows[0][0], int):
+        msg = f"{connection.filename} has the tables of a journal, but does not say in which format: it is damaged"
+        raise JournalError(msg)
+    return int(rows[0][0])
+
+
+def _refuse_newer(path: str, found: int) -> None:
+    if found > FORMAT:
+        msg = (
+            f"{path} was written by a newer version of durable (format {found}, this one knows {FORMAT}); "
+            "it was left untouched: upgrade durable-functions"
+        )
+        raise JournalError(msg)
+
+
+def _migrate(connection: apsw.Connection, path: str) -> None:
+    """Bring the file to `FORMAT` in one transaction: a crash in it leaves the old format whole."""
+    found = _format(connection)
+    if found is not None:
+        _refuse_newer(path, found)
+    if found != FORMAT:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for version in range((_format(connection) or 0) + 1, FORMAT + 1):
+                connection.execute(read_sql(f"migrations/{version:04}.sql"))
+            connection.execute("INSERT OR REPLACE INTO durable_meta VALUES ('format', ?)", (FORMAT,))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    _refuse_changed_schema(connection, path)
+
+
+def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
+    """A trigger or a view of ours that is not ours could change what we write: the journal is then not trusted."""
+    query = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name LIKE 'durable\\_%' ESCAPE '\\'"
+    found = {(kind, name): sql for kind, name, sql in connection.execute(query).fetchall() if sql is not None}
+    expected: dict[tuple[str, str], str] = {}
+    for version in range(1, FORMAT + 1):
+        text = re.sub(r"^--.*\n", "", read_sql(f"migrations/{version:04}.sql"), flags=re.MULTILINE)
+        for statement in text.split(";\n"):
+            if match := re.match(r"CREATE (\w+) (\w+)", statement.strip()):
+                expected[match[1].lower(), match[2]] = statement.strip()
+    for key in found.keys() | expected.keys():
+        if found.get(key) != expected.get(key):
+            msg = f"the {key[0]} {key[1]} in {path} is not as durable made it: the journal was changed, and is not used"
+            raise JournalError(msg)
+
+
+# -- the owner's lock ---------------------------------------------------------------------------------------------
+
+
+class OwnerLock:
+    """The right of one process to execute the runs of a journal: a `flock` on the file beside it, which holds the pid.
+
+    The operating system drops it when the process ends, however it ends. A `flock` and no record lock, since reading
+    the sidecar in the owner would drop the latter; the fork hook closes the descriptor in children, since a child
+    would keep the former alive.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Take the lock of the journal at `path`, or raise `JournalLockedError` after 250 ms."""
+        self._path = path + "-owner"
+        self._fd = self._acquire()
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        _held.add(self)
+
+    def _acquire(self) -> int:
+        deadline = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE_SECONDS  # a reader may probe it for an instant
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(fd, self._path):
+                    return fd
+            os.close(fd)
+            if SYSTEM_CLOCK.monotonic() > deadline:
+                pid = owner_pid(self._path)
+                who = "another engine of this process" if pid == os.getpid() else f"process {pid or 'unknown'}"
+                msg = (
+                    f"{self._path.removesuffix('-owner')} is owned by {who}; one process at a time executes the runs "
+                    "of a journal: stop that one, or give this one a journal of its own (durable.open)"
+                )
+                raise JournalLockedError(msg, pid)
+            SYSTEM_CLOCK.sleep(0.005)
+
+    def release(self) -> None:
+        """Give the lock back; the sidecar stays, empty, since unlinking it would race with the next owner."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the descriptor only: in a child of `fork`, the lock stays with the parent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+_held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for lock in list(_held):
+        lock.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+def is_owned(path: str) -> bool:
+    """Whether a live process owns the journal; asks the operating system, for an instant."""
+    try:
+        fd = os.open(path + "-owner", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def owner_pid(sidecar: str) -> int | None:
+    """The pid in a sidecar file, `None` where there is none to read."""
+    with contextlib.suppress(OSError, ValueError), open(sidecar, "rb") as file:
+        return int(file.read(32))
+    return None
+
+
+def _same_file(fd: int, path: str) -> bool:
+    mine, named = os.fstat(fd), os.stat(path)
+    return (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino)
+
+
+def refuse_network_file_system(path: str) -> None:
+    """SQLite's locks cannot be relied on there, so neither can the journal; `DURABLE_NETWORK_FS=1` allows it."""
+    if os.environ.get("DURABLE_NETWORK_FS") == "1" or not os.path.exists("/proc/self/mounts"):
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        for kind in _kinds_of_longest_mount(file, folder):
+            if _NETWORK_FILE_SYSTEMS.match(kind):
+                msg = (
+                    f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on: "
+                    "put the journal on a local disk, or set DURABLE_NETWORK_FS=1 to take the risk"
+                )
+                raise JournalError(msg)
+
+
+def _kinds_of_longest_mount(mounts: Iterator[str], folder: str) -> list[str]:
+    best, kinds = "", [""]
+    for line in mounts:
+        _, point, kind, *_ = line.split()
+        if (folder + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, kinds = point, [kind]
+    return kinds

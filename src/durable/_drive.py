@@ -1,0 +1,120 @@
+"""Performs the effects of a decision: one driver that blocks, one that awaits. The only `await`s of a step are here.
+
+A driver adds nothing to what `_replay.py` decided. It knows how to write, wait and run a body in its world, and which
+exceptions are news for the decision and which take the execution down.
+"""
+
+import threading
+from contextvars import copy_context
+from typing import Any
+
+from ._execution import SCOPE, Execution, StepScope, write_step
+from ._helpers import run_in_helper
+from ._model import AttemptRecord, StepRecord
+from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Deliver, Effect, Failed, Sleep
+from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
+
+INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
+"""What ends an attempt without being its outcome."""
+
+
+def drive(execution: Execution, decision: Decision) -> Any:
+    """Carry out one operation, blocking this thread; return its value or raise its error."""
+    try:
+        effect = next(decision)
+        while True:
+            try:
+                answer = _perform(execution, effect)
+            except SerializationError as error:
+                effect = decision.throw(error)
+            else:
+                effect = decision.send(answer)
+    except StopIteration as done:
+        return done.value
+    except Halt as halt:
+        raise execution.halt(halt.error) from halt.__cause__
+    except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
+        execution.interrupt(type(interrupt).__name__)
+        raise
+
+
+def _perform(execution: Execution, effect: Effect) -> Any:
+    kind = type(effect)
+    if kind is Append:
+        record, attempt, full = effect  # type: ignore[misc]
+        full = full or (record.turn is None and execution.needs_sync())
+        transaction = _write(execution, record, attempt, full)
+        if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
+            execution.unsynced = transaction
+    elif kind is Attempt:
+        return run_attempt(execution, effect[0], effect[1].attempt)  # type: ignore[misc]
+    elif kind is Conclude:
+        record, attempt = effect  # type: ignore[misc]
+        _write(execution, record, attempt, True)
+        if execution.halted is not None:
+            raise execution.halted
+    elif kind is Sleep:
+        pause(execution, effect[0])  # type: ignore[arg-type]
+    else:
+        assert kind is Deliver
+    return None
+
+
+def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | None, full: bool) -> int:
+    try:
+        return execution.journal.write(write_step(record, attempt), full=full)
+    except (JournalError, EngineClosedError) as error:
+        raise execution.halt(error) from error
+
+
+def pause(execution: Execution, seconds: float) -> None:
+    """Wait, unless the execution is taken down meanwhile."""
+    if seconds > 0:
+        execution.clock.wait(execution.woken, seconds)
+    if execution.halted is not None:
+        raise execution.halted
+
+
+def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed:
+    """Run the body of a sync step once, in this thread, or in another one when it has a timeout."""
+    token = SCOPE.set(StepScope(execution, call, attempt))
+    execution.attempts_in_flight += 1
+    try:
+        if call.timeout_seconds is None:
+            return Completed(call.function(*call.args, **call.kwargs))
+        return _run_with_timeout(call, call.timeout_seconds)
+    except INTERRUPTS as interrupt:
+        execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever else the body raises is its outcome
+        return Failed(error)
+    finally:
+        execution.attempts_in_flight -= 1
+        SCOPE.reset(token)
+
+
+def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:
+    """A thread cannot be killed: at the timeout the attempt is abandoned, and what it still returns is discarded."""
+    context = copy_context()
+    outcome: list[Completed | Failed] = []
+    ended = threading.Event()
+
+    def body() -> None:
+        try:
+            outcome.append(Completed(context.run(call.function, *call.args, **call.kwargs)))
+        except BaseException as error:  # noqa: BLE001 - raised again, or recorded, in the thread that waits
+            outcome.append(Failed(error))
+        finally:
+            ended.set()
+
+    run_in_helper(body)
+    if not ended.wait(timeout_seconds):
+        return Failed(timed_out(call, timeout_seconds))
+    if isinstance(outcome[0], Failed) and isinstance(outcome[0].error, INTERRUPTS):
+        raise outcome[0].error
+    return outcome[0]
+
+
+def timed_out(call: Call, timeout_seconds: float) -> StepTimeoutError:
+    """The error of an attempt that took too long."""
+    return StepTimeoutError(f"step {call.name!r} took longer than its timeout of {timeout_seconds:g} s")

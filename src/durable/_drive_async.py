@@ -1,0 +1,200 @@
+"""The driver that awaits: the twin of `drive` in `_drive.py`, and the task that an async run executes in."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from ._branches import Branches, LoopPort, enter_loop, leave_loop
+from ._commits import Entry
+from ._drive import INTERRUPTS, timed_out
+from ._execution import SCOPE, Branch, Execution, StepScope, write_step
+from ._replay import CUT, Append, Attempt, Call, Completed, Conclude, Cut, Decision, Deliver, Effect, Failed
+from .errors import EngineClosedError, Halt, JournalError, SerializationError
+
+
+async def drive_async(execution: Execution, decision: Decision) -> Any:
+    """Carry out one operation; return its value or raise its error."""
+    try:
+        effect = next(decision)
+        while True:
+            try:
+                answer = await _perform(execution, effect)
+            except SerializationError as error:
+                effect = decision.throw(error)
+            else:
+                effect = decision.send(answer)
+            if type(answer) is Cut:
+                assert isinstance(effect, Conclude)
+                _branches(execution).conclude_cut(effect.record)
+                raise answer.error
+    except StopIteration as done:
+        return done.value
+    except Halt as halt:
+        raise execution.halt(halt.error) from halt.__cause__
+    finally:
+        decision.close()
+
+
+async def _perform(execution: Execution, effect: Effect) -> Any:
+    kind = type(effect)
+    if kind is Conclude:
+        await _conclude(execution, effect)  # type: ignore[arg-type]
+        return None
+    if kind is Deliver:
+        await _branches(execution).deliver(effect[0])  # type: ignore[arg-type]
+        return None
+    try:
+        if kind is Append:
+            record, attempt, full = effect  # type: ignore[misc]
+            await write_async(execution, write_step(record, attempt), full=full or execution.needs_sync())
+        elif kind is Attempt:
+            await _branches(execution).replayed()
+            return await _attempt(execution, effect[0], effect[1].attempt)  # type: ignore[misc]
+        else:
+            await _pause(execution, effect[0])  # type: ignore[arg-type]
+    except asyncio.CancelledError as error:
+        if execution.halted is not None:
+            raise
+        return Cut(error)
+    return None
+
+
+def _branches(execution: Execution) -> Branches:
+    assert execution.branches is not None
+    return execution.branches
+
+
+async def _conclude(execution: Execution, effect: Conclude) -> None:
+    branches = _branches(execution)
+    try:
+        await branches.conclude(effect.record, effect.attempt)
+    except asyncio.CancelledError:
+        if execution.halted is None:  # cancelled before it was delivered: as such it has to replay
+            branches.conclude_cut(effect.record._replace(status="failed", error=CUT))
+        raise
+    if execution.halted is not None:
+        raise execution.halted
+
+
+async def write_async(execution: Execution, work: Callable[[Any], Any], *, full: bool) -> Any:
+    """Do `work` in a write transaction without blocking the loop for an fsync; returns when it is there."""
+    commits = execution.journal.commits
+    try:
+        if not full and commits.write_if_idle(work):
+            return None
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        commits.submit(Entry(work, full, _branches(execution).port, lambda entry: settle_write(future, entry)))
+        return await future
+    except (JournalError, EngineClosedError) as error:
+        raise execution.halt(error) from error
+
+
+def settle_write(future: "asyncio.Future[Any]", entry: Entry) -> None:
+    """Hand the result of an entry to whoever awaits it."""
+    if future.done():
+        return
+    if entry.error is None:
+        future.set_result(entry.result)
+    else:
+        future.set_exception(entry.error)
+
+
+async def _pause(execution: Execution, seconds: float) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+    if execution.halted is not None:
+        raise execution.halted
+
+
+async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
+    """Run the body of an async step once, in this task."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancels_before = 0 if getattr(task, "_must_cancel", False) else task.cancelling()
+    token = SCOPE.set(StepScope(execution, call, attempt))
+    execution.attempts_in_flight += 1
+    timeout = asyncio.timeout(call.timeout_seconds)
+    try:
+        async with timeout:
+            return Completed(await call.function(*call.args, **call.kwargs))
+    except asyncio.CancelledError as error:
+        if execution.halted is not None or task.cancelling() > cancels_before:
+            raise
+        return Failed(error)
+    except INTERRUPTS as interrupt:
+        execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever else the body raises is its outcome
+        if timeout.expired() and call.timeout_seconds is not None and type(error) is TimeoutError:
+            return Failed(timed_out(call, call.timeout_seconds))
+        return Failed(error)
+    finally:
+        execution.attempts_in_flight -= 1
+        SCOPE.reset(token)
+
+
+# -- the task of a run ------------------------------------------------------------------------------------------------
+
+
+class RunTask(asyncio.Task[Any]):
+    """The root task of a run. It knows who cancels it: the workflow itself, or somebody outside.
+
+    A `TaskGroup` and an `asyncio.timeout` in the body cancel it too, and take that back: they run in the run's own
+    context. Any other cancellation interrupts the run as a whole. Asking the context alone is not enough: the caller may
+    be cancelled by a signal handler that runs in the middle of the body, but then the caller's own count has gone up.
+    """
+
+    execution: Execution
+    caller: "asyncio.Task[Any] | None" = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the task; from outside of the run, it is interrupted."""
+        scope = SCOPE.get()
+        inside = scope is not None and scope.execution is self.execution
+        if not inside or (self.caller is not None and self.caller.cancelling()):
+            self.execution.interrupt("its task was cancelled")
+        return super().cancel(msg)
+
+
+async def run_body(execution: Execution, function: Callable[..., Any], args: Any, kwargs: Any, port: LoopPort) -> Any:
+    """Execute an async workflow's body in a task of its own; return its value or raise what it raised."""
+    loop = port.loop
+    branches = execution.branches = Branches(execution, port)
+    context = copy_context()
+    context.run(SCOPE.set, execution.root)
+    enter_loop(loop)
+    try:
+        root = RunTask(_body(branches, function, args, kwargs), loop=loop, context=context)
+        root.execution = execution
+        root.caller = asyncio.current_task()
+        root.set_name(f"durable run {execution.record.id}")
+        branches.root = root
+        execution.on_halt = lambda: loop.call_soon_threadsafe(_take_down, execution, root)
+        return await root
+    finally:
+        execution.on_halt = None
+        leave_loop(loop)
+
+
+async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    try:
+        return await function(*args, **kwargs)
+    finally:
+        branches.root = None
+        await branches.end_all()
+
+
+def _take_down(execution: Execution, root: RunTask) -> None:
+    """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
+    if not root.done() and not execution.attempts_in_flight:
+        root.cancel()
+
+
+def end_attempts(execution: Execution) -> None:
+    """Whatever is still in flight has had its time: end it without an outcome."""
+    branches = execution.branches
+    if branches is not None and branches.root is not None:
+        branches.root.cancel()
+
+

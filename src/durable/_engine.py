@@ -1,0 +1,260 @@
+"""The engine: a journal, opened, and the runs that this process executes on it; and which engine a call uses."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from ._clock import SYSTEM_CLOCK, Clock
+
+from ._identity import Registry
+from ._journal import Journal
+from ._model import RUN_STATUSES, RunRecord, RunStatus
+from ._runtime import Runtime
+from ._scheduler import DEFAULT_THREADS, Scheduler
+from .run import Run, not_found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+
+REGISTRY = Registry()
+"""What this program has declared."""
+
+
+class Engine:
+    """Executes runs on one journal. Made by `durable.open`; opens nothing before it is needed.
+
+    As a context manager it is the current engine of that context, and is closed at its end: `with` runs background async
+    runs on a loop of the engine's own, `async with` on the caller's.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of `durable.open`, documented there
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["full", "process"] = "full",
+        threads: int = DEFAULT_THREADS,
+        keep: str | None = None,
+        vfs: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        registry: Registry = REGISTRY,
+    ) -> None:
+        if durability not in ("full", "process"):
+            msg = f'durability is "full" (survives power loss) or "process" (survives a crash), not {durability!r}'
+            raise ValueError(msg)
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            msg = f"threads is a whole number of at least 1, not {threads!r}"
+            raise ValueError(msg)
+        if keep is not None:
+            msg = "keep= (deleting old runs by itself) is not there yet: leave it out"
+            raise NotImplementedError(msg)
+        name = os.fspath(path)
+        if not isinstance(name, str) or not name or "\0" in name:
+            msg = f"the path of a journal is a text, not {name!r}"
+            raise ValueError(msg)
+        journal = Journal(name, full=durability == "full", vfs=vfs)
+        journal.has_tables()  # a file that is no journal is refused now, not in the middle of the work
+        self._runtime = Runtime(journal, clock, registry)
+        self._scheduler = Scheduler(self._runtime, threads)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._tokens: list[Token[Engine | None]] = []
+        _open_engines.add(self)
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the journal."""
+        return self._runtime.journal.path
+
+    def __repr__(self) -> str:
+        return f"<durable.Engine {self.path}{' (closed)' if self._closed else ''}>"
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def resume(self, *, wait: bool = False) -> list[Run[Any]]:
+        """Go on, in the background, with what a crash left; see `durable.resume`."""
+        going = self._scheduler.resume()
+        if wait:
+            for _, active in going:
+                active.wait(None)
+        return [self._run(record) for record, _ in going]
+
+    def runs(
+        self, status: RunStatus | Iterable[RunStatus] | None = None, workflow: Any = None, limit: int = 100
+    ) -> list[Run[Any]]:
+        """Runs, newest first; see `durable.runs`."""
+        wanted = _statuses(status)
+        name = None if workflow is None else str(getattr(workflow, "name", workflow))
+        self._runtime.require_open()
+        stored = tuple(dict.fromkeys("running" if status == "interrupted" else status for status in wanted))
+        found: list[Run[Any]] = []
+        if not self._runtime.journal.has_tables():
+            return found
+        for record in self._runtime.journal.runs(statuses=stored, workflow=name, limit=-1 if wanted else limit):
+            run = self._run(record)
+            if len(found) < limit and (not wanted or run.status in wanted):
+                found.append(run)
+        return found
+
+    def get(self, run_id: str) -> Run[Any]:
+        """The run of an id; `RunNotFoundError` where there is none."""
+        self._runtime.require_open()
+        if not self._runtime.journal.has_tables() or self._runtime.journal.run(run_id) is None:
+            raise not_found(run_id, self.path)
+        return Run(self._scheduler, run_id)
+
+    def _run(self, record: RunRecord) -> Run[Any]:
+        return Run(self._scheduler, record.id)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop: steps in flight get up to 5 s to end and be journaled, everything else stays interrupted."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._scheduler.stop()
+        self._runtime.journal.close(self._runtime.clock.now())
+
+    def __enter__(self) -> Self:
+        self._runtime.require_open()
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 - keeps asyncio out of programs without it
+
+        self._runtime.require_open()
+        self._scheduler.adopt_loop(asyncio.get_running_loop())
+        self._tokens.append(_current.set(self))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio  # noqa: PLC0415 - as above
+
+        _current.reset(self._tokens.pop())
+        await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
+
+    def _forget(self) -> None:
+        """In a child of `fork`: the parent's handles are neither used nor closed, not even by the garbage collector."""
+        self._closed = True
+        _leaked.extend(self._runtime.forget())
+
+
+def _statuses(status: object) -> tuple[str, ...]:
+    wanted = () if status is None else (status,) if isinstance(status, str) else tuple(cast("Iterable[str]", status))
+    for each in wanted:
+        if each not in RUN_STATUSES:
+            msg = f"there is no run status {each!r}: it is one of {', '.join(RUN_STATUSES)}"
+            raise ValueError(msg)
+    return wanted
+
+
+# -- which engine a call uses -----------------------------------------------------------------------------------------
+
+_current: ContextVar[Engine | None] = ContextVar("durable_engine", default=None)
+_default: Engine | None = None
+_choosing = threading.Lock()
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_leaked: list[Any] = []
+
+
+def open_engine(
+    path: str | os.PathLike[str],
+    *,
+    durability: Literal["full", "process"] = "full",
+    threads: int = DEFAULT_THREADS,
+    keep: str | None = None,
+    vfs: str | None = None,
+) -> Engine:
+    """Make an engine on the journal at `path` the default one, and return it. `durable.open` is its public name.
+
+    `durability="full"`: an acknowledged outcome survives power loss. `"process"`: it survives the death of the process,
+    but not always that of the machine. `threads`: how many background sync runs execute at a time. `vfs`: the name of a
+    registered SQLite VFS. Raises `JournalError` where the file is there and is no journal. Nothing is created, and no
+    lock taken, before something is executed.
+    """
+    global _default  # noqa: PLW0603 - the default engine is one for the whole program
+    engine = Engine(path, durability=durability, threads=threads, keep=keep, vfs=vfs)
+    with _choosing:
+        _default = engine
+    return engine
+
+
+def current_engine() -> Engine:
+    """The engine of this context, else the default one; made on first use from `$DURABLE_DB`, else `durable.db`."""
+    global _default  # noqa: PLW0603 - as above
+    engine = _current.get() or _default
+    if engine is None:
+        with _choosing:
+            if _default is None:
+                _default = Engine(os.environ.get("DURABLE_DB") or "durable.db")
+            engine = _default
+    return engine
+
+
+def close() -> None:
+    """Close the current engine: the one of this context, else the default one. Nothing happens where there is none."""
+    engine = _current.get() or _default
+    if engine is not None:
+        engine.close()
+
+
+def resume(*, wait: bool = False) -> list[Run[Any]]:
+    """Go on, in the background, with every run that a crash left: interrupted, queued or blocked.
+
+    Call it at start-up, after the workflows are declared. Returns the runs that it set going. Runs of workflows that this
+    program does not declare are left as they are, with one warning. `wait=True` waits until each has ended or blocked, and
+    raises nothing of theirs: each `Run` tells. Raises `JournalLockedError` where another process owns the journal.
+    """
+    return current_engine().resume(wait=wait)
+
+
+def runs(
+    status: RunStatus | Iterable[RunStatus] | None = None, workflow: Any = None, limit: int = 100
+) -> list[Run[Any]]:
+    """Runs, newest first, at most `limit`: of a status (or several), of a workflow (its name, or itself)."""
+    return current_engine().runs(status, workflow, limit)
+
+
+def get(run_id: str) -> Run[Any]:
+    """The run of an id. Raises `RunNotFoundError`."""
+    return current_engine().get(run_id)
+
+
+def _close_all() -> None:
+    for engine in list(_open_engines):
+        engine.close()
+
+
+def _forget_all() -> None:
+    for engine in list(_open_engines):
+        engine._forget()  # noqa: SLF001 - the same module
+    if any(handle is not None for handle in _leaked):
+        import ctypes  # noqa: PLC0415 - only in a child of `fork`
+
+        for handle in _leaked:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))  # never closed: the files are the parent's
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)
+

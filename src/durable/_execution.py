@@ -1,0 +1,165 @@
+"""The state of a run while it executes here, and where code finds out in which run, branch or step it is.
+
+One `Execution` belongs to one call of a workflow function. What it does with the journal is in `Execution`; how its
+effects are performed, blocking or awaiting, in `_drive.py`; its tasks, when it has several, in `_branches.py`.
+"""
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from ._clock import Clock
+from ._identity import Registry, idempotency_key
+from ._journal import Journal, Transaction
+from ._model import AttemptRecord, RunRecord, StepRecord
+from ._replay import Call
+from .errors import DurableError, Halt, RunInterruptedError
+
+if TYPE_CHECKING:
+    from ._branches import Branches
+
+
+class Execution:
+    """One run being executed. Everything that its operations share."""
+
+    __slots__ = (
+        "ancestors",
+        "attempts_in_flight",
+        "branches",
+        "chance",
+        "clock",
+        "halted",
+        "journal",
+        "now",
+        "on_halt",
+        "past",
+        "record",
+        "registry",
+        "replaying",
+        "root",
+        "unsynced",
+        "woken",
+    )
+
+    def __init__(  # noqa: PLR0913 - all that one execution leans on
+        self,
+        journal: Journal,
+        clock: Clock,
+        registry: Registry,
+        record: RunRecord,
+        past: list[StepRecord],
+        unsynced: int,
+        ancestors: frozenset[str] = frozenset(),
+    ) -> None:
+        self.journal = journal
+        self.clock = clock
+        self.now: Callable[[], float] = clock.now
+        self.chance: Callable[[], float] = clock.random
+        self.registry = registry
+        self.record = record
+        self.past = {(step.branch, step.position): step for step in past}
+        """What the journal has and the code has not called yet in this execution."""
+        self.replaying = any(step.finished_at is not None for step in past)
+        """Until the first operation without an outcome in the journal: `durable.logger` is silent."""
+        self.ancestors = ancestors | {record.id}
+        """The runs that wait for this one, and itself."""
+        self.unsynced = unsynced
+        """The transaction of the last record that others may have seen and that may not be on disk yet."""
+        self.halted: Halt | None = None
+        """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
+        self.on_halt: Callable[[], None] | None = None
+        self.attempts_in_flight = 0
+        self.woken = threading.Event()
+        self.branches: Branches | None = None
+        self.root = Branch(self, "")
+
+    def is_other_step(self, module: str, step: Any) -> bool:
+        """Whether another step of this name is declared in `module`."""
+        return self.registry.is_other_step(module, step)
+
+    def trusts_journal(self) -> bool:
+        """Whether this execution takes the journal's word for the inputs of its steps."""
+        return bool(self.record.trusting)
+
+    def take(self, branch: str, position: int) -> StepRecord | None:
+        """What the journal has at a place that the code has now reached."""
+        past = self.past.pop((branch, position), None)
+        if self.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
+            self.replaying = False
+        return past
+
+    def halt(self, error: DurableError) -> Halt:
+        """Take the execution down: what raises `error` for callers. The first reason stays."""
+        if self.halted is None:
+            self.halted = Halt(error)
+            self.woken.set()
+            if self.on_halt is not None:
+                self.on_halt()
+        return self.halted
+
+    def interrupt(self, why: str) -> Halt:
+        """Stop without an outcome: the run stays interrupted, and goes on at the next call or `resume()`."""
+        msg = f"run {self.record.id} of {self.record.workflow!r} was interrupted ({why}); durable.resume() goes on with it"
+        return self.halt(RunInterruptedError(msg))
+
+    def needs_sync(self) -> bool:
+        """Whether something that a step is about to show to the outside could still be lost with the power."""
+        return self.unsynced > self.journal.synced
+
+
+def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[Transaction], int]:
+    """The work of a write: an operation, and an attempt of it that did not complete."""
+    if attempt is None:
+        return lambda transaction: transaction.put_step(record)
+
+    def work(transaction: Transaction) -> int:
+        transaction.put_attempt(attempt)
+        return transaction.put_step(record)
+
+    return work
+
+
+class Branch:
+    """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
+
+    __slots__ = ("created", "execution", "name", "position")
+
+    def __init__(self, execution: Execution, name: str) -> None:
+        self.execution = execution
+        self.name = name
+        self.position = 0
+        self.created: dict[str, int] = {}
+        """How many tasks of each coroutine name this one has created."""
+
+    def child(self, coroutine_name: str) -> "Branch":
+        """The branch of a task created now."""
+        ordinal = self.created.get(coroutine_name, 0)
+        self.created[coroutine_name] = ordinal + 1
+        return Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}")
+
+
+class StepScope:
+    """Inside an attempt of a step."""
+
+    __slots__ = ("attempt", "call", "execution")
+
+    def __init__(self, execution: Execution, call: Call, attempt: int) -> None:
+        self.execution = execution
+        self.call = call
+        self.attempt = attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts of this step, in this run only."""
+        return idempotency_key(self.execution.record.id, self.call.branch, self.call.position)
+
+
+SCOPE: Final[ContextVar[Branch | StepScope | None]] = ContextVar("durable_scope", default=None)
+"""Where the running code is: in a branch of a workflow, in a step, or (`None`) in neither."""
+
+
+def current_branch() -> Branch | None:
+    """The branch of the workflow body that is running here, `None` outside of one and inside a step."""
+    scope = SCOPE.get()
+    return scope if type(scope) is Branch else None

@@ -1,0 +1,93 @@
+"""Names: of workflows and steps, of runs, and of the place of an operation inside its run.
+
+An operation is found again by its place, a branch and a position counted at call time, and by its name. A branch is a
+task of the run: "" is the workflow's own, "/fetch:1" the second task whose coroutine is called `fetch`, and so on down.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from ._codec import fingerprint, module_name
+
+
+class Declared(Protocol):
+    """What a declaration is told apart by."""
+
+    name: str
+    module: str
+    source: str
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """The qualified name without `<locals>`, so that moving a module breaks nothing."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")
+
+
+def module_of(function: Callable[..., Any]) -> str:
+    """The module of a function, as it is journaled: `__main__` under its own name."""
+    return module_name(getattr(function, "__module__", None) or "")
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """The file of a function, "" where it has none."""
+    code = getattr(function, "__code__", None)
+    return "" if code is None else str(code.co_filename)
+
+
+def require_name(name: object, what: str) -> str:
+    """A name or id that the journal can hold: text, not empty, no control characters, no lone surrogates."""
+    if not isinstance(name, str):
+        msg = f"{what} is a text, not {name!r}"
+        raise TypeError(msg)
+    if not name or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in name):
+        msg = f"{what} must not be empty, and has no control characters or lone surrogates: {name!r}"
+        raise ValueError(msg)
+    return name
+
+
+def claim_of(workflow: str, inputs: str) -> str:
+    """What a call without an id looks for: the workflow and its inputs, less those that equal their default."""
+    return fingerprint(f"{workflow} {inputs}")
+
+
+def idempotency_key(run_id: str, branch: str, position: int) -> str:
+    """The same for all attempts of one operation, and for no other operation anywhere."""
+    return fingerprint(f"{run_id} {branch} {position}")
+
+
+class Registry:
+    """The workflows and steps that this program has declared."""
+
+    def __init__(self) -> None:
+        self.workflows: dict[str, Any] = {}
+        self._steps: dict[tuple[str, str], str] = {}
+
+    def declare_workflow(self, workflow: Declared) -> None:
+        """Remember a workflow. One of the same name in another module is an error; the same one again replaces it."""
+        before: Declared | None = self.workflows.get(workflow.name)
+        if before is not None and before.module != workflow.module and not _same_source(before, workflow):
+            msg = (
+                f"two workflows are called {workflow.name!r}: one in module {before.module!r}, one in "
+                f"{workflow.module!r}. The journal finds a workflow by its name: give one of them another, "
+                "@durable.workflow(name=...)"
+            )
+            raise ValueError(msg)
+        self.workflows[workflow.name] = workflow
+
+    def declare_step(self, step: Declared) -> None:
+        """Remember that a module declares a step of this name."""
+        self._steps[step.module, step.name] = step.source
+
+    def is_other_step(self, module: str, step: Declared) -> bool:
+        """Whether the step of this name in `module` is still declared, and is not `step` under another module name."""
+        source = self._steps.get((module, step.name))
+        return source is not None and not (source and source == step.source)
+
+
+def _same_source(one: Declared, other: Declared) -> bool:
+    return bool(one.source) and one.source == other.source
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message: 'a', 'b'."""
+    return ", ".join(repr(name) for name in sorted(names))

@@ -1,0 +1,371 @@
+"""The journal: one method for each named statement of `sql/journal.sql`, checksums, and apsw's errors as our own.
+
+Reading and writing have a connection each. All writing goes through `Commits`; what the work of an entry may do is a
+method of `Transaction`. A row whose checksum does not fit its columns is never handed out: SQLite's own check does not
+notice a flipped bit inside a value.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+import apsw
+
+from ._clock import SYSTEM_CLOCK
+from ._commits import Commits, Entry
+from ._database import FORMAT, OwnerLock, has_journal, is_owned, named_statements, open_reader, open_writer, owner_pid
+from ._database import refuse_network_file_system
+from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from .errors import JournalError, SerializationError
+
+__all__ = ["FORMAT", "Entry", "Journal", "Transaction"]
+
+T = TypeVar("T")
+
+_FOLDER_TICK_SECONDS: Final = 0.1
+
+_SQL: Final = named_statements("journal.sql")
+_PUT_STEP: Final = _SQL["put_step"]
+_STEP_COLUMNS: Final = "%s|" * len(StepRecord._fields)
+_RUN_COLUMNS: Final = "%s|" * len(RunRecord._fields)
+_ATTEMPT_COLUMNS: Final = "%s|" * len(AttemptRecord._fields)
+
+
+class Transaction:
+    """What the work of an entry may do, inside the write transaction that it shares with others."""
+
+    __slots__ = ("_execute", "number")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = connection.execute
+        self.number = 0
+        """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
+
+    def put_step(self, record: StepRecord) -> int:
+        """Write an operation, over what was there; return the number of this transaction."""
+        self._execute(_PUT_STEP, (*record, crc32((_STEP_COLUMNS % record).encode())))
+        return self.number
+
+    def put_attempt(self, record: AttemptRecord) -> None:
+        """Write down an attempt that did not complete its step."""
+        self._execute(_SQL["put_attempt"], (*record, crc32((_ATTEMPT_COLUMNS % record).encode())))
+
+    def add_run(self, record: RunRecord) -> RunRecord:
+        """Write a new run, whose `seq` is given here; return it."""
+        record = record._replace(seq=self._execute(_SQL["next_seq"]).fetchall()[0][0])
+        self._execute(_SQL["add_run"], (*record, crc32((_RUN_COLUMNS % record).encode())))
+        return record
+
+    def put_run(self, record: RunRecord) -> int:
+        """Write a run over what was there; return the number of this transaction."""
+        r, checksum = record, crc32((_RUN_COLUMNS % record).encode())
+        changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
+        counters = (r.epoch, r.crashes, r.progress, r.trusting)
+        self._execute(_SQL["put_run"], (*changing, *counters, checksum, r.seq))
+        return self.number
+
+    def drop_step(self, record: StepRecord) -> None:
+        """Forget an operation and its attempts, so that it runs again: `retry` of a failed run."""
+        self._execute(_SQL["drop_step"], record[:3])
+        self._execute(_SQL["drop_attempts"], record[:3])
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """The run of an id, as this transaction sees it."""
+        return _first(_run(row) for row in self._execute(_SQL["run_by_id"], (run_id,)).fetchall())
+
+    def outcomes(self, seq: int) -> int:
+        """How many outcomes a run has."""
+        return self._execute(_SQL["outcomes"], (seq,)).fetchall()[0][0]  # type: ignore[no-any-return]
+
+    def closed_cleanly(self, epoch: int) -> bool:
+        """Whether that owner stopped by itself, and was not killed."""
+        return any(row[0] is not None for row in self._execute(_SQL["owner_closed"], (epoch,)).fetchall())
+
+    def steps(self, seq: int) -> list[StepRecord]:
+        """The operations of a run, as this transaction sees them."""
+        return [_step(row) for row in self._execute(_SQL["steps"], (seq,)).fetchall()]
+
+    def claimable_runs(self, claim: str) -> list[RunRecord]:
+        """Unfinished runs that a call without an id may go on with, oldest first."""
+        return [_run(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
+
+
+class Journal:
+    """One journal file: read by anybody, written by its owner. Safe to use from several threads."""
+
+    def __init__(self, path: str, *, full: bool = True, vfs: str | None = None) -> None:
+        """Nothing is opened before it is needed. `full=False` leaves out the fsync of every commit."""
+        self.path = os.path.abspath(path)
+        self.epoch = 0
+        """Which owner of the journal this process is; 0 while it is none."""
+        self.synced = 0
+        """The number of the last transaction that is known to be safe against power loss."""
+        self._full = full
+        self._vfs = vfs
+        self._lock: OwnerLock | None = None
+        self._writer: apsw.Connection | None = None
+        self._transaction: Transaction | None = None
+        self._synchronous = 2
+        self._identity: tuple[int, ...] = ()
+        self._folder = os.path.dirname(self.path)
+        self._folder_changed_at = 0
+        self._reader: apsw.Connection | None = None
+        self._reading = threading.Lock()
+        self.commits = Commits(self)
+
+    # -- owning -------------------------------------------------------------------------------------------------------
+
+    def own(self, pid: int, now: float) -> None:
+        """Become the owner: lock, create or migrate the file, and count a new epoch. `JournalLockedError` if taken."""
+        with _mapped(self.path):
+            refuse_network_file_system(self.path)
+            self._lock = OwnerLock(self.path)
+            try:
+                self._writer = open_writer(self.path, self._vfs)
+                self._transaction = Transaction(self._writer)
+                self._writer.execute(_SQL["open_owner"], (pid, now))
+                self.epoch = self._writer.last_insert_rowid()
+                self._identity = self._files()
+            except BaseException:
+                self._release()
+                raise
+
+    def close(self, now: float) -> None:
+        """Finish what was accepted, note that this owner stopped cleanly, and let the lock go."""
+        self.commits.close()
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+        if self._writer is not None:
+            with contextlib.suppress(apsw.Error):  # the run of an owner that could not say so counts as a crash
+                self._writer.execute(_SQL["close_owner"], (now, self.epoch))
+        self._release()
+
+    def _release(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def forget(self) -> list[Any]:
+        """In a child of `fork`: hand out the parent's handles, which must be neither used nor closed there."""
+        handles: list[Any] = [self._writer, self._reader]
+        self._writer = self._reader = self._lock = None
+        return handles
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def write(self, work: Callable[[Transaction], T], *, full: bool = True) -> T:
+        """Do `work` in a write transaction; when this returns it is on disk (`full`), or else survives the process."""
+        return self.commits.write(work, full)  # type: ignore[no-any-return]
+
+    def begin(self, full: bool) -> Transaction:
+        """For `Commits`: open a transaction that ends with an fsync, or without."""
+        connection, transaction = self._writer, self._transaction
+        if connection is None or transaction is None:
+            msg = f"{self.path} is not owned by this engine"
+            raise JournalError(msg)
+        synchronous = 2 if full and self._full else 1
+        try:
+            if synchronous != self._synchronous:
+                connection.execute("PRAGMA synchronous=FULL" if synchronous == 2 else "PRAGMA synchronous=NORMAL")
+                self._synchronous = synchronous
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise _as_journal_error(error, self.path) from error
+        transaction.number += 1
+        return transaction
+
+    def commit(self, full: bool) -> None:
+        """For `Commits`: end the transaction; before an acknowledgement, look whether that file is the one still there."""
+        assert self._writer is not None
+        assert self._transaction is not None
+        try:
+            if self._writer.in_transaction:  # not so where an interrupt came right after it
+                self._writer.execute("COMMIT")
+            if full:
+                self._require_same_files()
+        except (apsw.Error, OSError) as error:
+            raise _as_journal_error(error, self.path) from error
+        if full or not self._full:
+            self.synced = self._transaction.number
+
+    def rollback(self) -> None:
+        """For `Commits`: undo a transaction in which some work failed."""
+        assert self._writer is not None
+        with contextlib.suppress(apsw.Error):  # SQLite has rolled back by itself after some errors
+            self._writer.execute("ROLLBACK")
+
+    def explain(self, error: BaseException) -> BaseException:
+        """For `Commits`: what to raise for an error of the work."""
+        return _as_journal_error(error, self.path) if isinstance(error, apsw.Error) else error
+
+    def _require_same_files(self) -> None:
+        """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
+
+        Any of these changes the folder's time, so that one look at the folder does for as long as it stays. (Looking at
+        the WAL each time doubles the price of a commit: `stat` makes the next write touch the inode, which the fsync
+        then has to write too.) A time as young as the clock's tick may hide a second change, and is not relied on.
+        """
+        changed_at = os.stat(self._folder).st_mtime_ns
+        if changed_at == self._folder_changed_at:
+            return
+        if self._files() != self._identity:
+            msg = f"{self.path} or its -wal file was moved, removed or replaced while it was open"
+            raise JournalError(msg)
+        old = SYSTEM_CLOCK.now() - changed_at / 1e9 > _FOLDER_TICK_SECONDS
+        self._folder_changed_at = changed_at if old else 0
+
+    def _files(self) -> tuple[int, ...]:
+        main, wal = os.stat(self.path), os.stat(self.path + "-wal")
+        return main.st_ino, main.st_dev, wal.st_ino, wal.st_dev
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def has_tables(self) -> bool:
+        """Whether the file is there, and holds a journal. `JournalError` where it is no SQLite file, or a newer journal."""
+        with _mapped(self.path):
+            return has_journal(self.path, self._vfs)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def live_epoch(self) -> int | None:
+        """The epoch of the living owner of the journal, `None` where nobody owns it."""
+        if self.epoch:
+            return self.epoch
+        if not is_owned(self.path):
+            return None
+        owners = self.owners(1)
+        return owners[0].epoch if owners else None
+
+    def owner_pid(self) -> int | None:
+        """The pid of the living owner, `None` where there is none."""
+        return owner_pid(self.path + "-owner") if is_owned(self.path) else None
+
+    def owners(self, limit: int) -> list[OwnerRecord]:
+        """The processes that have owned the journal, newest first."""
+        return [OwnerRecord._make(row) for row in self._read("owners", limit)]
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """The run of an id."""
+        return _first(map(_run, self._read("run_by_id", run_id)))
+
+    def run_of_seq(self, seq: int) -> RunRecord | None:
+        """The run of a key."""
+        return _first(map(_run, self._read("run_by_seq", seq)))
+
+    def runs_by_prefix(self, prefix: str, limit: int) -> list[RunRecord]:
+        """Runs whose id starts with `prefix`, at most `limit`."""
+        return list(map(_run, self._read("runs_by_prefix", prefix, prefix + "\U0010ffff", limit)))
+
+    def runs(
+        self,
+        *,
+        statuses: tuple[str, ...] = (),
+        workflow: str | None = None,
+        since: float | None = None,
+        before: float | None = None,
+        limit: int = -1,
+    ) -> list[RunRecord]:
+        """Runs, newest first, of any of these stored statuses, created at or after `since` and before `before`."""
+        terms, values = [], []
+        if statuses:
+            terms.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+        for term, value in (("workflow = ?", workflow), ("created_at >= ?", since), ("created_at < ?", before)):
+            if value is not None:
+                terms.append(term)
+                values.append(value)
+        where = f"WHERE {' AND '.join(terms)} " if terms else ""
+        sql = f"SELECT * FROM durable_run {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608 - terms are constants above
+        return list(map(_run, self._query(sql, (*values, limit))))
+
+    def runs_of_status(self, status: str) -> list[RunRecord]:
+        """All runs of one stored status, oldest first."""
+        return list(map(_run, self._read("runs_of_status", status)))
+
+    def due_runs(self, now: float, limit: int) -> list[RunRecord]:
+        """Waiting runs that are due, the most overdue first."""
+        return list(map(_run, self._read("due_runs", now, limit)))
+
+    def next_due(self) -> float | None:
+        """When the next waiting run is due."""
+        return self._read("next_due")[0][0]  # type: ignore[no-any-return]
+
+    def children(self, seq: int) -> list[RunRecord]:
+        """The runs that a run has called, oldest first."""
+        return list(map(_run, self._read("children", seq)))
+
+    def steps(self, seq: int) -> list[StepRecord]:
+        """The operations of a run, in the order of their positions."""
+        return [_step(row) for row in self._read("steps", seq)]
+
+    def attempts(self, seq: int) -> list[AttemptRecord]:
+        """The attempts of a run that did not complete their step, in order."""
+        return [_attempt(row) for row in self._read("attempts", seq)]
+
+    def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._query(_SQL[name], values)
+
+    def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._reading, _mapped(self.path):
+            if self._reader is None:
+                self._reader = open_reader(self.path, self._vfs)
+            return self._reader.execute(sql, values).fetchall()
+
+
+def _first(records: Iterator[RunRecord]) -> RunRecord | None:
+    return next(records, None)
+
+
+def _run(row: tuple[Any, ...]) -> RunRecord:
+    record = RunRecord._make(row[:-1])
+    if crc32((_RUN_COLUMNS % record).encode()) != row[-1]:
+        _refuse_damaged(f"run {record.id!r}")
+    return record
+
+
+def _step(row: tuple[Any, ...]) -> StepRecord:
+    columns = row[:-1]
+    if crc32((_STEP_COLUMNS % columns).encode()) != row[-1]:
+        _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of run number {columns[0]}")
+    return StepRecord._make(columns)
+
+
+def _attempt(row: tuple[Any, ...]) -> AttemptRecord:
+    record = AttemptRecord._make(row[:-1])
+    if crc32((_ATTEMPT_COLUMNS % record).encode()) != row[-1]:
+        _refuse_damaged(f"attempt {record.attempt} at operation {record.position} of run number {record.run}")
+    return record
+
+
+def _refuse_damaged(what: str) -> None:
+    msg = (
+        f"the record of {what} is damaged: its checksum does not fit. The file was changed outside of durable, or the "
+        "disk is failing: restore the journal from a backup"
+    )
+    raise JournalError(msg)
+
+
+@contextlib.contextmanager
+def _mapped(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (apsw.Error, OSError, UnicodeError) as error:
+        raise _as_journal_error(error, path) from error
+
+
+def _as_journal_error(error: BaseException, path: str) -> Exception:
+    if isinstance(error, apsw.TooBigError):
+        return SerializationError("$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here")
+    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
+        return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
+    if isinstance(error, apsw.FullError):
+        return JournalError(f"{path}: the disk is full ({error}); free some space, then open the journal again")
+    return JournalError(f"{path}: {error}")

@@ -1,0 +1,114 @@
+"""The words of the journal as frozen values: runs, steps, failed attempts, and the statuses they go through.
+
+A record is a named tuple whose fields are the columns of its table, in order. Times are seconds since the Unix
+epoch. Texts in `input`, `output` and `error` are JSON as written by the codec.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "blocked", "interrupted"]
+StepStatus = Literal["running", "retrying", "completed", "failed"]
+
+RUN_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"running", "waiting", "completed", "failed", "cancelled", "blocked"}),
+    "waiting": frozenset({"running", "cancelled"}),
+    "blocked": frozenset({"running", "queued", "blocked", "cancelled"}),
+    "failed": frozenset({"queued"}),
+    "completed": frozenset(),
+    "cancelled": frozenset(),
+}
+"""Which stored status may follow which. `running` again: claimed anew after its owner ended. `failed` goes on only
+by `retry()`, which queues it. `interrupted` is not here, since it is derived when read: `running`, and nobody is executing it."""
+
+RUN_STATUSES: Final = (*RUN_TRANSITIONS, "interrupted")
+FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
+"""A run in one of these has ended: its result or error is recorded."""
+
+MAXIMUM_CRASHES: Final = 100
+"""Deaths of the process in one run, without a new outcome between them, after which the run is blocked."""
+
+
+class RunRecord(NamedTuple):
+    """One run. `seq` is its place in the order of creation and its key inside the journal."""
+
+    seq: int
+    id: str
+    workflow: str
+    module: str
+    status: str
+    input: str
+    output: str | None
+    error: str | None
+    created_at: float
+    finished_at: float | None
+    wake_at: float | None
+    """When a waiting run is due."""
+    claim: str | None
+    """Fingerprint of workflow and inputs, while a plain call without an id may go on with this run."""
+    parent: int | None
+    """`seq` of the run that called this one."""
+    epoch: int
+    """Which owner of the journal last set the run going, 0 for none yet."""
+    crashes: int
+    """Deaths of the process in this run since `progress` last grew."""
+    progress: int
+    """Outcomes in the journal when the run was last set going."""
+    trusting: int
+    """1 where the journal's word is taken for the inputs of steps: `retry(trust_journal=True)`."""
+
+
+class StepRecord(NamedTuple):
+    """One journaled operation of a run: a step, or one of the library's own such as `now`."""
+
+    run: int
+    branch: str
+    position: int
+    kind: str
+    name: str
+    module: str
+    status: str
+    attempt: int
+    failures: int
+    input: str | None
+    output: str | None
+    error: str | None
+    started_at: float
+    finished_at: float | None
+    retry_at: float | None
+    turn: int | None
+    """In which order the outcomes of a run reached its tasks, counted from 1; those of one turn together. 0 where the
+    code that called waited for nothing else (sync), `None` while there is no outcome."""
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt that did not complete its step. `error` is `None` where the process died in it."""
+
+    run: int
+    branch: str
+    position: int
+    attempt: int
+    started_at: float
+    finished_at: float | None
+    error: str | None
+
+
+class OwnerRecord(NamedTuple):
+    """One process that owned the journal. `closed_at` is `None` while it lives, and for ever where it died."""
+
+    epoch: int
+    pid: int
+    started_at: float
+    closed_at: float | None
+
+
+def may_follow(before: str, after: str) -> bool:
+    """Whether a run of stored status `before` may get the stored status `after`."""
+    return after in RUN_TRANSITIONS[before]
+
+
+def seen_status(record: RunRecord, live_epoch: int | None) -> str:
+    """The status that a reader shows: `live_epoch` is the epoch of the living owner, `None` when there is none."""
+    if record.status == "running" and record.epoch != live_epoch:
+        return "interrupted"
+    return record.status

@@ -1,0 +1,125 @@
+"""What a workflow body calls: a step, a child run, a value of the library's own such as `now`.
+
+Each takes its place in the run at the moment when it is called, and is then decided by a generator of `_replay.py`.
+"""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from ._clock import SYSTEM_CLOCK, Clock
+from ._codec import codec_for
+from ._drive import drive
+from ._execution import SCOPE, Branch, StepScope, current_branch
+from ._identity import idempotency_key
+from ._model import StepRecord
+from ._replay import Append, Call, Decision, Deliver, Effect, World, replayed_outcome, require_same_operation
+
+if TYPE_CHECKING:
+    import datetime as dt
+    import uuid as uuids
+
+Decide = Callable[[Call, StepRecord | None, World], Decision]
+
+
+def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
+    """Give the call its place in the run, now, and return the decision that is to be driven."""
+    execution = branch.execution
+    if execution.halted is not None:
+        raise execution.halted
+    call.run = execution.record.seq
+    call.branch = branch.name
+    call.position = branch.position
+    branch.position += 1
+    return decide(call, execution.take(call.branch, call.position), execution)
+
+
+# -- values of the library's own --------------------------------------------------------------------------------------
+
+
+def decide_value(call: Call, past: StepRecord | None, world: World) -> Generator[Effect, Any, Any]:
+    """A value that the library itself makes: written down at once, and so the same on replay."""
+    if past is not None:
+        require_same_operation(call, past, world)
+        yield Deliver(past)
+        return replayed_outcome(call, past)
+    text, value = call.result.dump_load(call.function())
+    now = world.now()
+    record = StepRecord(
+        call.run, call.branch, call.position, call.kind, call.name, call.module, "completed", 1, 0,
+        None, text, None, now, now, None, 0,
+    )  # fmt: skip
+    yield Append(record, None, full=False)
+    return value
+
+
+def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
+    branch = current_branch()
+    if branch is None:
+        return make(SYSTEM_CLOCK)
+    execution = branch.execution
+    call = Call()
+    call.kind = call.name = kind
+    call.module = "durable"
+    call.function = lambda: make(execution.clock)
+    call.result = codec_for(annotation)
+    return drive(execution, take_place(branch, call, decide_value))
+
+
+def now() -> "dt.datetime":
+    """The current time, aware and in UTC. In a workflow it is journaled, and so the same on replay."""
+    import datetime as dt  # noqa: PLC0415 - keeps `import durable` fast
+
+    return _own_value("now", lambda clock: dt.datetime.fromtimestamp(clock.now(), dt.UTC), dt.datetime)  # type: ignore[no-any-return]
+
+
+def uuid4() -> "uuids.UUID":
+    """A random UUID. In a workflow it is journaled, and so the same on replay."""
+    import uuid as uuids  # noqa: PLC0415 - keeps `import durable` fast
+
+    return _own_value("uuid4", lambda clock: uuids.UUID(bytes=clock.random_bytes(16), version=4), uuids.UUID)  # type: ignore[no-any-return]
+
+
+def random() -> float:
+    """A random number, at least 0 and below 1. In a workflow it is journaled, and so the same on replay."""
+    return _own_value("random", lambda clock: clock.random(), float)  # type: ignore[no-any-return]
+
+
+# -- where am I -------------------------------------------------------------------------------------------------------
+
+
+class Info:
+    """Where the running code is: run, step and attempt. Attempts count from 1; outside of a step `attempt` is 0."""
+
+    __slots__ = ("_key_of", "attempt", "run_id", "step", "workflow")
+
+    def __init__(
+        self, run_id: str, workflow: str, step: str, attempt: int, key_of: tuple[str, str, int]
+    ) -> None:
+        self.run_id = run_id
+        self.workflow = workflow
+        self.step = step
+        self.attempt = attempt
+        self._key_of = key_of
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts of this step, and for nothing else: hand it to the services that the step calls."""
+        return idempotency_key(*self._key_of)
+
+    def __repr__(self) -> str:
+        return (
+            f"Info(run_id={self.run_id!r}, workflow={self.workflow!r}, step={self.step!r}, "
+            f"attempt={self.attempt}, idempotency_key={self.idempotency_key!r})"
+        )
+
+
+def info() -> Info:
+    """Where the running code is. Outside of any run: an empty run id, and a fresh key."""
+    scope = SCOPE.get()
+    if scope is None:
+        return Info("", "", "", 0, (SYSTEM_CLOCK.new_id(), "", 0))
+    record = scope.execution.record
+    if isinstance(scope, StepScope):
+        call = scope.call
+        return Info(record.id, record.workflow, call.name, scope.attempt, (record.id, call.branch, call.position))
+    return Info(record.id, record.workflow, "", 0, (record.id, scope.name, -1))

@@ -1,0 +1,109 @@
+"""How an execution ended, and what the journal is to say of it. Pure: the caller writes the record and raises."""
+
+from typing import Any, NamedTuple, NoReturn
+
+from ._codec import TypeCodec, dump_error, load_error
+from ._execution import Execution
+from ._model import RunRecord
+from ._replay import require_nothing_left
+from .errors import (
+
+    DurableError,
+    Halt,
+    RunBlockedError,
+    RunCancelledError,
+    SerializationError,
+    StepError,
+)
+
+INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+class Ending(NamedTuple):
+    """The end of one execution: what to write (`None`: the run stays interrupted), and what the caller gets."""
+
+    record: RunRecord | None
+    value: Any
+    error: BaseException | None
+    """Raised for the caller, as it is."""
+
+
+def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
+    """The body returned: the run completes with the decoded value, unless code and journal disagree."""
+    if execution.halted is not None:
+        return halted(execution, execution.halted)
+    try:
+        require_nothing_left(list(execution.past.values()), "returned")
+    except Halt as halt:
+        return halted(execution, halt)
+    try:
+        text, value = result.dump_load(value)
+    except SerializationError as unfit:
+        msg = f"the result of workflow {execution.record.workflow!r} cannot be journaled: {unfit}"
+        return _failed(execution, SerializationError(msg))
+    return Ending(_finished(execution, "completed", text, None), value, None)
+
+
+def raised(execution: Execution, error: BaseException) -> Ending:
+    """The body raised: the run failed, unless it was taken down or interrupted."""
+    if isinstance(error, INTERRUPTS):
+        execution.interrupt(type(error).__name__)
+        return Ending(None, None, error)
+    if execution.halted is not None:
+        return halted(execution, execution.halted)
+    if isinstance(error, Halt):  # of a run around this one
+        return Ending(None, None, error)
+    try:
+        require_nothing_left(list(execution.past.values()), f"raised {type(error).__name__}")
+    except Halt as halt:
+        halt.error.__cause__ = error
+        return halted(execution, halt)
+    return _failed(execution, error)
+
+
+def halted(execution: Execution, halt: Halt) -> Ending:
+    """The execution was taken down: `blocked` where code and journal disagree, else it stays interrupted."""
+    error = halt.error
+    if not isinstance(error, RunBlockedError):
+        return Ending(None, None, error)
+    note = f"durable: run {execution.record.id} of {execution.record.workflow!r} is blocked"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    record = execution.record._replace(status="blocked", error=dump_error(error))
+    return Ending(record, None, error)
+
+
+def _failed(execution: Execution, error: BaseException) -> Ending:
+    text = dump_error(error)
+    decoded = load_error(text)
+    if isinstance(decoded, StepError) and not isinstance(error, StepError):
+        decoded.__cause__ = error
+    else:
+        decoded.__traceback__ = error.__traceback__
+    return Ending(_finished(execution, "failed", None, text), None, decoded)
+
+
+def _finished(execution: Execution, status: str, output: str | None, error: str | None) -> RunRecord:
+    return execution.record._replace(
+        status=status, output=output, error=error, finished_at=execution.now(), wake_at=None, claim=None
+    )
+
+
+def recorded_result(record: RunRecord, result: TypeCodec) -> Any:
+    """The value of a run that has ended, or its recorded error raised. A blocked run raises why it is."""
+    if record.status == "completed":
+        return result.load(record.output or "null")
+    raise_recorded(record)
+
+
+def raise_recorded(record: RunRecord) -> NoReturn:
+    """Raise the recorded error of a failed, cancelled or blocked run."""
+    if record.status == "cancelled":
+        msg = f"run {record.id} of {record.workflow!r} was cancelled"
+        raise RunCancelledError(msg)
+    if record.error is None:
+        msg = f"run {record.id} of {record.workflow!r} is {record.status}, and has no error"
+        raise DurableError(msg)
+    raise load_error(record.error)
+
+

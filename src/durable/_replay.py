@@ -1,0 +1,340 @@
+"""What happens at one operation of a run: the decision, pure, as a generator.
+
+A generator here is given what the code calls and what the journal has at that place. It yields effects and is sent what
+came of them; at the end it returns the value for the workflow or raises the error for it. Whoever drives it performs
+the effects, blocking or awaiting (`_drive.py`), so that sync and async have one brain.
+
+The laws of this file: nothing here waits, reads a clock or touches a file. A step that has an outcome is never attempted
+again. An attempt is written down before it begins, an outcome before it is returned. Where code and journal disagree,
+nothing is returned at all: a `Halt` takes the execution down.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from ._codec import TypeCodec, dump_error, load_error
+from ._model import AttemptRecord, StepRecord
+from ._retry import RetryPolicy, next_delay
+from ._signature import Signature, as_fingerprint, is_fingerprint
+from .errors import (
+    Halt,
+    NonDeterminismError,
+    RunBlockedError,
+    SerializationError,
+    StepError,
+    StepInterruptedError,
+    StepTimeoutError,
+)
+
+CUT = '"cut"'
+"""The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
+
+
+# -- what is called, and who is asked ---------------------------------------------------------------------------------
+
+
+class Call:
+    """One call of a step in a workflow: everything that the decision needs to know of the code's side."""
+
+    __slots__ = (
+        "args",
+        "at_most_once",
+        "branch",
+        "function",
+        "inputs",
+        "kind",
+        "kwargs",
+        "match_inputs",
+        "module",
+        "name",
+        "policy",
+        "position",
+        "result",
+        "run",
+        "signature",
+        "source",
+        "timeout_seconds",
+    )
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    run: int
+    branch: str
+    position: int
+    kind: str
+    name: str
+    module: str
+    source: str
+    inputs: str
+    policy: RetryPolicy
+    timeout_seconds: float | None
+    at_most_once: bool
+    match_inputs: bool
+    result: TypeCodec
+    signature: Signature
+
+
+class World(Protocol):
+    """What a decision may ask: the time, a number from 0 to 1, and what else is declared."""
+
+    def now(self) -> float: ...
+    def chance(self) -> float: ...
+    def is_other_step(self, module: str, step: Any) -> bool: ...
+    def trusts_journal(self) -> bool: ...
+
+
+# -- effects ----------------------------------------------------------------------------------------------------------
+
+
+class Append(NamedTuple):
+    """Write the record; go on when it is in the file (`full`: on disk). Sent back: `None` or `Cut`."""
+
+    record: StepRecord
+    attempt: AttemptRecord | None
+    full: bool
+
+
+class Conclude(NamedTuple):
+    """Write the record, which has the outcome; go on when it is on disk and it is this outcome's turn."""
+
+    record: StepRecord
+    attempt: AttemptRecord | None
+
+
+class Deliver(NamedTuple):
+    """Go on when it is the turn of this outcome, which the journal has."""
+
+    record: StepRecord
+
+
+class Attempt(NamedTuple):
+    """Run the body of the call once; sent back: `Completed`, `Failed` or `Cut`."""
+
+    call: Call
+    record: StepRecord
+
+
+class Sleep(NamedTuple):
+    """Go on after so many seconds; sent back: `None` or `Cut`."""
+
+    seconds: float
+
+
+Effect = Append | Conclude | Deliver | Attempt | Sleep
+Decision = Generator[Effect, Any, Any]
+
+
+class Completed(NamedTuple):
+    """The body returned."""
+
+    value: Any
+
+
+class Failed(NamedTuple):
+    """The body raised, or took too long."""
+
+    error: BaseException
+
+
+class Cut(NamedTuple):
+    """The workflow itself cancelled the operation."""
+
+    error: BaseException
+
+
+# -- the decision -----------------------------------------------------------------------------------------------------
+
+
+def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
+    """The whole life of a step: taken from the journal where it is there, attempted until an outcome where not."""
+    if past is None:
+        return (yield from _attempts(call, 0, 0, world))
+    require_same_operation(call, past, world)
+    require_same_inputs(call, past, world)
+    if past.finished_at is not None and past.status in {"completed", "failed"}:
+        yield Deliver(past)
+        return replayed_outcome(call, past)
+    if past.status == "retrying":
+        if (yield Sleep(remaining_delay(past, world.now()))):
+            return (yield from _cut(call, past, world))
+        return (yield from _attempts(call, past.attempt, past.failures, world))
+    return (yield from _after_death(call, past, world))
+
+
+def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
+    """The journal has an attempt that the end of the process cut: it has its number, but is no failure."""
+    lost = AttemptRecord(past.run, past.branch, past.position, past.attempt, past.started_at, None, None)
+    if not call.at_most_once:
+        return (yield from _attempts(call, past.attempt, past.failures, world, lost))
+    error = StepInterruptedError(
+        f"the process ended during attempt {past.attempt} of step {call.name!r}, which is at_most_once: whether its "
+        "effect happened is unknown, and it is not repeated"
+    )
+    failed = _with_outcome(past, "failed", None, dump_error(error), world.now(), past.failures)
+    yield Conclude(failed, lost)
+    _raise_as_journaled(call, failed, error)
+
+
+def _attempts(
+    call: Call, attempt: int, failures: int, world: World, lost: AttemptRecord | None = None
+) -> Decision:
+    """Attempt after attempt, until one completes or the policy gives up."""
+    while True:
+        attempt += 1
+        begun = StepRecord(
+            call.run, call.branch, call.position, call.kind, call.name, call.module, "running", attempt, failures,
+            call.inputs, None, None, world.now(), None, None, None,
+        )  # fmt: skip
+        outcome = (yield Append(begun, lost, call.at_most_once)) or (yield Attempt(call, begun))
+        lost = None
+        if type(outcome) is Completed:
+            try:
+                text, value = call.result.dump_load(outcome.value)
+                yield Conclude(_with_outcome(begun, "completed", text, None, world.now(), failures), None)
+            except SerializationError as unfit:
+                outcome = Failed(SerializationError(f"the result of step {call.name!r} cannot be journaled: {unfit}"))
+            else:
+                return value
+        if type(outcome) is Cut:
+            return (yield from _cut(call, begun, world))
+        failures += 1
+        error = outcome.error
+        now, text = world.now(), dump_error(error)
+        written = AttemptRecord(call.run, call.branch, call.position, attempt, begun.started_at, now, text)
+        delay = delay_after(call, failures, error, world)
+        if delay is None:
+            failed = _with_outcome(begun, "failed", None, text, now, failures)
+            yield Conclude(failed, written)
+            _raise_as_journaled(call, failed, error)
+        waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
+        if (yield Append(waiting, written, True)) or (yield Sleep(delay)):
+            return (yield from _cut(call, waiting, world))
+
+
+def _cut(call: Call, record: StepRecord, world: World) -> Decision:
+    """The workflow cancelled its own operation: journaled as such, and raised again by whoever drives this."""
+    yield Conclude(_with_outcome(record, "failed", None, CUT, world.now(), record.failures), None)
+    msg = f"a cut operation {call.name!r} was resumed"
+    raise AssertionError(msg)
+
+
+def delay_after(call: Call, failures: int, error: BaseException, world: World) -> float | None:
+    """Seconds until the next attempt, `None` to give up. A timed-out `at_most_once` attempt may have had its effect."""
+    if call.at_most_once and isinstance(error, StepTimeoutError):
+        return None
+    return next_delay(call.policy, failures, error, world.chance())
+
+
+def remaining_delay(past: StepRecord, now: float) -> float:
+    """What is left of a back-off in the journal; never more than the whole of it, however the clock was set."""
+    if past.retry_at is None or past.finished_at is None:
+        return 0.0
+    return max(0.0, min(past.retry_at - now, past.retry_at - past.finished_at))
+
+
+def _with_outcome(  # noqa: PLR0913 - the columns that an outcome changes
+    begun: StepRecord, status: str, output: str | None, error: str | None, now: float, failures: int
+) -> StepRecord:
+    return StepRecord(
+        begun.run, begun.branch, begun.position, begun.kind, begun.name, begun.module, status, begun.attempt, failures,
+        begun.input, output, error, begun.started_at, now, None, 0,
+    )  # fmt: skip
+
+
+# -- outcomes from the journal ----------------------------------------------------------------------------------------
+
+
+def replayed_outcome(call: Call, past: StepRecord) -> Any:
+    """The value of a completed operation, or its error raised, as on the first run."""
+    if past.status == "completed":
+        try:
+            return call.result.load(past.output or "null")
+        except SerializationError as error:
+            msg = (
+                f"the journaled result of {describe(past)} no longer fits what the code says it returns: {error}. "
+                "Nothing was lost: with code that fits, the run goes on"
+            )
+            raise Halt(RunBlockedError(msg)) from error
+    _raise_as_journaled(call, past, None)
+
+
+def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | None) -> NoReturn:
+    """Raise a failed step's error in its decoded form, on the first run with the traceback of the original."""
+    error = load_error(past.error or "null")
+    if past.failures:
+        plural = "s" if past.attempt != 1 else ""
+        error.add_note(f"durable: step {call.name!r} failed after {past.attempt} attempt{plural}")
+    if original is None:
+        raise error
+    if isinstance(error, StepError) and not isinstance(original, StepError):
+        raise error from original
+    raise error.with_traceback(original.__traceback__)
+
+
+# -- rules of determinism ---------------------------------------------------------------------------------------------
+
+
+def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
+    """At a place of the journal, the code calls what the journal has there."""
+    if past.name != call.name or past.kind != call.kind:
+        msg = (
+            f"at {place(past)} the journal has {describe(past)}, but the code called {call.kind} {call.name!r}. "
+            "The workflow was changed under this run: put its code back, or start a new run; completed steps are kept"
+        )
+        raise Halt(NonDeterminismError(msg))
+    if past.module != call.module and world.is_other_step(past.module, call):
+        msg = (
+            f"at {place(past)} the journal has step {past.name!r} of module {past.module!r}, but the code called the "
+            f"step of that name of module {call.module!r}, and both exist. Call the one that the journal has, or give "
+            "them different names"
+        )
+        raise Halt(NonDeterminismError(msg))
+
+
+def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
+    """Each argument that can be compared is what it was, unless the step or the run says to take the journal's word."""
+    recorded = past.input or "{}"
+    if recorded == call.inputs or not call.match_inputs or world.trusts_journal():
+        return
+    if is_fingerprint(recorded) and as_fingerprint(call.inputs) == recorded:
+        return
+    differing = call.signature.differences(recorded, call.inputs)
+    if not differing:
+        return
+    changes = "; ".join(f"{name}: journal {_short(old)}, code {_short(new)}" for name, old, new in differing)
+    msg = (
+        f"at {place(past)} step {past.name!r} was called with other inputs than the journal has ({changes}). "
+        "If the value is a time, random or read from outside in the workflow body, take it from durable.now(), "
+        "durable.uuid4(), durable.random() or from a step that reads it; or accept other inputs for this step with "
+        "@durable.step(match_inputs=False); or, for this one run, take the journal's word with "
+        "run.retry(trust_journal=True)"
+    )
+    raise Halt(NonDeterminismError(msg))
+
+
+def require_nothing_left(left: list[StepRecord], ending: str) -> None:
+    """When the workflow ends, it has called everything that the journal has."""
+    if left:
+        first = left[0]
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        msg = (
+            f"the workflow {ending} without calling {describe(first)}, which the journal has at {place(first)}{more}. "
+            "The workflow was changed under this run, or depends on what is not journaled: put its code back, or "
+            "start a new run; completed steps are kept"
+        )
+        raise Halt(NonDeterminismError(msg))
+
+
+def describe(record: StepRecord) -> str:
+    """An operation for a message: step 'fulfill_order'."""
+    return f"{record.kind} {record.name!r}"
+
+
+def place(record: StepRecord) -> str:
+    """Where an operation stands in its run: position 3, or position 0 of branch '/fetch:1'."""
+    return f"position {record.position}" + (f" of branch {record.branch!r}" if record.branch else "")
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,0 +1,67 @@
+"""Going on with a failed or blocked run: what is forgotten, so that it is attempted again, and what never is."""
+
+from ._journal import Transaction
+from ._model import RunRecord, StepRecord
+from ._replay import describe, place
+from ._scheduler import Scheduler
+from .errors import RunConflictError, RunNotFoundError
+
+
+def retry(scheduler: Scheduler, record: RunRecord, trust_journal: bool) -> None:
+    """Set a failed or blocked run going again; see `Run.retry`."""
+    scheduler.runtime.own()
+    for child in failed_children(scheduler, record):
+        retry(scheduler, child, trust_journal)
+    queued = scheduler.runtime.journal.write(lambda transaction: _reopen(transaction, record.id, trust_journal))
+    scheduler.set_going(queued)
+
+
+def failed_children(scheduler: Scheduler, record: RunRecord) -> list[RunRecord]:
+    """The runs that failed and took this one with them: called by an operation that is attempted again."""
+    journal = scheduler.runtime.journal
+    if record.status != "failed":
+        return []
+    again = {step.name for step in to_repeat(record, journal.steps(record.seq)) if step.kind == "child"}
+    return [child for child in journal.children(record.seq) if child.status == "failed" and child.workflow in again]
+
+
+def _reopen(transaction: Transaction, run_id: str, trust_journal: bool) -> RunRecord:
+    record = transaction.run(run_id)
+    if record is None:
+        msg = f"no run {run_id!r} in the journal"
+        raise RunNotFoundError(msg)
+    if record.status not in {"failed", "blocked"}:
+        msg = f"run {run_id} of {record.workflow!r} is {record.status}: only a failed or a blocked run can be retried"
+        raise RunConflictError(msg)
+    if record.status == "failed":
+        for step in to_repeat(record, transaction.steps(record.seq)):
+            transaction.drop_step(step)
+    queued = record._replace(
+        status="queued",
+        error=None,
+        finished_at=None,
+        crashes=0,
+        trusting=1 if trust_journal else record.trusting,
+    )
+    transaction.put_run(queued)
+    return queued
+
+
+def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
+    """The failed operations after which nothing else is journaled on their branch.
+
+    Where there is none of these, but failures that the workflow went on after (it caught or compensated them), going on
+    would undo what came later: `RunConflictError`.
+    """
+    last_of_branch = {step.branch: step for step in steps}
+    repeated = [step for step in last_of_branch.values() if step.status == "failed"]
+    passed = [step for step in steps if step.status == "failed"]
+    if passed and not repeated:
+        first = passed[0]
+        msg = (
+            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it caught "
+            f"or compensated the failure), so it cannot be retried from there: run.fork(from_step={first.position + 1}) "
+            "starts a new run from any step"
+        )
+        raise RunConflictError(msg)
+    return repeated

@@ -1,0 +1,170 @@
+"""From a call to its result: which run it means, its execution, its end. One generator each, driven here by blocking.
+
+What `_replay.py` is for an operation, this is for a run: the generators decide and never wait; `drive_run` performs their
+effects in this thread, `drive_run_async` (`_running_async.py`) on an event loop.
+"""
+
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+from ._execution import SCOPE, Execution
+from ._journal import Transaction
+from ._model import FINISHED, RunRecord
+from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
+from ._runtime import Active, Admission, Declaration, Request, Runtime, unable
+from .errors import DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
+
+
+class Write(NamedTuple):
+    """Do the work in a write transaction; sent back: its result."""
+
+    work: Callable[[Transaction], Any]
+    full: bool
+
+
+class Body(NamedTuple):
+    """Call the workflow's function; sent back: the `Ending`."""
+
+    execution: Execution
+    workflow: Declaration
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Over(NamedTuple):
+    """Go on when the execution of a run is over, by whomever."""
+
+    active: Active
+
+
+Effect = Write | Body | Over
+Course = Generator[Effect, Any, Any]
+
+
+def call(runtime: Runtime, request: Request) -> Course:
+    """A plain call: execute the run that it means, or wait for it, or take its recorded result."""
+    runtime.own()
+    result = request.workflow.signature.result
+    while True:
+        mine = runtime.prepare(request)
+        try:
+            admission: Admission = yield Write(runtime.admit(request, mine), full=False)
+        except BaseException as error:
+            runtime.abandon(mine, error)
+            raise
+        if admission.is_mine:
+            ending: Ending = yield from execute(runtime, admission)
+            if ending.error is not None:
+                raise ending.error
+            return ending.value
+        if admission.active is None:
+            return recorded_result(admission.record, result)
+        yield Over(admission.active)
+        record = runtime.journal.run(admission.record.id)
+        if record is None or record.status in FINISHED:
+            return recorded_result(record or admission.record, result)
+        if record.status == "blocked":
+            raise_recorded(record)
+        if isinstance(admission.active.error, DurableError):
+            raise admission.active.error
+        request = request._replace(run_id=record.id)  # its caller was interrupted: this one goes on with it
+
+
+def execute(runtime: Runtime, admission: Admission) -> Course:
+    """Execute a run that is this caller's; return the `Ending`, which is in the file then."""
+    active, record = admission.active, admission.record
+    assert active is not None
+    ending = None
+    try:
+        ending = yield from _execution(runtime, active, admission)
+        if ending.record is not None:
+            written = ending.record
+            yield Write(lambda transaction: transaction.put_run(written), full=True)
+    except DurableError as error:  # the journal failed before or after the body
+        ending = Ending(None, None, error)
+    finally:
+        if ending is None:
+            ending = Ending(None, None, RunInterruptedError(f"run {record.id} of {record.workflow!r} was interrupted"))
+        runtime.over(active, ending)
+    return ending
+
+
+def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:
+    record = admission.record
+    if record.status == "blocked":  # by its crashes
+        raise_recorded(record)
+    past = [] if admission.is_new else runtime.journal.steps(record.seq)
+    execution = runtime.begin(active, record, past, admission.unsynced)
+    try:
+        args, kwargs = runtime.arguments(execution, active.workflow)
+    except Halt as halt:
+        return unable(execution, halt)
+    return (yield Body(execution, active.workflow, args, kwargs))
+
+
+def background(runtime: Runtime, active: Active) -> Course:
+    """Execute a run that was queued in this process; what it raises is in the journal, and in `active.error`."""
+
+    def work(transaction: Transaction) -> Admission:
+        found = transaction.run(active.run_id)
+        if found is None or found.status in FINISHED:
+            msg = f"run {active.run_id} ended before it could begin here"
+            raise RunInterruptedError(msg)
+        record = runtime.claim(transaction, found)
+        return Admission(record, active, is_mine=True, is_new=False, unsynced=transaction.number)
+
+    try:
+        runtime.require_open()
+        admission: Admission = yield Write(work, full=False)
+    except DurableError as error:
+        runtime.over(active, Ending(None, None, error))
+        return
+    ending: Ending = yield from execute(runtime, admission)
+    if isinstance(ending.error, JournalError):
+        import logging  # noqa: PLC0415 - nobody may be waiting for this run, and nothing in the file tells
+
+        logging.getLogger("durable").error("run %s stopped: %s", active.run_id, ending.error)
+
+
+# -- the driver that blocks -------------------------------------------------------------------------------------------
+
+
+def drive_run(runtime: Runtime, course: Course) -> Any:
+    """Carry out a course in this thread; return its value or raise its error."""
+    try:
+        effect = next(course)
+        while True:
+            try:
+                answer = _perform(runtime, effect)
+            except BaseException as error:  # noqa: BLE001 - the course decides what it means
+                effect = course.throw(error)
+            else:
+                effect = course.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+def _perform(runtime: Runtime, effect: Effect) -> Any:
+    if isinstance(effect, Write):
+        return runtime.journal.write(effect.work, full=effect.full)
+    if isinstance(effect, Body):
+        return run_body(effect)
+    if effect.active.thread == threading.get_ident():
+        msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
+        raise RunConflictError(msg)
+    effect.active.wait(None)
+    return None
+
+
+def run_body(effect: Body) -> Ending:
+    """Call a sync workflow's function in this thread."""
+    execution = effect.execution
+    token = SCOPE.set(execution.root)
+    try:
+        value = effect.workflow.function(*effect.args, **effect.kwargs)
+    except BaseException as error:  # noqa: BLE001 - what it means is decided in _outcome
+        return raised(execution, error)
+    finally:
+        SCOPE.reset(token)
+    return returned(execution, value, effect.workflow.signature.result)

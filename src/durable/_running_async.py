@@ -1,0 +1,126 @@
+"""The driver of runs that awaits, and the loop thread that background async runs execute on."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ._branches import LoopPort
+from ._commits import Entry
+from ._drive_async import end_attempts, run_body, settle_write
+from ._outcome import Ending, raised, returned
+from ._running import Body, Course, Effect, Write
+from ._runtime import Active, Runtime
+
+
+async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:
+    """Carry out a course on the running loop; return its value or raise its error."""
+    port = port or LoopPort(asyncio.get_running_loop())
+    try:
+        effect = next(course)
+        while True:
+            try:
+                answer = await _perform(runtime, effect, port)
+            except BaseException as error:  # noqa: BLE001 - the course decides what it means
+                effect = course.throw(error)
+            else:
+                effect = course.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
+    if isinstance(effect, Write):
+        return await _write(runtime, effect, port)
+    if isinstance(effect, Body):
+        return await _body(effect, port)
+    await over(effect.active)
+    return None
+
+
+async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
+    """A write is seen through, whoever cancels meanwhile: its result says whose the run is."""
+    future: asyncio.Future[Any] = port.loop.create_future()
+    entry = Entry(effect.work, effect.full, port, lambda entry: settle_write(future, entry))
+    runtime.journal.commits.submit(entry)
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:  # it comes again at the next wait
+        task.uncancel()
+        task.cancel()
+    return future.result()
+
+
+async def _body(effect: Body, port: LoopPort) -> Ending:
+    execution = effect.execution
+    try:
+        value = await run_body(execution, effect.workflow.function, effect.args, effect.kwargs, port)
+    except BaseException as error:  # noqa: BLE001 - what it means is decided in _outcome
+        ending = raised(execution, error)
+    else:
+        ending = returned(execution, value, effect.workflow.signature.result)
+    caller = asyncio.current_task()
+    if execution.halted is not None and caller is not None and caller.cancelling():
+        return ending._replace(error=asyncio.CancelledError())
+    return ending
+
+
+async def over(active: Active) -> None:
+    """Wait, without blocking the loop, until an execution is over."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            return
+
+    active.watch(tell)
+    await event.wait()
+
+
+class LoopThread:
+    """A daemon thread with an event loop, for the background async runs of an engine."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="durable-loop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def stop(self) -> None:
+        """End the loop, and the thread soon after."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+            if not self._thread.is_alive():
+                self.loop.close()
+
+
+class Tasks:
+    """Background runs as tasks of one loop, kept from the garbage collector while they run."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.port = LoopPort(loop)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run a coroutine on the loop, from any thread."""
+        self.port.loop.call_soon_threadsafe(self._spawn, make)
+
+    def _spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        task = self.port.loop.create_task(make())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+__all__ = ["LoopThread", "Tasks", "drive_run_async", "end_attempts", "over"]

@@ -1,0 +1,367 @@
+"""Runs on one journal: which run a call means, who executes it, and how it is begun and ended here.
+
+Admission is decided inside the write transaction, so that two callers of one id cannot both start it. What this process
+has set going is in `active`; everything else is in the file.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ._clock import Clock
+from ._codec import dump_error
+from ._execution import Execution
+from ._identity import Registry, claim_of
+from ._journal import Journal, Transaction
+from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
+from ._outcome import Ending, halted
+
+from ._signature import Signature
+from .errors import (
+
+    EngineClosedError,
+    Halt,
+    RunBlockedError,
+    RunConflictError,
+    RunInterruptedError,
+    SerializationError,
+)
+
+CLOSE_SECONDS = 5.0
+"""How long `close` lets steps in flight end."""
+
+
+class Declaration(Protocol):
+    """What the runtime needs of a workflow: see `Workflow` in `_decorators.py`."""
+
+    name: str
+    module: str
+    function: Callable[..., Any]
+    signature: Signature
+    is_async: bool
+
+
+class Active:
+    """A run that this engine has set going: queued here, or executing, until it ends or stops."""
+
+    def __init__(
+        self, run_id: str, workflow: Declaration, origin: str, ancestors: frozenset[str] = frozenset()
+    ) -> None:
+        self.run_id = run_id
+        self.workflow = workflow
+        self.origin = origin
+        """"call", "start" or "resume"."""
+        self.ancestors = ancestors
+        self.execution: Execution | None = None
+        self.thread: int | None = None
+        self.error: BaseException | None = None
+        """What the execution raised for its caller, once it is over."""
+        self._over = threading.Event()
+        self._guard = threading.Lock()
+        self._watchers: list[Callable[[], None]] = []
+
+    def finish(self, error: BaseException | None) -> None:
+        """The execution is over, and the journal has what there is to have."""
+        self.error = error
+        with self._guard:
+            self._over.set()
+            watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until it is over; say whether it is."""
+        return self._over.wait(seconds)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` when it is over, from any thread, or now if it is."""
+        with self._guard:
+            if not self._over.is_set():
+                self._watchers.append(watcher)
+                return
+        watcher()
+
+
+class Admission(NamedTuple):
+    """Which run a call means, and what there is to do about it."""
+
+    record: RunRecord
+    active: Active | None
+    """The run in this process; `None` when it has ended."""
+    is_mine: bool
+    """Whether the caller is the one to execute it."""
+    is_new: bool
+    unsynced: int
+    """The transaction that wrote it."""
+
+
+class Request(NamedTuple):
+    """A call or a start of a workflow."""
+
+    workflow: Declaration
+    inputs: str
+    run_id: str | None
+    origin: str
+    parent: RunRecord | None
+    ancestors: frozenset[str]
+
+
+class Runtime:
+    """One journal, and the runs that this process executes on it."""
+
+    def __init__(self, journal: Journal, clock: Clock, registry: Registry) -> None:
+        self.journal = journal
+        self.clock = clock
+        self.registry = registry
+        self.active: dict[str, Active] = {}
+        self._owning = threading.Lock()
+        self._closed: str | None = None
+        self._resumed: dict[str, list[str]] = {}
+        """By claim: what `resume` has set going and no call has claimed yet, oldest first."""
+        self._given_back: set[str] = set()
+        """Runs of this process whose call was interrupted."""
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def require_open(self) -> None:
+        """`EngineClosedError` after `close`, and in a child of `fork`."""
+        if self._closed is not None:
+            raise EngineClosedError(self._closed)
+
+    def own(self) -> None:
+        """Be the owner of the journal, from the first execution on."""
+        self.require_open()
+        if self.journal.epoch:
+            return
+        with self._owning:
+            self.require_open()
+            if not self.journal.epoch:
+                self.journal.own(os.getpid(), self.clock.now())
+
+    def forget(self) -> list[Any]:
+        """In a child of `fork`: nothing of the parent's is used any more."""
+        self._closed = (
+            f"the engine on {self.journal.path} belongs to the parent of this forked process: "
+            "open one of this process's own with durable.open(...)"
+        )
+        self.active = {}
+        return self.journal.forget()
+
+    def stop(self) -> None:
+        """Interrupt what is executing; attempts in flight get some time to end and be journaled."""
+        self._closed = f"the engine on {self.journal.path} was closed: open it again with durable.open(...)"
+        here = threading.get_ident()
+        running = list(self.active.values())
+        for active in running:
+            if active.execution is not None:
+                active.execution.interrupt("the engine was closed")
+            else:
+                self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
+        deadline = self.clock.monotonic() + CLOSE_SECONDS
+        for active in running:
+            if active.thread != here:
+                active.wait(max(0.0, deadline - self.clock.monotonic()))
+
+    # -- admission ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: Request) -> Active:
+        """What the caller will hold, should the run be its to execute."""
+        run_id = request.run_id or self.clock.new_id()
+        return Active(run_id, request.workflow, request.origin, request.ancestors)
+
+    def admit(self, request: Request, mine: Active) -> Callable[[Transaction], Admission]:
+        """The work of a transaction that decides which run a call means, and makes it `mine` if it is to be.
+
+        Run again after a rollback of its batch, it comes to the same end.
+        """
+        workflow, run_id = request.workflow, request.run_id
+        given = workflow.signature.without_defaults(request.inputs)
+        claim = claim_of(workflow.name, given) if run_id is None else None
+
+        def work(transaction: Transaction) -> Admission:
+            if self.active.get(mine.run_id) is mine:
+                del self.active[mine.run_id]
+            self.require_open()
+            if run_id is None:
+                found = self._adoptable(transaction, request, claim or "")
+            else:
+                found = transaction.run(run_id)
+            if found is None:
+                return self._create(transaction, request, mine, claim)
+            if run_id is not None:
+                _require_same_call(found, request)
+            if found.status in FINISHED:
+                return Admission(found, None, is_mine=False, is_new=False, unsynced=0)
+            if found.id in self.active:
+                return Admission(found, self.active[found.id], is_mine=False, is_new=False, unsynced=0)
+            mine.run_id = found.id
+            self.active[found.id] = mine
+            if request.origin != "start":
+                found = self.claim(transaction, found)
+            return Admission(found, mine, is_mine=True, is_new=False, unsynced=transaction.number)
+
+        return work
+
+    def _create(self, transaction: Transaction, request: Request, mine: Active, claim: str | None) -> Admission:
+        workflow = request.workflow
+        record = transaction.add_run(
+            RunRecord(
+                seq=0,
+                id=mine.run_id,
+                workflow=workflow.name,
+                module=workflow.module,
+                status="queued" if request.origin == "start" else "running",
+                input=request.inputs,
+                output=None,
+                error=None,
+                created_at=self.clock.now(),
+                finished_at=None,
+                wake_at=None,
+                claim=claim if request.parent is None else None,
+                parent=request.parent.seq if request.parent else None,
+                epoch=self.journal.epoch,
+                crashes=0,
+                progress=0,
+                trusting=0,
+            )
+        )
+        self.active[record.id] = mine
+        return Admission(record, mine, is_mine=True, is_new=True, unsynced=transaction.number)
+
+    def _adoptable(self, transaction: Transaction, request: Request, claim: str) -> RunRecord | None:
+        """The oldest run that a plain call without an id goes on with: see DESIGN, "Which run does a call mean?"."""
+        if request.origin == "start" or request.parent is not None:
+            return None
+        resumed = self._resumed.get(claim, [])
+        candidates = {
+            record.id: record
+            for record in transaction.claimable_runs(claim)
+            if record.epoch < self.journal.epoch or record.id in self._given_back or record.id in resumed
+        }
+        for run_id in resumed:
+            if run_id not in candidates and (record := transaction.run(run_id)) is not None:
+                candidates[run_id] = record
+        if not candidates:
+            return None
+        found = min(candidates.values(), key=lambda record: record.seq)
+        self._given_back.discard(found.id)
+        if found.id in resumed:
+            resumed.remove(found.id)
+        return found
+
+    def give_back(self, active: Active) -> None:
+        """A call was interrupted: the next call of the same goes on with the run."""
+        if active.origin == "call":
+            self._given_back.add(active.run_id)
+
+    # -- beginning and ending an execution ----------------------------------------------------------------------------
+
+    def claim(self, transaction: Transaction, found: RunRecord) -> RunRecord:
+        """Set a run going that is not new: count the deaths in it, and block it when they are too many."""
+        progress, crashes = transaction.outcomes(found.seq), found.crashes
+        if progress > found.progress:
+            crashes = 0
+        if found.status == "running" and found.epoch != self.journal.epoch:
+            crashes += not transaction.closed_cleanly(found.epoch)
+        claimed = found._replace(
+            status="running", error=None, wake_at=None, epoch=self.journal.epoch, crashes=crashes, progress=progress
+        )
+        if crashes >= MAXIMUM_CRASHES:
+            msg = (
+                f"the process died {crashes} times in a row in run {found.id} of {found.workflow!r} without a step "
+                "completing: it is not tried again by itself. Find out what kills the process, then "
+                f"durable retry {found.id} (or run.retry())"
+            )
+            claimed = claimed._replace(status="blocked", error=dump_error(RunBlockedError(msg)))
+        transaction.put_run(claimed)
+        return claimed
+
+    def begin(self, active: Active, record: RunRecord, past: list[StepRecord], unsynced: int = 0) -> Execution:
+        """The execution of a run that is this process's to execute."""
+        execution = Execution(
+            self.journal, self.clock, self.registry, record, past, unsynced, active.ancestors
+        )
+        active.execution = execution
+        active.thread = threading.get_ident()
+        if self._closed is not None:
+            execution.interrupt("the engine was closed")
+        return execution
+
+    def arguments(self, execution: Execution, workflow: Declaration) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the body is called with: the decoded journal value. `Halt` where it no longer decodes."""
+        try:
+            loaded = workflow.signature.load_inputs(execution.record.input, f"workflow {workflow.name!r}")
+        except SerializationError as error:
+            msg = f"{error}. Nothing was lost: with code that fits, the run goes on"
+            raise Halt(RunBlockedError(msg)) from error
+        return workflow.signature.unbind(loaded)
+
+    def over(self, active: Active, ending: Ending) -> None:
+        """An execution has ended, and what it wrote is in the file."""
+        if ending.record is None:
+            self.give_back(active)
+        self._over(active, ending.error)
+
+    def abandon(self, active: Active, error: BaseException) -> None:
+        """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""
+        if self.active.get(active.run_id) is active:
+            self.over(active, Ending(None, None, error))
+
+    def _over(self, active: Active, error: BaseException | None) -> None:
+        if self.active.get(active.run_id) is active:
+            del self.active[active.run_id]
+        active.finish(error)
+
+    def resumable(self) -> tuple[list[RunRecord], set[str]]:
+        """What `resume` sets going, oldest first, and the names of workflows that this program does not declare."""
+        found: list[RunRecord] = []
+        undeclared: set[str] = set()
+        for status in ("running", "queued", "blocked"):
+            for record in self.journal.runs_of_status(status):
+                if record.id in self.active or record.crashes >= MAXIMUM_CRASHES:
+                    continue
+                if record.workflow in self.registry.workflows:
+                    found.append(record)
+                else:
+                    undeclared.add(record.workflow)
+        found.sort(key=lambda record: record.seq)
+        return found, undeclared
+
+    def set_going(self, record: RunRecord, workflow: Declaration) -> Active | None:
+        """Make a run this process's to execute in the background; `None` when it is already."""
+        active = Active(record.id, workflow, "resume")
+        if self.active.setdefault(record.id, active) is not active:
+            return None
+        if record.claim is not None and record.parent is None:
+            self._resumed.setdefault(record.claim, []).append(record.id)
+        return active
+
+
+def _require_same_call(found: RunRecord, request: Request) -> None:
+    """An id means one run: one workflow, and one set of inputs."""
+    workflow = request.workflow
+    if found.id in request.ancestors:
+        msg = f"run {found.id!r} is waiting for this call: a run cannot call itself or a run that waits for it"
+        raise RunConflictError(msg)
+    if found.workflow != workflow.name:
+        msg = (
+            f"id {found.id!r} belongs to a run of workflow {found.workflow!r}, and was called for "
+            f"{workflow.name!r}: use another id"
+        )
+        raise RunConflictError(msg)
+    differing = workflow.signature.differences(found.input, request.inputs)
+    if differing:
+        changes = "; ".join(f"{name}: that run {old}, this call {new}" for name, old, new in differing)
+        msg = (
+            f"id {found.id!r} belongs to a run of workflow {found.workflow!r} with other inputs ({changes}): "
+            "use another id, or the same inputs"
+        )
+        raise RunConflictError(msg)
+
+
+def unable(execution: Execution, halt: Halt) -> Ending:
+    """The ending of an execution whose body could not even be called."""
+    return halted(execution, execution.halt(halt.error))
+
+

@@ -1,0 +1,215 @@
+"""A function's inputs and result as the journal holds them: a JSON object by parameter name, and one JSON value.
+
+Types are looked up late, at the first call: annotations may name what is defined further down in the module.
+"""
+
+import functools
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, resolve_annotations
+from .errors import SerializationError
+
+_VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
+_VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
+
+
+class Signature:
+    """How to write down the inputs of one function, read them back, and tell two of them apart."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        code = getattr(function, "__code__", None)
+        self._plain_names: tuple[str, ...] | None = None
+        """The parameters, where every call with as many positional arguments is already bound."""
+        if code is not None and not code.co_flags & (_VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS):
+            if not code.co_kwonlyargcount:
+                self._plain_names = code.co_varnames[: code.co_argcount]
+        self._opaque_warned: set[str] = set()
+
+    @functools.cached_property
+    def _annotations(self) -> dict[str, Any]:
+        return resolve_annotations(self._function)
+
+    @functools.cached_property
+    def result(self) -> TypeCodec:
+        """The codec of what the function returns."""
+        return codec_for(self._annotations.get("return", Any))
+
+    @functools.cached_property
+    def _inspected(self) -> Any:
+        import inspect  # noqa: PLC0415 - slow to import, and needed only by calls that are not plain
+
+        return inspect.signature(self._function)
+
+    @functools.cached_property
+    def _codecs(self) -> dict[str, TypeCodec]:
+        """The codec of each parameter; `*args` is a tuple, `**kwargs` a dict."""
+        codecs = {}
+        for name, parameter in self._inspected.parameters.items():
+            annotation = self._annotations.get(name, Any)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                annotation = tuple[annotation, ...]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                annotation = dict[str, annotation]
+            codecs[name] = codec_for(annotation)
+        return codecs
+
+    @functools.cached_property
+    def _plain_dumps(self) -> tuple[tuple[str, str, Callable[[Any], str]], ...]:
+        return tuple((name, f'"{name}":', self._codecs[name].dump) for name in self._plain_names or ())
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, Any]:
+        parameters = self._inspected.parameters
+        return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+    # -- binding ------------------------------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by parameter name, defaults included. `TypeError` as Python raises it for a wrong call."""
+        bound = self._inspected.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def unbind(self, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for a call, from arguments by parameter name."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for name, parameter in self._inspected.parameters.items():
+            if name not in arguments:
+                continue  # one that came later: the function's own default
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args.extend(arguments[name])
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs.update(arguments[name])
+            elif parameter.kind is parameter.KEYWORD_ONLY or len(args) < self._index(name):
+                kwargs[name] = arguments[name]
+            else:
+                args.append(arguments[name])
+        return tuple(args), kwargs
+
+    def _index(self, name: str) -> int:
+        return list(self._inspected.parameters).index(name)
+
+    # -- inputs as text -----------------------------------------------------------------------------------------------
+
+    def dump_step_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> str:
+        """The inputs of a step. What cannot be held is kept as a description, and is not compared on replay."""
+        if not kwargs and self._plain_names is not None and len(args) == len(self._plain_names):
+            try:
+                parts = [key + dump(value) for (_, key, dump), value in zip(self._plain_dumps, args, strict=True)]
+                return "{" + ",".join(parts) + "}"
+            except SerializationError:
+                pass
+        arguments = self.bind(args, kwargs)
+        return _as_object({name: self._dump_or_describe(name, value, what) for name, value in arguments.items()})
+
+    def _dump_or_describe(self, name: str, value: Any, what: str) -> str:
+        try:
+            return self._codecs[name].dump(value)
+        except SerializationError as error:
+            if name not in self._opaque_warned:
+                self._opaque_warned.add(name)
+                msg = (
+                    f"argument {name!r} of {what} cannot be journaled ({error}): a description is kept instead, "
+                    "and it is not compared on replay"
+                )
+                warnings.warn(msg, RuntimeWarning, stacklevel=2)
+            return describe_opaque(value)
+
+    def dump_run_inputs(self, arguments: Mapping[str, Any], what: str) -> str:
+        """The inputs of a workflow, by name; `SerializationError` that names the argument and the path inside it."""
+        texts = {}
+        for name, value in arguments.items():
+            try:
+                texts[name] = self._codecs[name].dump(value)
+            except SerializationError as error:
+                if name in self._defaults and value is self._defaults[name]:
+                    continue  # nobody passed it, and on replay the default stands there again
+                msg = f"argument {name!r} of {what} cannot be journaled: {error}"
+                raise SerializationError(msg) from error
+        return _as_object(texts)
+
+    def load_inputs(self, text: str, what: str) -> dict[str, Any]:
+        """The arguments by name, as the journal has them."""
+        arguments = {}
+        for name, part in _parts(text).items():
+            if name not in self._codecs:
+                msg = f"{what} has no parameter {name!r} any more, and the journal holds a value for it"
+                raise SerializationError(msg)
+            try:
+                arguments[name] = self._codecs[name].load(part)
+            except SerializationError as error:
+                msg = f"argument {name!r} of {what} in the journal no longer fits: {error}"
+                raise SerializationError(msg) from error
+        return arguments
+
+    def without_defaults(self, text: str) -> str:
+        """The inputs less those that equal the default: what makes two calls the same, also after a new parameter."""
+        return _as_object(dict(sorted(self._given(text).items())))
+
+    def differences(self, recorded: str, current: str) -> list[tuple[str, str, str]]:
+        """Name, recorded and current JSON of each argument that differs; opaque ones and untouched defaults never do."""
+        if is_fingerprint(recorded) or is_fingerprint(current):
+            return [] if as_fingerprint(recorded) == as_fingerprint(current) else [("inputs", recorded, current)]
+        before, now = self._given(recorded), self._given(current)
+        found = []
+        for name in dict.fromkeys((*before, *now)):
+            old, new = before.get(name, "(not given)"), now.get(name, "(not given)")
+            if old != new and not (_is_opaque(old) or _is_opaque(new)):
+                found.append((name, old, new))
+        return found
+
+    def _given(self, text: str) -> dict[str, str]:
+        parts = _parts(text)
+        for name, default in self._defaults.items():
+            if name in parts and parts[name] == self._default_text(name, default):
+                del parts[name]
+        return parts
+
+    def _default_text(self, name: str, default: Any) -> str | None:
+        try:
+            return _normal(self._codecs[name].dump(default))
+        except SerializationError:
+            return None
+
+
+def as_fingerprint(text: str) -> str:
+    """The stand-in for inputs that are not to be recorded; itself for one that is already."""
+    return text if is_fingerprint(text) else f'{{"$fingerprint":"{fingerprint(text)}"}}'
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether these inputs were not recorded."""
+    return text.startswith('{"$fingerprint":')
+
+
+def _is_opaque(text: str) -> bool:
+    return text.startswith('{"$opaque":')
+
+
+def _as_object(texts: Mapping[str, str]) -> str:
+    return "{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}"
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The JSON of each argument, in one normal spelling."""
+    return {name: _spell(value) for name, value in json.loads(text).items()}
+
+
+def _normal(text: str) -> str:
+    return _spell(json.loads(text))
+
+
+def _spell(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which no text in the file may hold
+        return json.dumps(value, separators=(",", ":"))
+    return text
+
+

@@ -1,0 +1,262 @@
+"""The handle of a run: what the journal says of it now, its result, and the means to steer it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
+
+from typing_extensions import TypeVar
+
+from ._codec import codec_for, load_error
+from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
+from ._outcome import raise_recorded, recorded_result
+from ._replay import CUT
+from .errors import DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Generator
+
+    from ._runtime import Active
+    from ._scheduler import Scheduler
+
+R = TypeVar("R", default=Any)
+
+
+class StepInfo(NamedTuple):
+    """One journaled operation of a run, as `run.steps()` lists it. Times are aware and in UTC."""
+
+    kind: str
+    """"step", "child", "now", "uuid4", "random", …"""
+    branch: str
+    """Which task of the run called it: "" is the workflow's own."""
+    position: int
+    name: str
+    status: str
+    """"running", "retrying", "completed" or "failed"."""
+    attempt: int
+    input: Any
+    output: Any
+    error: BaseException | None
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    retry_at: dt.datetime | None
+
+
+class Run(Generic[R]):
+    """A run in a journal. Properties are live: each reads the journal when asked, and works without owning it."""
+
+    def __init__(self, scheduler: Scheduler, run_id: str) -> None:
+        self._scheduler = scheduler
+        self._runtime = scheduler.runtime
+        self._id = run_id
+
+    # -- what the journal says ----------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The id of the run."""
+        return self._id
+
+    @property
+    def workflow(self) -> str:
+        """The name of the workflow."""
+        return self._record().workflow
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run is: see the table of statuses in the reference."""
+        record = self._record()
+        if record.status == "running" and record.id in self._runtime.active:
+            return "running"
+        mine = self._runtime.journal.epoch
+        live = None if mine else self._runtime.journal.live_epoch()
+        return cast("RunStatus", seen_status(record, live))
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments by name, decoded by the workflow's annotations where this program declares it."""
+        record = self._record()
+        workflow = self._runtime.registry.workflows.get(record.workflow)
+        if workflow is None:
+            return cast("dict[str, Any]", codec_for(Any).load(record.input))
+        return cast("dict[str, Any]", workflow.signature.load_inputs(record.input, f"workflow {record.workflow!r}"))
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the run failed or is blocked; `None` where it did neither."""
+        record = self._record()
+        return None if record.error is None else load_error(record.error)
+
+    @property
+    def created_at(self) -> dt.datetime:
+        """When the run was called or started."""
+        return _utc(self._record().created_at)
+
+    @property
+    def finished_at(self) -> dt.datetime | None:
+        """When the run ended; `None` while it has not."""
+        return _utc_or_none(self._record().finished_at)
+
+    def steps(self) -> list[StepInfo]:
+        """Every journaled operation in the order of its place."""
+        return [_step_info(step) for step in self._runtime.journal.steps(self._record().seq)]
+
+    def __repr__(self) -> str:
+        return f"<durable.Run {self._id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other._runtime is self._runtime and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    # -- its result ---------------------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the run to end, and return its result or raise its error; an interrupted one is set going.
+
+        `timeout` is in seconds; `TimeoutError` when it passes. `RunInterruptedError` when the engine closes meanwhile,
+        or when nobody here can execute the run.
+        """
+        clock = self._runtime.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            record = self._record()
+            if record.status in FINISHED:
+                return cast("R", recorded_result(record, self._result_codec(record)))
+            active = self._going(record)
+            self._refuse_waiting_on_own_loop(active)
+            if not active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic())):
+                msg = f"run {self._id} of {record.workflow!r} did not end within {timeout} s; it goes on"
+                raise TimeoutError(msg)
+            self._require_progress(active)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> R:
+        from ._running_async import over  # noqa: PLC0415 - keeps asyncio out of programs without it
+
+        while True:
+            record = self._record()
+            if record.status in FINISHED:
+                return cast("R", recorded_result(record, self._result_codec(record)))
+            active = self._going(record)
+            await over(active)
+            self._require_progress(active)
+
+    def _result_codec(self, record: RunRecord) -> Any:
+        workflow = self._runtime.registry.workflows.get(record.workflow)
+        return codec_for(Any) if workflow is None else workflow.signature.result
+
+    def _going(self, record: RunRecord) -> Active:
+        """The run in this process, set going if it was not."""
+        runtime = self._runtime
+        active = runtime.active.get(self._id)
+        if active is None:
+            runtime.require_open()
+            if record.status == "blocked":
+                raise_recorded(record)
+            active = self._scheduler.set_going(record) or runtime.active.get(self._id)
+        if active is None:
+            msg = (
+                f"run {self._id} is interrupted, and this program does not declare its workflow {record.workflow!r}: "
+                "import the module that does"
+            )
+            raise RunInterruptedError(msg)
+        return active
+
+    def _require_progress(self, active: Active) -> None:
+        """After an execution is over: it ended, or this raises why it did not."""
+        record = self._record()
+        if record.status in FINISHED:
+            return
+        if record.status == "blocked":
+            raise_recorded(record)
+        if isinstance(active.error, DurableError):
+            raise active.error
+        self._runtime.require_open()
+
+    def _refuse_waiting_on_own_loop(self, active: Active) -> None:
+        execution = active.execution
+        if execution is not None and active.thread == threading.get_ident() or self._is_on_this_loop(active):
+            msg = f"run {self._id} executes on this thread's event loop, which result() would block: use 'await run'"
+            raise RunConflictError(msg)
+
+    def _is_on_this_loop(self, active: Active) -> bool:
+        if not active.workflow.is_async:
+            return False
+        import asyncio  # noqa: PLC0415 - an async workflow is declared, so that it is there
+
+        try:
+            return self._scheduler.runs_on(asyncio.get_running_loop())
+        except RuntimeError:
+            return False
+
+    def _record(self) -> RunRecord:
+        record = self._runtime.journal.run(self._id)
+        if record is None:
+            raise not_found(self._id, self._runtime.journal.path)
+        return record
+
+    # -- steering -----------------------------------------------------------------------------------------------------
+
+    def retry(self, *, trust_journal: bool = False) -> None:
+        """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.
+
+        `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on.
+        `RunConflictError` where there is nothing to retry, or where operations were journaled after the failure.
+        """
+        from ._retrying import retry  # noqa: PLC0415 - rarely used
+
+        retry(self._scheduler, self._record(), trust_journal)
+
+
+def not_found(run_id: str, path: str) -> RunNotFoundError:
+    """The error for an id that the journal does not have."""
+    return RunNotFoundError(f"no run {run_id!r} in {path}")
+
+
+def _step_info(step: StepRecord) -> StepInfo:
+    untyped = codec_for(Any)
+    return StepInfo(
+        kind=step.kind,
+        branch=step.branch,
+        position=step.position,
+        name=step.name,
+        status=step.status,
+        attempt=step.attempt,
+        input=None if step.input is None else _readable(step.input),
+        output=None if step.output is None else untyped.load(step.output),
+        error=_step_error(step.error),
+        started_at=_utc(step.started_at),
+        finished_at=_utc_or_none(step.finished_at if step.turn is not None else None),
+        retry_at=_utc_or_none(step.retry_at),
+    )
+
+
+def _readable(text: str) -> Any:
+    import json  # noqa: PLC0415 - inputs are shown as the file has them: some are only described there
+
+    return json.loads(text)
+
+
+def _step_error(text: str | None) -> BaseException | None:
+    if text is None:
+        return None
+    if text == CUT:
+        from asyncio import CancelledError  # noqa: PLC0415 - only async runs have these
+
+        return CancelledError("cut by the workflow's own cancellation or timeout")
+    return load_error(text)
+
+
+def _utc(seconds: float) -> dt.datetime:
+    import datetime as dt  # noqa: PLC0415 - keeps `import durable` fast
+
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def _utc_or_none(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else _utc(seconds)

@@ -1,0 +1,93 @@
+-- Every statement of the journal, by name. `-- name: x` opens one; the comment below it says what it is for.
+
+-- name: put_step
+-- The whole record of an operation, over the one that was there.
+INSERT OR REPLACE INTO durable_step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_attempt
+-- An attempt that did not complete its step.
+INSERT OR REPLACE INTO durable_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: add_run
+-- A new run; fails when the id is taken.
+INSERT INTO durable_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_run
+-- The whole record of a run that exists. Key, id, workflow, module, input, created_at and parent never change.
+UPDATE durable_run
+SET status = ?, output = ?, error = ?, finished_at = ?, wake_at = ?, claim = ?, epoch = ?, crashes = ?,
+    progress = ?, trusting = ?, checksum = ?
+WHERE seq = ?;
+
+-- name: next_seq
+-- The key of the next new run.
+SELECT coalesce(max(seq), 0) + 1 FROM durable_run;
+
+-- name: run_by_id
+SELECT * FROM durable_run WHERE id = ?;
+
+-- name: run_by_seq
+SELECT * FROM durable_run WHERE seq = ?;
+
+-- name: runs_by_prefix
+-- Runs whose id starts with a prefix: from the prefix up to, but without, its successor.
+SELECT * FROM durable_run WHERE id >= ? AND id < ? ORDER BY id LIMIT ?;
+
+-- name: claimable_runs
+-- Unfinished runs that a plain call without an id may go on with, oldest first.
+SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
+
+-- name: runs_of_status
+-- Runs of one stored status, oldest first.
+SELECT * FROM durable_run WHERE status = ? ORDER BY wake_at, seq;
+
+-- name: due_runs
+-- Waiting runs that are due, in order.
+SELECT * FROM durable_run WHERE status = 'waiting' AND wake_at <= ? ORDER BY wake_at, seq LIMIT ?;
+
+-- name: next_due
+-- When the next waiting run is due.
+SELECT min(wake_at) FROM durable_run WHERE status = 'waiting';
+
+-- name: children
+-- Runs that a run has called, oldest first.
+SELECT * FROM durable_run WHERE parent = ? ORDER BY seq;
+
+-- name: steps
+-- All operations of a run, in the order of their positions.
+SELECT * FROM durable_step WHERE run = ? ORDER BY branch, position;
+
+-- name: attempts
+-- The attempts of a run that did not complete their step.
+SELECT * FROM durable_attempt WHERE run = ? ORDER BY branch, position, attempt;
+
+-- name: outcomes
+-- How many outcomes a run has.
+SELECT count(turn) FROM durable_step WHERE run = ?;
+
+-- name: drop_step
+DELETE FROM durable_step WHERE run = ? AND branch = ? AND position = ?;
+
+-- name: drop_attempts
+DELETE FROM durable_attempt WHERE run = ? AND branch = ? AND position = ?;
+
+-- name: open_owner
+-- This process owns the journal from now on.
+INSERT INTO durable_owner (pid, started_at) VALUES (?, ?);
+
+-- name: close_owner
+-- This process has stopped cleanly: what it left running was not killed.
+UPDATE durable_owner SET closed_at = ? WHERE epoch = ?;
+
+-- name: owners
+-- The processes that have owned the journal, newest first.
+SELECT epoch, pid, started_at, closed_at FROM durable_owner ORDER BY epoch DESC LIMIT ?;
+
+-- name: owner_closed
+SELECT closed_at FROM durable_owner WHERE epoch = ?;
+
+-- name: format
+SELECT value FROM durable_meta WHERE key = 'format';
+
+-- name: set_format
+INSERT OR REPLACE INTO durable_meta VALUES ('format', ?);

@@ -1,0 +1,441 @@
+"""Values come back exactly as they were, annotated or not, or are refused with their path."""
+
+import enum
+import json
+import math
+import socket
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections import OrderedDict, namedtuple
+from dataclasses import InitVar, dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Union,
+)
+from zoneinfo import ZoneInfo
+
+import attrs
+import pydantic
+import pytest
+
+from durable._codec import (
+    TypeCodec,
+    codec_for,
+    converter,
+    describe_opaque,
+    fingerprint,
+    load_lenient,
+    load_untyped,
+)
+from durable._codec.exact import identical
+from durable.errors import SerializationError
+
+T = TypeVar("T")
+UserId = NewType("UserId", int)
+Untyped = namedtuple("Untyped", "x y")  # noqa: PYI024 - it is the old kind that is tested
+Renamed = namedtuple("OtherName", "x")  # noqa: PYI024, PYI028 - as above
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    PAIR = (1, 2)
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+    BIG = 2
+
+
+class Mood(enum.StrEnum):
+    GLAD = "glad"
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+    ALL = 3
+
+
+class Bits(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: float = 0.5
+
+
+class Movie(TypedDict, total=False):
+    title: str
+    at: datetime
+
+
+@dataclass
+class Item:
+    sku: str
+    when: datetime | None = None
+
+
+@dataclass
+class Order:
+    id: str
+    items: list[Item] = field(default_factory=list)
+    total: float = 0.0
+
+
+@dataclass
+class Rush(Order):
+    hours: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    tags: frozenset[str]
+    by: dict[int, Decimal]
+    size: Size = Size.SMALL
+
+
+@dataclass
+class Derived:
+    width: int
+    area: int = field(init=False)
+    scale: InitVar[int] = 2
+
+    def __post_init__(self, scale: int) -> None:
+        self.area = self.width * scale
+        self.extra = [self.area]
+
+
+@dataclass
+class Growing:
+    """Its `__post_init__` is not to be repeated."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        self.count += 1
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+    more: list[T] = field(default_factory=list)
+
+
+@dataclass
+class Node:
+    name: str
+    next: Optional["Node"] = None
+
+
+@dataclass
+class Loose:
+    anything: Any
+    thing: object = None
+    either: int | str | Item = 0
+    several: "list[Item | Point]" = field(default_factory=list)
+    error: Exception | None = None
+    bare: dict = field(default_factory=dict)
+
+
+@dataclass
+class Cached:
+    n: int
+
+    @cached_property
+    def doubled(self) -> int:
+        return 2 * self.n
+
+
+@attrs.define
+class Private:
+    _secret: int
+    name: str = attrs.field(default="x", converter=str)
+    late: list[int] = attrs.field(init=False, factory=list)
+    unset: int = attrs.field(init=False)
+
+
+@attrs.frozen(cache_hash=True, slots=False)
+class Hashed:
+    name: str
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    at: datetime
+    anything: Any = None
+    n: int = pydantic.Field(default=1, alias="number")
+
+
+class Unordered(pydantic.BaseModel):
+    names: set[str]
+    nested: list[frozenset[str]] = []
+
+
+class Shelf(pydantic.BaseModel, Generic[T]):
+    content: T
+    _hidden: int = pydantic.PrivateAttr(default=3)
+
+
+class Animal(Protocol):
+    name: str
+
+
+class Odd(dict):
+    pass
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NAMED = timezone(timedelta(hours=5, minutes=30, microseconds=7), "odd")
+MOMENT = datetime(2026, 10, 25, 2, 30, 1, 5, tzinfo=UTC)
+HUGE = 10**5000
+PAIR = "\ud83d" + "\ude00"  # two characters that JSON would join
+
+VALUES: list[tuple[Any, Any]] = [
+    *[(int, n) for n in (0, -1, 2**53 + 1, -(2**64), HUGE, -HUGE, 10**700)],
+    *[(float, x) for x in (0.0, -0.0, 1e300, 5e-324, math.inf, -math.inf, math.nan, 0.1)],
+    *[(str, s) for s in ("", 'a"\\\n\x00\x7f', "Grüße 🎈", "\ud800", "\udc00\ud800", PAIR, "$x")],
+    *[(bool, True), (bool, False), (type(None), None), (None, None)],
+    *[(complex, complex(x, y)) for x, y in ((1, -0.0), (math.nan, math.inf))],
+    *[(bytes, b) for b in (b"", b"\x00\xff")],
+    (bytearray, bytearray(b"\x01")),
+    (range, range(1, 9, 2)),
+    (list[int], [1, 2]),
+    (list[Any], [1, [True, 1.0, 1], "x"]),
+    (tuple[int, str], (1, "a")),
+    (tuple[()], ()),
+    (tuple[int, ...], (1, 2, 3)),
+    (set[str], {"b", "a", "ü"}),
+    (frozenset[tuple[int, str]], frozenset({(2, "b"), (1, "a")})),
+    (set, {1, "a", None, (1,), frozenset({2})}),
+    (dict[str, int], {"b": 1, "a": 2}),
+    (dict[str, int], {"$type": 1, "": 2, PAIR: 3}),
+    (dict[str, date], {"$date": date(2026, 1, 1)}),
+    (dict[int, str], {1: "a", -5: "b"}),
+    (dict[tuple[int, Colour], list[Item]], {(1, Colour.RED): [Item("s", MOMENT)]}),
+    (dict, {1: "a", True and "1": "b", None: 2, 1.5: (), b"x": {}}),
+    (datetime, MOMENT),
+    (datetime, datetime(2026, 1, 2)),  # noqa: DTZ001 - naive on purpose
+    (datetime, datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1)),
+    (datetime, datetime(2026, 10, 25, 2, 30, fold=1)),  # noqa: DTZ001 - naive on purpose
+    (datetime, datetime(2026, 1, 2, tzinfo=NAMED)),
+    (datetime, datetime(2026, 1, 2, tzinfo=timezone(timedelta(seconds=-1)))),
+    (date, date(1, 1, 1)),
+    (time, time(1, 2, 3, 4)),
+    (time, time(1, 2, tzinfo=UTC, fold=1)),
+    (time, time(1, 2, tzinfo=BERLIN)),
+    (timedelta, timedelta(days=-1, microseconds=1)),
+    (tzinfo, BERLIN),
+    (timezone, NAMED),
+    (ZoneInfo, BERLIN),
+    (uuid.UUID, uuid.UUID(int=5)),
+    *[(Decimal, Decimal(d)) for d in ("-0", "1.10", "1E+5", "NaN", "-sNaN12", "Infinity")],
+    (Path, Path("/a/b c")),
+    (PurePath, PurePosixPath("a")),
+    (PurePath, PureWindowsPath("c:/a")),
+    (Path, PureWindowsPath("c:/a")),
+    (PurePosixPath, PurePosixPath("ü")),
+    *[(Colour, c) for c in Colour],
+    (Size, Size.BIG),
+    (Mood, Mood.GLAD),
+    (Rights, Rights.READ | Rights.WRITE),
+    (Rights, Rights(0)),
+    (Bits, Bits.A | Bits.B | Bits(8)),
+    (Point, Point(1, 2.5)),
+    (Untyped, Untyped(1, [2])),
+    (Renamed, Renamed(1)),
+    (Movie, {"title": "x", "at": MOMENT}),
+    (Movie, {"title": "x", "year": 5}),
+    (Order, Order("1", [Item("a"), Item("b", MOMENT)], 5)),
+    (Order, Rush("1", hours=3)),
+    (list[Order], [Order("1"), Rush("2")]),
+    (Order, Order("1", total=math.nan)),
+    (Frozen, Frozen(frozenset({"b", "a"}), {1: Decimal("0.10")}, Size.BIG)),
+    (Derived, Derived(3, 5)),
+    (Growing, Growing(1)),
+    (Box[int], Box(1, [2])),
+    (Box[Item], Box[Item](Item("a"), [Item("b")])),
+    (Box, Box({1: Item("a")})),
+    (Node, Node("a", Node("b"))),
+    (Loose, Loose((1, {2}), b"x", Item("a"), [Item("b"), Point(1)], ValueError("x", 1), {1: 2})),
+    (Private, Private(5, "n")),
+    (Hashed, Hashed("a")),
+    (Model, Model(name="a", at=MOMENT, number=5)),
+    (Model, Model(name="a", at=MOMENT, anything=(1, {2}))),
+    (Unordered, Unordered(names={"b", "a", "c"}, nested=[frozenset({"y", "x"})])),
+    (Shelf[int], Shelf[int](content=1)),
+    (Shelf, Shelf(content=(1, 2))),
+    (Animal, Item("a")),
+    (UserId, UserId(5)),
+    (Annotated[Item, "x"], Item("a")),
+    (Annotated[int, []], 5),
+    (Literal["a", 1, None], "a"),
+    (Literal[Colour.RED], Colour.RED),
+    (Item | None, None),
+    (Item | None, Item("a")),
+    (Union[Item, Point, str], Point(1)),
+    (datetime | str, MOMENT),
+    (datetime | str, "2026-01-01"),
+    (list[Item] | Item, [Item("a")]),
+    (int, "5"),
+    (str, 5),
+    (bool, 1),
+    (int, True),
+    (float, 1),
+    (Item, {"sku": "a"}),
+    (Item, None),
+    (date, MOMENT),
+    (list[str], "ab"),
+    (list[int], (1, 2)),
+    (tuple[int, ...], [1]),
+    (tuple[int, str], (1, "a", "extra")),
+    (set[int], frozenset({1})),
+    (Colour, "red"),
+    (ValueError, KeyError("a")),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value"), VALUES, ids=lambda _: "")
+def test_round_trip(annotation: Any, value: Any) -> None:
+    for codec in codec_for(annotation), codec_for(Any):
+        text, back = codec.dump_load(value)
+        assert identical(value, back)
+        assert identical(value, codec.load(text))
+        assert codec.dump(value) == text == codec.dump(back)
+        assert sqlite3.connect(":memory:").execute("SELECT json_valid(?)", [text]).fetchone() == (1,)
+        nested = {"a": [value, (value,)]}
+        assert identical(nested, codec_for(Any).load(codec_for(Any).dump(nested)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True), (1, 1.0), (0.0, -0.0), ((1,), [1]), ([1], [1, 2]), ({"a": 1}, {"a": 2}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ({1}, {2}), (Item("a"), Item("b")),
+        (Order("a"), Rush("a")), (object(), object()), (MOMENT, MOMENT.replace(fold=1)),
+        (MOMENT, MOMENT.astimezone(timezone(timedelta(0), "UTC"))), (Colour.RED, Colour.PAIR),
+        (Point(1), Point(2)), (Cached(1), Order("a")), (ValueError(1), ValueError(True)),
+        (Derived(1), Derived(1, 3)), ({1: 1}, {True: 1}),
+    ],
+)  # fmt: skip
+def test_different_values_are_told_apart(one: Any, other: Any) -> None:
+    assert not identical(one, other)
+    assert not identical([one], [other])
+
+
+def test_eq_of_users_is_not_asked() -> None:
+    @dataclass(eq=False)
+    class Sly:
+        n: int
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    back = codec_for(Sly).dump_load(Sly(1))[1]
+    assert back.n == 1
+    assert not identical(Sly(1), Sly(2))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Order, Order("1", [Item("ü", MOMENT)]),
+         '{"id":"1","items":[{"sku":"ü","when":"2026-10-25T02:30:01.000005+00:00"}],"total":0.0}'),
+        (dict[int, str], {1: "a"}, '[[1,"a"]]'),
+        (set[str], {"b", "a"}, '["a","b"]'),
+        (Any, {"b", "a"}, '{"$set":["a","b"]}'),
+        (Any, math.nan, '{"$float":"nan"}'),
+        (Any, {"$a": 1}, '{"$dict":[["$a",1]]}'),
+        (Item, {"sku": "a"}, '{"$value":{"sku":"a"}}'),
+        (bytes, b"ab", '"YWI="'),
+        (str, "\ud800", '"\\ud800"'),
+        (Point, Point(1), '{"x":1,"y":0.5}'),
+        (Colour, Colour.RED, '"red"'),
+    ],
+)  # fmt: skip
+def test_text_is_plain_json(annotation: Any, value: Any, text: str) -> None:
+    assert codec_for(annotation).dump(value) == text
+
+
+def test_mutable_values_come_back_as_copies() -> None:
+    value = {"a": [1]}
+    for annotation in Any, dict[str, list[int]], dict:
+        back = codec_for(annotation).dump_load(value)[1]
+        assert back == value
+        assert back is not value
+        assert back["a"] is not value["a"]
+    order = Order("1", [Item("a")])
+    assert codec_for(Order).dump_load(order)[1].items[0] is not order.items[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"items": [0, 1, 2, Item("a", socket.SocketType)]}, r"\$\.items\[3\]\.when: a type cannot"),
+        (Order("1", [Item("a", lambda: 1)]), r"\$\.items\[0\]\.when: a function cannot be journaled"),
+        ({"two words": {1: object()}}, r"\$\['two words'\]\[1\]: a object cannot"),
+        ({(1, 2): {None: object()}}, r"\$\[tuple\]\[None\]: a object cannot"),
+        ({object(): 1}, r"\$\[0\]: a object cannot"),
+        (Odd(a=1), r"\$: a .*Odd cannot be journaled"),
+        (OrderedDict(a=1), r"\$: a collections.OrderedDict cannot"),
+        ([type("Text", (str,), {})("x")], r"\$\[0\]: a .*Text cannot"),
+        (type("Number", (int,), {})(1), r"\$: a .*Number cannot"),
+        ([datetime(2026, 1, 1, tzinfo=type("Z", (tzinfo,), {})())], r"\$\[0\]: a time zone of"),
+        (PurePath(PAIR), r"\$: a surrogate pair"),
+        ([Point(1), type("Sub", (Point,), {})(1)], None),
+    ],
+)  # fmt: skip
+def test_refuses_with_the_path(value: Any, message: str | None) -> None:
+    for annotation in Any, type(value), Order:
+        if message is None:
+            assert identical(codec_for(annotation).dump_load(value)[1], value)
+            continue
+        with pytest.raises(SerializationError, match=message):
+            codec_for(annotation).dump(value)
+
+
+def test_refuses_a_named_tuple_with_attributes() -> None:
+    value = type("Sub", (Point,), {})(1)
+    value.more = 1
+    with pytest.raises(SerializationError, match=r"\$\[0\]: a .*Sub with attributes"):
+        codec_for(Any).dump([value])
+    assert not identical(value, value)
+
+
+def test_refuses_what_would_not_come_back() -> None:
+    @dataclass
+    class Both(dict):
+        n: int
+
+    with pytest.raises(SerializationError, match=r"\$: the journaled \$type cannot be read"):
+        codec_for(Any).dump(Both(1))
+
+    class Shifty(enum.Enum):
+        ONE = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> "Shifty":
+            odd = object.__new__(cls)
+            odd._name_, odd._value_ = None, value
+            return odd
+
+    with pytest.raises(SerializationError, match=r"\$\.a: .*Shifty has no member None"):
+        codec_for(Any).dump({"a": Shifty(3)})

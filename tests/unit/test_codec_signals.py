@@ -1,0 +1,270 @@
+"""Values that are read as another type than they were written: signals, and code that changed."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import attrs
+import pydantic
+import pytest
+
+from durable._codec import codec_for, load_lenient, load_untyped
+from durable.errors import SerializationError
+
+
+class Size(IntEnum):
+    SMALL = 1
+
+
+@dataclass
+class Item:
+    sku: str
+    when: datetime | None = None
+
+
+@dataclass
+class Order:
+    id: str
+    items: list[Item] = field(default_factory=list)
+    total: float = 0.0
+
+
+@dataclass
+class Rush(Order):
+    hours: int = 1
+
+
+@dataclass
+class Card:
+    number: str
+
+
+@dataclass
+class Cash:
+    amount: int
+
+
+@dataclass
+class Paid:
+    how: Card | Cash | None | Literal["later"] = None
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+class Movie(TypedDict):
+    title: str
+
+
+class Model(pydantic.BaseModel):
+    n: int
+
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def sent(value: Any) -> str:
+    return codec_for(Any).dump(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "read"),
+    [
+        ({"id": "1"}, Order, Order("1")),
+        ({"id": "1", "items": [{"sku": "a", "when": "2026-01-01T00:00:00+00:00"}]}, Order,
+         Order("1", [Item("a", MOMENT)])),
+        ({"id": "1", "items": (Item("a", MOMENT),), "total": 5}, Order,
+         Order("1", [Item("a", MOMENT)], 5)),
+        (Order("1"), Order, Order("1")),
+        (Rush("1"), Order, Rush("1")),
+        ([{"sku": "a"}], list[Item], [Item("a")]),
+        ([Item("a")], list[Item], [Item("a")]),
+        ({"x": 1}, Point, Point(1)),
+        ({"title": "a"}, Movie, {"title": "a"}),
+        ({"n": 1}, Model, Model(n=1)),
+        ({1: {"sku": "a"}}, dict[int, Item], {1: Item("a")}),
+        ([[1, {"sku": "a"}]], dict[int, Item], {1: Item("a")}),
+        ([1, 2], tuple[int, int], (1, 2)),
+        ({2, 1}, set[int], {1, 2}),
+        ([2, 1], frozenset[int], frozenset({1, 2})),
+        ("2026-01-01", date, date(2026, 1, 1)),
+        ("00000000-0000-0000-0000-000000000005", uuid.UUID, uuid.UUID(int=5)),
+        ("1.50", Decimal, Decimal("1.50")),
+        (1, Size, Size.SMALL),
+        (5, float, 5),
+        (5, int, 5),
+        (5, int | str, 5),
+        (None, Item | None, None),
+        ({"number": "1"}, Card | Cash, Card("1")),
+        ({"how": {"amount": 1}}, Paid, Paid(Cash(1))),
+        ({"how": "later"}, Paid, Paid("later")),
+        (object, Any, None),
+        ("anything", Any, "anything"),
+        ("anything", object, "anything"),
+    ],
+)  # fmt: skip
+def test_signal_is_read_by_the_readers_type(value: Any, wanted: Any, read: Any) -> None:
+    if value is object:
+        return
+    back = load_lenient(sent(value), wanted)
+    assert back == read
+    assert type(back) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "message"),
+    [
+        (5, str, r"\$: str is expected here, not int"),
+        ("5", int, r"\$: int is expected here, not str"),
+        (1.5, int, r"\$: int is expected here, not float"),
+        (1, bool, r"\$: bool is expected"),
+        ({"id": 5}, Order, r"\$\.id: str is expected here, not int"),
+        ({}, Order, r"\$\.id: the journal has no such field"),
+        ({"id": "1", "more": 1}, Order, r"\$: Order has no field 'more' any more"),
+        ({"id": "1", "items": [{"sku": "a"}, {"sku": 1}]}, Order, r"\$\.items\[1\]\.sku: str is"),
+        ({"id": "1", "items": [{"sku": "a", "when": "soon"}]}, Order, r"items\[0\]\.when: .*soon"),
+        ({"id": "1", "items": "ab"}, Order, r"\$\.items: list is expected here, not str"),
+        ([1, 2, 3], tuple[int, int], r"\$: 2 items are expected here, not 3"),
+        ([1, "a"], tuple[int, int], r"\$\[1\]: int is"),
+        ([1, 1], set[int], r"\$: a set is expected here, and members are repeated"),
+        ({"a": "b"}, dict[str, int], r"\$\.a: int is"),
+        ([1], dict[str, int], r"\$: dict is expected here, not list"),
+        ([["a", 1]], dict[int, int], r"\$\.a: int is"),
+        ({"sku": "a"}, Card | Cash, r"\$: fits none of Card \| Cash"),
+        ({"id": "1"}, Order | Rush, r"\$: fits more than one of Order \| Rush"),
+        (1, Decimal, r"\$: text is expected here, not a int"),
+        ("x", uuid.UUID, r"\$: badly formed"),
+        ("b", Literal["a"], r"\$: "),
+        (2, Size, r"\$: 2 is not a valid Size"),
+        (Rush("1"), Card, r"\$: Card has no field|\$\.number: the journal has no such field"),
+    ],
+)  # fmt: skip
+def test_signal_that_does_not_fit(value: Any, wanted: Any, message: str) -> None:
+    with pytest.raises(SerializationError, match=message):
+        load_lenient(sent(value), wanted)
+
+
+def test_signal_with_no_class_of_this_program() -> None:
+    with pytest.raises(SerializationError, match="no class nowhere:Gone is in this program"):
+        load_lenient('{"$type":"nowhere:Gone"}', Order)
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation", "message"),
+    [
+        ("nope", Any, r"\$: no JSON value at character 0"),
+        ("1 2", Any, r"\$: text goes on after the JSON value"),
+        ("[NaN]", Any, r"\$: NaN is not JSON"),
+        ("nope", Item, r"\$: no JSON value"),
+        ('{"$new":1}', Any, r"\$: '\$new' is no form that this version reads"),
+        ('[{"a":{"$date":5}}]', Any, r"\$\[0\]\.a: text is expected here, not a int"),
+        ('[{"a":{"$date":"x"}}]', Any, r"\$\[0\]\.a: the journaled \$date cannot be read \(Val"),
+        ('{"$dict":[["a",{"$b":1}]]}', Any, r"\$\.a: '\$b' is no form"),
+        ('{"$dict":[[[],1]]}', Any, r"\$: the journaled \$dict cannot be read \(TypeError"),
+        ('{"$complex":[1,2]}', Any, r"\$: text is expected"),
+        ("[" * 100_000, Any, r"\$: nested too deeply"),
+        ('{"sku":5}', Item, r"\$\.sku: str is expected here, not int"),
+        ('"a"', Item, r"\$"),
+    ],
+)
+def test_text_that_does_not_fit(text: str, annotation: Any, message: str) -> None:
+    with pytest.raises(SerializationError, match=message):
+        codec_for(annotation).load(text)
+
+
+def local(name: str, **fields: Any) -> type:
+    """A dataclass as a later version of the program may have it."""
+    body = {"__annotations__": fields, "__module__": __name__, "__qualname__": name}
+    return dataclass(type(name, (), body))
+
+
+@attrs.define
+class Old:
+    a: int
+
+
+def test_a_class_that_got_a_field_with_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [sent(Item("a")), codec_for(Item).dump(Item("a")), sent(Point(1)), sent(Old(1))]
+    assert texts[1] == '{"sku":"a","when":null}'
+
+    @dataclass
+    class New:
+        sku: str
+        when: datetime | None
+        tags: list[str] = field(default_factory=list)
+        count: int = 7
+
+    @attrs.define
+    class NewOld:
+        a: int
+        b: list[int] = attrs.Factory(list)
+        c: int = 5
+        d: int = attrs.field(init=False)
+
+    Three = NamedTuple("Three", [("x", int), ("y", int), ("z", int)])
+    Three._field_defaults["z"] = 9
+    for name, cls in ("Item", New), ("Point", Three), ("Old", NewOld):
+        cls.__qualname__ = name
+        monkeypatch.setitem(globals(), name, cls)
+    assert load_untyped(texts[0]) == New("a", None, [], 7)
+    assert codec_for(New).load(texts[1]) == New("a", None, [], 7)
+    assert load_untyped(texts[2]) == Three(1, 0, 9)
+    assert load_untyped(texts[3]).b == []
+    assert load_untyped(texts[3]).c == 5
+
+
+def test_a_class_that_lost_or_needs_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [sent([Item("a")]), codec_for(list[Item]).dump([Item("a")]), sent(Point(1)), sent(Old(1))]
+    Needs = local("Item", sku=str, when=Any, price=int)
+    Lost = local("Item", sku=str)
+    One = NamedTuple("Point", [("x", int)])
+
+    @attrs.define
+    class Needy:
+        a: int
+        b: int = attrs.Factory(lambda self: self.a, takes_self=True)
+
+    Needy.__qualname__ = "Old"
+    monkeypatch.setitem(globals(), "Point", One)
+    monkeypatch.setitem(globals(), "Old", Needy)
+    for text, message in (
+        (texts[2], r"\$: field 'y' is not both in Point and in the journal"),
+        (texts[3], r"\$: field 'b' of Old is not in the journal"),
+    ):
+        with pytest.raises(SerializationError, match=message):
+            load_untyped(text)
+    for cls, message in (
+        (Needs, r"\$\[0\]: field 'price' of Item is not in the journal"),
+        (Lost, r"\$\[0\]: Item has no field 'when' any more"),
+    ):
+        monkeypatch.setitem(globals(), "Item", cls)
+        with pytest.raises(SerializationError, match=message):
+            load_untyped(texts[0])
+    with pytest.raises(SerializationError, match=r"\$\[0\]: Item has no field 'when' any more"):
+        codec_for(list[Lost]).load(texts[1])
+    with pytest.raises(SerializationError, match=r"\$\[0\]\.price: the journal has no such field"):
+        codec_for(list[Needs]).load(texts[1])
+
+
+def test_a_model_that_got_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = sent(Model(n=1))
+
+    class New(pydantic.BaseModel):
+        n: int
+        more: list[int] = pydantic.Field(default_factory=list)
+
+    New.__qualname__ = "Model"
+    monkeypatch.setitem(globals(), "Model", New)
+    assert load_untyped(text).more == []
+
+
+def test_an_enum_member_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = sent([Size.SMALL])
+    monkeypatch.setitem(globals(), "Size", IntEnum("Size", {"BIG": 2}))
+    with pytest.raises(SerializationError, match=r"\$\[0\]: Size has no member 'SMALL' any more"):
+        load_untyped(text)

@@ -1,0 +1,171 @@
+"""The house keeps its layers: docs/architecture.md says why, this reads the imports and holds it.
+
+A new module goes into ROWS, at the row where it belongs; it may import modules of the rows above.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "src" / "durable"
+
+# Each row imports only from the rows above it. Those up to the line of PURE neither do nor wait.
+ROWS: list[tuple[str, ...]] = [
+    ("errors",),
+    ("_model",),
+    ("_retry", "_codec", "_identity"),
+    ("_replay",),
+    ("_clock",),
+    ("_database",),
+    ("_journal",),
+    ("_drive", "_execution", "_branches"),
+    ("_outcome",),
+    ("_scheduler",),
+    ("_engine",),
+    ("_decorators", "run"),
+    ("aio", "testing", "cli"),
+    ("__init__",),
+    ("__main__",),
+]
+PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_replay"}
+
+# What may be imported where. A list of modules that may, for each thing that few may.
+ONLY_IN: dict[str, set[str]] = {
+    "apsw": {"_database", "_journal"},
+    "cattrs": {"_codec"},
+    "random": {"_clock"},
+    "secrets": {"_clock"},
+    "time": {"_clock"},
+}
+ASK_THE_CLOCK = {("datetime", "now"), ("date", "today"), ("os", "urandom"), ("uuid", "uuid4")}
+DOES_OR_WAITS = {"asyncio", "fcntl", "io", "os", "select", "signal", "socket", "sqlite3",
+                 "subprocess", "tempfile", "threading"}  # fmt: skip
+
+LONGEST_MODULE_LINES = 400
+LONGEST_FUNCTION_LINES = 70
+
+
+def sources() -> dict[str, ast.Module]:
+    """Each module under its name inside the package; a package's `__init__` under the package's."""
+    found: dict[str, ast.Module] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+SOURCES = sources()
+EACH_MODULE = pytest.mark.parametrize("module", SOURCES)
+
+
+def room(module: str) -> str:
+    """The entry of ROWS for a module: a package such as `cli` is one room."""
+    return module.partition(".")[0]
+
+
+def imports(module: str) -> Iterator[str]:
+    """Absolute names of what a module imports, wherever in it, in functions and for types too."""
+    is_package = (PACKAGE / module.replace(".", "/")).is_dir() or module == "__init__"
+    here = ["durable", *([] if module == "__init__" else module.split("."))]
+    for node in ast.walk(SOURCES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - is_package
+            base = here[: len(here) - up] if node.level else []
+            parent = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{parent}.{alias.name}" for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """Rooms of the house that a module imports, itself left out."""
+    known = {room(name) for name in SOURCES}
+    found: set[str] = set()
+    for name in imports(module):
+        top, _, rest = name.partition(".")
+        if top == "durable":
+            first = rest.partition(".")[0]
+            found.add(first if first in known else "__init__")
+    return found - {room(module)}
+
+
+def foreign_imports(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(module)} - {"durable"}
+
+
+def test_the_house_is_read() -> None:
+    assert SOURCES, f"no modules in {PACKAGE}"
+
+
+@EACH_MODULE
+def test_has_a_place(module: str) -> None:
+    places = [row for row in ROWS if room(module) in row]
+    assert len(places) == 1, f"add {room(module)} to ROWS in {__file__}, once, where it belongs"
+
+
+def test_rows_name_no_module_that_is_gone() -> None:
+    named = {name for row in ROWS for name in row} | PURE | {n for s in ONLY_IN.values() for n in s}
+    assert named <= {room(module) for module in SOURCES}
+
+
+@EACH_MODULE
+def test_imports_only_from_rows_above(module: str) -> None:
+    above: set[str] = set()
+    for row in ROWS:
+        if room(module) in row:
+            break
+        above |= set(row)
+    below = own_imports(module) - above
+    assert not below, f"{module} imports {sorted(below)}, which is not in a row above its own"
+
+
+@EACH_MODULE
+def test_few_import_what_only_few_may(module: str) -> None:
+    for library, rooms in ONLY_IN.items():
+        if library in foreign_imports(module):
+            assert room(module) in rooms, f"{library} is imported in {sorted(rooms)} only"
+
+
+def test_one_module_knows_cattrs() -> None:
+    assert len([module for module in SOURCES if "cattrs" in foreign_imports(module)]) <= 1
+
+
+@EACH_MODULE
+def test_only_the_clock_asks_for_time_and_chance(module: str) -> None:
+    if module == "_clock":
+        return
+    for node in ast.walk(SOURCES[module]):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            asks = (node.value.id, node.attr) in ASK_THE_CLOCK
+            assert not asks, f"{module}:{node.lineno} asks for time or chance: _clock does that"
+
+
+@pytest.mark.parametrize("module", sorted(PURE & SOURCES.keys()))
+def test_pure_modules_neither_do_nor_wait(module: str) -> None:
+    assert not foreign_imports(module) & DOES_OR_WAITS
+    waits = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    assert not [node for node in ast.walk(SOURCES[module]) if isinstance(node, waits)]
+
+
+def test_errors_imports_nothing_of_the_house() -> None:
+    assert not own_imports("errors")
+
+
+@EACH_MODULE
+def test_is_short(module: str) -> None:
+    path = PACKAGE / module.replace(".", "/")
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    lines = text.count("\n")
+    assert lines < LONGEST_MODULE_LINES, f"{module} has {lines} lines: are two things in it?"
+
+
+@EACH_MODULE
+def test_functions_fit_on_a_screen(module: str) -> None:
+    for node in ast.walk(SOURCES[module]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            fits = lines < LONGEST_FUNCTION_LINES
+            assert fits, f"{module}:{node.lineno} {node.name} has {lines} lines"
