@@ -58,12 +58,16 @@ def open_writer(path: str, vfs: str | None) -> apsw.Connection:
     return connection
 
 
-def open_reader(path: str, vfs: str | None) -> apsw.Connection:
-    """A read-only connection to a journal; creates nothing, and works while the owner runs or on a full disk."""
+def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Connection:
+    """A read-only connection to a journal; works while the owner runs or on a full disk.
+
+    `still`: nobody has the file open, so that not even the files of a WAL are made. It sees no change from then on,
+    and a process that will own the journal must not use it: closing it would drop the locks of the owner's connection.
+    """
     if not os.path.exists(path):
         msg = f"no journal in {path}: there is no such file"
         raise JournalError(msg)
-    connection = _open_read_only(path, vfs)
+    connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
     try:
         found = _format(connection)
         if found is None:
@@ -100,12 +104,17 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
         if os.path.exists(path + "-wal"):
             raise
         # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
-        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
-        _harden(connection)
+        connection = _open_immutable(path, vfs)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
+    _harden(connection)
     return connection
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
 from ._identity import Registry, idempotency_key
-from ._journal import Journal, Transaction
+from ._journal import Journal, Transaction, put_step
 from ._model import AttemptRecord, RunRecord, StepRecord
 from ._replay import Call
 from .errors import DurableError, Halt, RunInterruptedError
@@ -110,12 +110,13 @@ class Execution:
 
 def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[Transaction], int]:
     """The work of a write: an operation, and an attempt of it that did not complete."""
+    statement = put_step(record)
     if attempt is None:
-        return lambda transaction: transaction.put_step(record)
+        return statement
 
     def work(transaction: Transaction) -> int:
         transaction.put_attempt(attempt)
-        return transaction.put_step(record)
+        return transaction.run(statement)
 
     return work
 

@@ -15,15 +15,14 @@ from zlib import crc32
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from ._commits import Commits, Entry
+from ._commits import Commits, Entry, Statement
 from ._database import FORMAT, OwnerLock, has_journal, is_owned, named_statements, open_reader, open_writer, owner_pid
 from ._database import refuse_network_file_system
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from .errors import JournalError, SerializationError
 
-__all__ = ["FORMAT", "Entry", "Journal", "Transaction"]
-
 T = TypeVar("T")
+Damaged = Callable[[JournalError], None]
 
 _FOLDER_TICK_SECONDS: Final = 0.1
 
@@ -44,10 +43,14 @@ class Transaction:
         self.number = 0
         """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
 
-    def put_step(self, record: StepRecord) -> int:
-        """Write an operation, over what was there; return the number of this transaction."""
-        self._execute(_PUT_STEP, (*record, crc32((_STEP_COLUMNS % record).encode())))
+    def run(self, statement: Statement) -> int:
+        """Carry out a statement; return the number of this transaction."""
+        self._execute(statement.sql, statement.values)
         return self.number
+
+    def begin(self) -> None:
+        """Open the transaction for writing at once: one that only reads first may find it taken."""
+        self._execute("BEGIN IMMEDIATE")
 
     def put_attempt(self, record: AttemptRecord) -> None:
         """Write down an attempt that did not complete its step."""
@@ -72,7 +75,7 @@ class Transaction:
         self._execute(_SQL["drop_step"], record[:3])
         self._execute(_SQL["drop_attempts"], record[:3])
 
-    def run(self, run_id: str) -> RunRecord | None:
+    def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
         return _first(_run(row) for row in self._execute(_SQL["run_by_id"], (run_id,)).fetchall())
 
@@ -91,6 +94,11 @@ class Transaction:
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
         return [_run(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
+
+
+def put_step(record: StepRecord) -> Statement:
+    """Write an operation, over what was there."""
+    return Statement(_PUT_STEP, (*record, crc32((_STEP_COLUMNS % record).encode())))
 
 
 class Journal:
@@ -165,35 +173,55 @@ class Journal:
         """Do `work` in a write transaction; when this returns it is on disk (`full`), or else survives the process."""
         return self.commits.write(work, full)  # type: ignore[no-any-return]
 
+    def run_alone(self, statement: Statement, full: bool) -> int:
+        """For `Commits`: a statement that is a transaction by itself."""
+        try:
+            transaction = self._prepare(full)
+            transaction.number += 1
+            transaction.run(statement)
+            self._committed(full)
+        except (apsw.Error, OSError) as error:
+            raise _as_journal_error(error, self.path) from error
+        return transaction.number
+
     def begin(self, full: bool) -> Transaction:
         """For `Commits`: open a transaction that ends with an fsync, or without."""
-        connection, transaction = self._writer, self._transaction
-        if connection is None or transaction is None:
-            msg = f"{self.path} is not owned by this engine"
-            raise JournalError(msg)
-        synchronous = 2 if full and self._full else 1
         try:
-            if synchronous != self._synchronous:
-                connection.execute("PRAGMA synchronous=FULL" if synchronous == 2 else "PRAGMA synchronous=NORMAL")
-                self._synchronous = synchronous
-            connection.execute("BEGIN IMMEDIATE")
+            transaction = self._prepare(full)
+            transaction.begin()
         except apsw.Error as error:
             raise _as_journal_error(error, self.path) from error
         transaction.number += 1
         return transaction
 
+    def _prepare(self, full: bool) -> Transaction:
+        """Have the next commit end with an fsync, or without: a switch between commits costs a microsecond."""
+        if self._writer is None or self._transaction is None:
+            msg = f"{self.path} is not owned by this engine"
+            raise JournalError(msg)
+        synchronous = 2 if full and self._full else 1
+        if synchronous != self._synchronous:
+            self._writer.execute("PRAGMA synchronous=FULL" if synchronous == 2 else "PRAGMA synchronous=NORMAL")
+            self._synchronous = synchronous
+        return self._transaction
+
     def commit(self, full: bool) -> None:
-        """For `Commits`: end the transaction; before an acknowledgement, look whether that file is the one still there."""
+        """For `Commits`: end the transaction."""
         assert self._writer is not None
-        assert self._transaction is not None
         try:
             if self._writer.in_transaction:  # not so where an interrupt came right after it
                 self._writer.execute("COMMIT")
-            if full:
-                self._require_same_files()
+            self._committed(full)
         except (apsw.Error, OSError) as error:
             raise _as_journal_error(error, self.path) from error
-        if full or not self._full:
+
+    def _committed(self, full: bool) -> None:
+        """Before an acknowledgement: it went into the file that is still there."""
+        assert self._transaction is not None
+        if full:
+            self._require_same_files()
+            self.synced = self._transaction.number
+        elif not self._full:
             self.synced = self._transaction.number
 
     def rollback(self) -> None:
@@ -302,22 +330,37 @@ class Journal:
         """The runs that a run has called, oldest first."""
         return list(map(_run, self._read("children", seq)))
 
-    def steps(self, seq: int) -> list[StepRecord]:
-        """The operations of a run, in the order of their positions."""
-        return [_step(row) for row in self._read("steps", seq)]
+    def steps(self, seq: int, damaged: Damaged | None = None) -> list[StepRecord]:
+        """The operations of a run, in the order of their positions; `damaged` is told of what is left out."""
+        return list(_records(_step, self._read("steps", seq), damaged))
 
-    def attempts(self, seq: int) -> list[AttemptRecord]:
-        """The attempts of a run that did not complete their step, in order."""
-        return [_attempt(row) for row in self._read("attempts", seq)]
+    def attempts(self, seq: int, damaged: Damaged | None = None) -> list[AttemptRecord]:
+        """The attempts of a run that did not complete their step, in order; `damaged` as for `steps`."""
+        return list(_records(_attempt, self._read("attempts", seq), damaged))
 
     def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._reading, _mapped(self.path):
-            if self._reader is None:
-                self._reader = open_reader(self.path, self._vfs)
-            return self._reader.execute(sql, values).fetchall()
+            return self._rows(sql, values)
+
+    def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        if self._reader is None:
+            self._reader = open_reader(self.path, self._vfs)
+        return self._reader.execute(sql, values).fetchall()
+
+
+def _records(
+    make: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]], damaged: Damaged | None
+) -> Iterator[T]:
+    for row in rows:
+        try:
+            yield make(row)
+        except JournalError as error:
+            if damaged is None:
+                raise
+            damaged(error)
 
 
 def _first(records: Iterator[RunRecord]) -> RunRecord | None:

@@ -26,7 +26,7 @@ def failed_children(scheduler: Scheduler, record: RunRecord) -> list[RunRecord]:
 
 
 def _reopen(transaction: Transaction, run_id: str, trust_journal: bool) -> RunRecord:
-    record = transaction.run(run_id)
+    record = transaction.run_of_id(run_id)
     if record is None:
         msg = f"no run {run_id!r} in the journal"
         raise RunNotFoundError(msg)

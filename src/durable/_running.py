@@ -107,7 +107,7 @@ def background(runtime: Runtime, active: Active) -> Course:
     """Execute a run that was queued in this process; what it raises is in the journal, and in `active.error`."""
 
     def work(transaction: Transaction) -> Admission:
-        found = transaction.run(active.run_id)
+        found = transaction.run_of_id(active.run_id)
         if found is None or found.status in FINISHED:
             msg = f"run {active.run_id} ended before it could begin here"
             raise RunInterruptedError(msg)

@@ -186,7 +186,7 @@ class Runtime:
             if run_id is None:
                 found = self._adoptable(transaction, request, claim or "")
             else:
-                found = transaction.run(run_id)
+                found = transaction.run_of_id(run_id)
             if found is None:
                 return self._create(transaction, request, mine, claim)
             if run_id is not None:
@@ -240,7 +240,7 @@ class Runtime:
             if record.epoch < self.journal.epoch or record.id in self._given_back or record.id in resumed
         }
         for run_id in resumed:
-            if run_id not in candidates and (record := transaction.run(run_id)) is not None:
+            if run_id not in candidates and (record := transaction.run_of_id(run_id)) is not None:
                 candidates[run_id] = record
         if not candidates:
             return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
-from typing_extensions import TypeVar
-
 from ._codec import codec_for, load_error
 from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
 from ._outcome import raise_recorded, recorded_result
@@ -17,10 +15,16 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Generator
 
+    from typing_extensions import TypeVar
+
     from ._runtime import Active
     from ._scheduler import Scheduler
 
-R = TypeVar("R", default=Any)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")  # typing_extensions is slow to import, and only type checkers need the default
 
 
 class StepInfo(NamedTuple):

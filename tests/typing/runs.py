@@ -49,7 +49,6 @@ def runs() -> None:
     assert_type(run.finished_at, datetime | None)
     if run.status == "completed":
         print(run.input)
-    run.cancel()
     run.retry()
     run.retry(trust_journal=True)
     for step in run.steps():
@@ -65,7 +64,7 @@ async def awaited() -> None:
 
 
 def wrong_runs() -> None:
-    count.start("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    count.start("5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     count.start(5, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     count.start(5, id="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     count_async.start("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections import OrderedDict, namedtuple
+from contextlib import closing
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -34,15 +35,10 @@ import pydantic
 import pytest
 
 from durable._codec import (
-    TypeCodec,
     codec_for,
     converter,
-    describe_opaque,
-    fingerprint,
-    load_lenient,
-    load_untyped,
 )
-from durable._codec.exact import identical
+from durable._codec.exact import difference, identical
 from durable.errors import SerializationError
 
 T = TypeVar("T")
@@ -318,7 +314,8 @@ def test_round_trip(annotation: Any, value: Any) -> None:
         assert identical(value, back)
         assert identical(value, codec.load(text))
         assert codec.dump(value) == text == codec.dump(back)
-        assert sqlite3.connect(":memory:").execute("SELECT json_valid(?)", [text]).fetchone() == (1,)
+        with closing(sqlite3.connect(":memory:")) as database:
+            assert database.execute("SELECT json_valid(?)", [text]).fetchone() == (1,)
         nested = {"a": [value, (value,)]}
         assert identical(nested, codec_for(Any).load(codec_for(Any).dump(nested)))
 
@@ -337,6 +334,15 @@ def test_round_trip(annotation: Any, value: Any) -> None:
 def test_different_values_are_told_apart(one: Any, other: Any) -> None:
     assert not identical(one, other)
     assert not identical([one], [other])
+
+
+def test_where_values_differ() -> None:
+    one, other = Item("a"), Item("a")
+    one.more = 1
+    assert not identical(one, other)
+    assert difference({"a": [one]}, {"a": [other]}) == ".a[0]"
+    assert difference([{1}], [{2}]) == "[0]"
+    assert difference([1], (1,)) == ""
 
 
 def test_eq_of_users_is_not_asked() -> None:
@@ -439,3 +445,67 @@ def test_refuses_what_would_not_come_back() -> None:
 
     with pytest.raises(SerializationError, match=r"\$\.a: .*Shifty has no member None"):
         codec_for(Any).dump({"a": Shifty(3)})
+
+
+class Lossy:
+    """Hooks that lose a part: what they give back is another value."""
+
+    def __init__(self, n: int, m: int = 0) -> None:
+        self.n = n
+        self.m = m
+
+
+def test_refuses_what_hooks_lose() -> None:
+    converter().register_unstructure_hook(Lossy, lambda lossy: [lossy.n, lossy.m])
+    converter().register_structure_hook(Lossy, lambda tree, cls: cls(*tree) if tree[1] else cls(7))
+    codec = codec_for(Any)
+    assert codec.dump_load(Lossy(7))[1].n == 7
+    for value, path in (
+        ({"a": [1, Lossy(5)]}, r"\$\.a\[1\]"),
+        ((Item("a", Lossy(5)),), r"\$\[0\]\.when"),
+        ([Point(1), Point(1, Lossy(5))], r"\$\[1\]\[1\]"),
+        ({"a": Lossy(7), "b": {"c": Lossy(5)}}, r"\$\.b\.c"),
+    ):
+        with pytest.raises(SerializationError, match=path + ": this would not come back as it was"):
+            codec.dump(value)
+
+
+def test_a_hook_that_makes_no_json() -> None:
+    class Wild:
+        pass
+
+    converter().register_unstructure_hook(Wild, lambda _: object())
+    converter().register_structure_hook(Wild, lambda _, cls: cls())
+    with pytest.raises(SerializationError, match=r"\$\[0\]: a object cannot be journaled"):
+        codec_for(list[Wild]).dump([Wild()])
+
+
+def test_properties_that_are_kept_in_the_object_are_computed_again() -> None:
+    value = Cached(4)
+    assert value.doubled == 8
+    for annotation in Cached, Any, list:
+        text, back = codec_for(annotation).dump_load([value] if annotation is list else value)
+        assert "doubled" not in text
+    assert back[0].doubled == 8
+
+
+def test_hashes_are_not_kept() -> None:
+    value = Hashed("a")
+    assert hash(value)
+    text, back = codec_for(Any).dump_load(value)
+    assert str(hash(value)) not in text
+    assert hash(back) == hash(value)
+    assert codec_for(Any).dump(Hashed("a")) == text
+
+
+def test_unset_attributes_stay_unset() -> None:
+    @dataclass
+    class Partial:
+        a: int
+        b: int = field(init=False)
+
+    value = Frozen.__new__(Frozen)
+    with pytest.raises(SerializationError, match="field 'tags' of Frozen is not in the journal"):
+        codec_for(Frozen).dump(value)
+    assert not hasattr(codec_for(Partial).dump_load(Partial(1))[1], "b")
+    assert not hasattr(codec_for(Any).dump_load(Private(1))[1], "unset")

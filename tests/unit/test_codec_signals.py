@@ -219,7 +219,12 @@ def test_a_class_that_got_a_field_with_a_default(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_class_that_lost_or_needs_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [sent([Item("a")]), codec_for(list[Item]).dump([Item("a")]), sent(Point(1)), sent(Old(1))]
+    texts = [
+        sent([Item("a")]),
+        codec_for(list[Item]).dump([Item("a")]),
+        sent(Point(1)),
+        sent(Old(1)),
+    ]
     Needs = local("Item", sku=str, when=Any, price=int)
     Lost = local("Item", sku=str)
     One = NamedTuple("Point", [("x", int)])

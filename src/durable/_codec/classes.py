@@ -18,7 +18,9 @@ from durable._codec.misfit import Misfit
 Kind = Literal["hooked", "error", "enum", "tuple", "record", "opaque"]
 
 _MAIN: Final = frozenset({"__main__", "__mp_main__"})
-_MOST_REMEMBERED: Final = 4096
+MOST_REMEMBERED: Final = 4096
+"""Classes of which something is kept in mind; programs that make more of them start anew."""
+
 _kinds: dict[type, Kind] = {}
 _strays: dict[str, ref[type]] = {}
 """Classes that their name does not lead to: local ones, and those of a module loaded twice."""
@@ -51,7 +53,7 @@ def kind_of(cls: type) -> Kind:
     """How values of this class are taken apart and put together; `opaque` if they are not."""
     kind = _kinds.get(cls)
     if kind is None:
-        if len(_kinds) >= _MOST_REMEMBERED:
+        if len(_kinds) >= MOST_REMEMBERED:
             _kinds.clear()
         kind = _kinds[cls] = _find_kind(cls)
     return kind

@@ -7,6 +7,7 @@ says too little (`Any`, unions, base classes), the self-describing form stands i
 
 from collections.abc import Callable
 from pathlib import Path, PurePath
+from types import NoneType
 from typing import Any, Final
 
 import cattrs
@@ -28,6 +29,7 @@ _ACCEPTED: Final[dict[type, tuple[type, ...]]] = {
     int: (int, bool),
     bool: (bool,),
     float: (float, int, bool),
+    NoneType: (NoneType,),
 }
 """JSON types that stand for themselves under an annotation; an int is a float to type checkers."""
 
@@ -90,7 +92,9 @@ class DurableConverter(cattrs.Converter):
         if is_field and isinstance(inner, KeyError):
             inner = Misfit("the journal has no such field")
         step = attribute_step(note.name) if is_field else key_step(note.index)
-        return self.explain(inner).within(step, error)
+        finding = self.explain(inner)
+        vars(finding).pop("__notes__", None)  # cattrs would take them for those of a level above
+        return finding.within(step, error)
 
 
 def make_converter() -> DurableConverter:

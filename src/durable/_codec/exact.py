@@ -60,6 +60,12 @@ def _identical_objects(one: Any, other: Any, cls: type) -> bool:
         return no_more and _identical_items(one, other)
     if kind == "enum":
         return one is other or one.value == other.value
+    if kind == "error":
+        from durable._codec.exceptions import describe  # exceptions are made of values again
+
+        # Without their messages, in which the members of a set stand in any order.
+        mine, its = (describe(error, in_words=False) for error in (one, other))
+        return encode(mine) == encode(its)
     return kind != "opaque" and _same_text(one, other)
 
 

@@ -40,9 +40,14 @@ _repr: Final = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
-def describe(error: BaseException, *, with_traceback: bool) -> dict[str, Any]:
-    """The tree of an exception. What cannot be held is left out or shown as text; never fails."""
-    tree = _describe(error, set(), 0)
+def describe(
+    error: BaseException, *, with_traceback: bool = False, in_words: bool = True
+) -> dict[str, Any]:
+    """The tree of an exception. What cannot be held is left out or shown as text; never fails.
+
+    Not `in_words`: without the messages, for comparisons.
+    """
+    tree = _Description(in_words).of(error)
     if with_traceback:
         tree["traceback"] = traceback_text(error)
     return tree
@@ -89,34 +94,43 @@ def traceback_text(error: BaseException) -> str:
     return _joined(text[-_LONGEST_TRACEBACK:])
 
 
-def _describe(error: BaseException, seen: set[int], depth: int) -> dict[str, Any]:
-    seen.add(id(error))
-    tree: dict[str, Any] = {"type": remember(type(error)), "message": _text_of(error)}
-    arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
-    tree["args"] = [_tag_or_show(item) for item in arguments]
-    further = {
-        "attributes": dict(_keepable(_attributes(error))),
-        "slots": dict(_keepable(_slot_values(error))),
-        "notes": _notes(error),
-        "suppress_context": error.__suppress_context__,
-    }
-    tree.update((key, part) for key, part in further.items() if part)
-    cause, context = error.__cause__, error.__context__
-    if cause is not None and _is_followed(cause, seen, depth):
-        tree["cause"] = _describe(cause, seen, depth + 1)
-    if context is not None and context is cause:
-        tree["context"] = "cause"
-    elif context is not None and _is_followed(context, seen, depth):
-        tree["context"] = _describe(context, seen, depth + 1)
-    if isinstance(error, BaseExceptionGroup):
-        members = [part for part in error.exceptions if _is_followed(part, seen, depth)]
-        tree["group"] = error.message
-        tree["members"] = [_describe(part, seen, depth + 1) for part in members]
-    return tree
+class _Description:
+    """One exception with all that hangs on it, each of them once."""
 
+    def __init__(self, in_words: bool) -> None:
+        self.in_words = in_words
+        self.seen: set[int] = set()
 
-def _is_followed(error: BaseException, seen: set[int], depth: int) -> bool:
-    return id(error) not in seen and depth < _DEEPEST
+    def of(self, error: BaseException, depth: int = 0) -> dict[str, Any]:
+        """The tree, without what is empty; `depth` counts the links from the first exception."""
+        self.seen.add(id(error))
+        tree: dict[str, Any] = {"type": remember(type(error))}
+        if self.in_words:
+            tree["message"] = _text_of(error)
+        arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
+        tree["args"] = [_tag_or_show(item) for item in arguments]
+        further = {
+            "attributes": dict(_keepable(_attributes(error))),
+            "slots": dict(_keepable(_slot_values(error))),
+            "notes": _notes(error),
+            "suppress_context": error.__suppress_context__,
+        }
+        tree.update((key, part) for key, part in further.items() if part)
+        cause, context = error.__cause__, error.__context__
+        if cause is not None and self._is_followed(cause, depth):
+            tree["cause"] = self.of(cause, depth + 1)
+        if context is not None and context is cause:
+            tree["context"] = "cause"
+        elif context is not None and self._is_followed(context, depth):
+            tree["context"] = self.of(context, depth + 1)
+        if isinstance(error, BaseExceptionGroup):
+            members = [part for part in error.exceptions if self._is_followed(part, depth)]
+            tree["group"] = error.message
+            tree["members"] = [self.of(part, depth + 1) for part in members]
+        return tree
+
+    def _is_followed(self, error: BaseException, depth: int) -> bool:
+        return id(error) not in self.seen and depth < _DEEPEST
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -197,13 +211,10 @@ def _rebuild(tree: dict[str, Any]) -> BaseException:
 
 def _make(cls: type[BaseException], *arguments: Any) -> BaseException:
     """An instance by the `__new__` of the class in C that is below: no `__init__`, no user code."""
-    for base in cls.__mro__:
-        new = vars(base).get("__new__")
-        if isinstance(new, BuiltinFunctionType):
-            made: BaseException = new(cls, *arguments)
-            return made
-    reason = f"{cls.__qualname__} has no __new__"
-    raise Misfit(reason)
+    found = (vars(base).get("__new__") for base in cls.__mro__)
+    new = next(method for method in found if isinstance(method, BuiltinFunctionType))
+    made: BaseException = new(cls, *arguments)
+    return made
 
 
 def _set(error: BaseException, name: str, value: Any) -> None:

@@ -11,11 +11,11 @@ from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from durable._codec.hooks import user_hooks
+from durable._codec.classes import MOST_REMEMBERED
 from durable._codec.misfit import Misfit
 
 Default = Callable[[], Any]
 
-_MOST_REMEMBERED: Final = 4096
 _HASH_OF_ATTRS: Final = "_attrs_cached_hash"
 """Where attrs keeps a hash; hashes differ from process to process, and None makes it anew."""
 
@@ -42,7 +42,7 @@ def plan_of(cls: type) -> Plan:
     """The plan of a class whose kind is `record`."""
     plan = _plans.get(cls)
     if plan is None:
-        if len(_plans) >= _MOST_REMEMBERED:
+        if len(_plans) >= MOST_REMEMBERED:
             _plans.clear()
         plan = _plans[cls] = _make_plan(cls)
     return plan

@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, Final
 
-from durable._codec.classes import Kind, find_class, kind_of, remember
+from durable._codec.classes import MOST_REMEMBERED, Kind, find_class, kind_of, remember
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import encode, split_pairs, splits_a_pair
 from durable._codec.leaves import LEAVES, Leaf, leaf_of
 from durable._codec.misfit import Misfit, attribute_step, key_step, located, type_name
 from durable._codec.records import parts_of, plan_of, rebuild
 
-_MOST_REMEMBERED: Final = 4096
 _MANY_BITS: Final = 2000
 """A longer int is written in hexadecimal: Python may refuse to read thousands of decimals."""
 
@@ -138,7 +137,7 @@ def _tag_hooked(value: Any) -> Any:
 def _tag_error(value: BaseException) -> Any:
     from durable._codec.exceptions import describe  # exceptions are made of values again
 
-    return {"$error": describe(value, with_traceback=False)}
+    return {"$error": describe(value)}
 
 
 def _tag_opaque(value: Any) -> Any:
@@ -185,7 +184,7 @@ user_hooks.on_change(_forget_writers)
 
 
 def _writer_of(cls: type) -> Callable[[Any], Any]:
-    if len(_writers) >= _MOST_REMEMBERED:
+    if len(_writers) >= MOST_REMEMBERED:
         _forget_writers()
     leaf = leaf_of(cls)
     write = _writers[cls] = _leaf_writer(leaf) if leaf else _KIND_WRITERS[kind_of(cls)]

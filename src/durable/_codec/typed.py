@@ -103,7 +103,7 @@ def read_signal(value: Any, annotation: Any) -> Any:
     The value itself if it is of that type; else what its plain form gives, such as a dataclass for
     a dict of its fields. Raises SerializationError.
     """
-    if isinstance(annotation, type) and isinstance(value, annotation):
+    if annotation in type(value).__mro__:
         return value
     hooks = _hooks_for(annotation)
     try:
@@ -121,7 +121,8 @@ def read_signal(value: Any, annotation: Any) -> Any:
 def _plain_form(value: Any) -> Any:
     """The value without what tells its types, as any sender could have written it."""
     if type(value) is dict:
-        return {key: _plain_form(part) for key, part in value.items()}
+        pairs = [[_plain_form(key), _plain_form(part)] for key, part in value.items()]
+        return dict(pairs) if all(type(key) is str for key in value) else pairs
     if type(value) in {list, tuple, set, frozenset}:
         return [_plain_form(item) for item in value]
     return converter().unstructure(value)

@@ -1,0 +1,312 @@
+"""Exceptions come back with all that they had, and none of their code runs for it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from durable._codec import codec_for, converter, dump_error, load_error
+from durable._codec.exact import identical
+from durable._codec.exceptions import _DEEPEST, _LONGEST_TRACEBACK, TRACEBACK_ATTRIBUTE
+from durable.errors import RetryAfter, SerializationError, StepError, StepTimeoutError
+
+RAN: list[str] = []
+
+
+class Plain(Exception):
+    pass
+
+
+class Failed(Exception):
+    """Takes other arguments than it passes on, and would do things when made."""
+
+    def __init__(self, order: str, *, code: int) -> None:
+        RAN.append("init")
+        super().__init__(f"order {order} failed")
+        self.order = order
+        self.code = code
+
+
+class Slotted(Exception):
+    __slots__ = ("__hidden", "code", "unset")
+
+    def __init__(self, code: Any) -> None:
+        self.code = code
+        self.__hidden = "h"
+
+
+class Made(Exception):
+    def __new__(cls, one: int, two: int) -> "Made":
+        RAN.append("new")
+        return super().__new__(cls, one, two)
+
+
+class FileBroken(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(5, "broken", path)
+        self.path = path
+
+
+@dataclass(frozen=True)
+class Record(Exception):
+    n: int
+
+
+class Stubborn(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        RAN.append("set")
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Many(ExceptionGroup):
+    pass
+
+
+def caught(function: Callable[[], object]) -> BaseException:
+    try:
+        function()
+    except BaseException as error:
+        return error
+    raise AssertionError
+
+
+def again(error: BaseException) -> BaseException:
+    RAN.clear()
+    back = load_error(dump_error(error))
+    assert RAN == []
+    assert type(back) is type(error)
+    return back
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(), ValueError("a", 1, (2,), {"k": {3}}), KeyError("k"), KeyError(("a", 1)),
+        Plain("x"), Failed("7", code=3), Slotted(5), Slotted(None), Made(1, 2), Record(1),
+        FileNotFoundError(2, "gone", "/a", None, "/b"), OSError("text"), OSError(2, "x"),
+        FileBroken("/p"), BlockingIOError(11, "later", 5), ConnectionResetError(104, "reset"),
+        caught(lambda: b"\xff".decode()), caught(lambda: "ü".encode("ascii")),
+        UnicodeTranslateError("ü", 0, 1, "why"),
+        StopIteration(5), StopAsyncIteration(), SystemExit(3), SystemExit(), GeneratorExit(),
+        ImportError("no", name="n", path="/p"), caught(lambda: __import__("no_such_module")),
+        caught(lambda: compile("a b", "f.py", "exec")), caught(lambda: json.loads("[1,")),
+        caught(lambda: 1 / 0), NameError("x", name="x"), asyncio.CancelledError("why"),
+        KeyboardInterrupt(), RetryAfter(5, "soon"), StepTimeoutError("late"), StepError("a:B", "m", "t"),
+        SerializationError("x"), ExceptionGroup("g", [ValueError(1), Failed("1", code=2)]),
+        Many("many", [ExceptionGroup("inner", [KeyError("k")])]),
+        BaseExceptionGroup("b", [KeyboardInterrupt(), ValueError()]),
+        subprocess.CalledProcessError(3, ["a"], output=b"o", stderr=b"e"),
+        ValueError(10**5000), ValueError(float("nan"), "\ud800"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_round_trip(error: BaseException) -> None:
+    back = again(error)
+    if not isinstance(error, BaseExceptionGroup):
+        assert identical(error.args, back.args)
+    assert identical(error, back)
+    own = {name: part for name, part in vars(back).items() if name != TRACEBACK_ATTRIBUTE}
+    assert own == vars(error)
+    assert dump_error(back) == dump_error(error)
+
+
+def test_what_is_kept_outside_dict() -> None:
+    error = again(FileBroken("/p"))
+    assert (error.errno, error.strerror, error.filename, error.path) == (5, "broken", "/p", "/p")
+    assert str(error) == "[Errno 5] broken: '/p'"
+    error = again(caught(lambda: b"a\xff".decode()))
+    assert (error.encoding, error.object, error.start, error.end) == ("utf-8", b"a\xff", 1, 2)
+    assert str(again(caught(lambda: compile("a b", "f.py", "exec")))).endswith("(f.py, line 1)")
+    error = again(Slotted(5))
+    assert (error.code, error._Slotted__hidden) == (5, "h")
+    assert not hasattr(error, "unset")
+    assert again(StopIteration(5)).value == 5
+    assert again(caught(lambda: None.nothing)).name == "nothing"
+
+
+def test_chain_notes_and_groups() -> None:
+    def fail() -> None:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise TypeError("second")  # noqa: B904 - the context is what is tested
+        except TypeError as error:
+            raise Plain("third") from error
+
+    error = caught(fail)
+    error.add_note("a note")
+    back = again(error)
+    assert back.__notes__ == ["a note"]
+    assert back.__cause__ is back.__context__
+    assert repr(back.__cause__) == "TypeError('second')"
+    assert repr(back.__cause__.__context__) == "KeyError('first')"
+    assert back.__suppress_context__
+    assert not back.__cause__.__suppress_context__
+    back.add_note("another")
+    assert load_error(dump_error(back)).__notes__ == ["a note", "another"]
+
+    error = ValueError("x")
+    error.__context__, error.__cause__ = KeyError("context"), KeyError("cause")
+    back = again(error)
+    assert (repr(back.__context__), repr(back.__cause__)) == (
+        "KeyError('context')",
+        "KeyError('cause')",
+    )
+
+    group = again(ExceptionGroup("g", [ValueError(1), ExceptionGroup("h", [KeyError("k")])]))
+    assert group.message == "g"
+    assert [type(member) for member in group.exceptions] == [ValueError, ExceptionGroup]
+    assert str(group.exceptions[1].exceptions[0]) == "'k'"
+
+
+def test_cycles_are_cut() -> None:
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    one.__context__ = two
+    back = again(one)
+    assert str(back.__cause__) == "two"
+    assert back.__cause__.__cause__ is None
+    group = ExceptionGroup("g", [one])
+    one.__context__ = group
+    assert again(group).exceptions[0].__context__ is None
+
+
+def test_long_chains_are_cut() -> None:
+    error = last = ValueError("0")
+    for n in range(3 * _DEEPEST):
+        error = ValueError(str(n))
+        error.__context__ = last
+        last = error
+    back, length = again(error), 0
+    while back.__context__ is not None:
+        back, length = back.__context__, length + 1
+    assert length == _DEEPEST
+
+
+def test_what_cannot_be_held_is_left_out_or_shown() -> None:
+    error = Plain("a", threading.Lock(), 3)
+    error.good, error.lock, error.deep = [1], threading.Lock(), {"a": [object()]}
+    text = dump_error(error)
+    assert '"$opaque":"<unlocked _thread.lock' in text
+    back = load_error(text)
+    assert back.args[0::2] == ("a", 3)
+    assert back.args[1].startswith("<unlocked _thread.lock")
+    assert vars(back).keys() == {"good", TRACEBACK_ATTRIBUTE}
+    assert "instance at" in dump_error(Plain(Unprintable()))
+
+    class Half:
+        n = 0
+
+    converter().register_unstructure_hook(Half, lambda half: half.n)
+    converter().register_structure_hook(Half, lambda _, cls: cls())
+    lost = Half()
+    lost.n = 1
+    assert '"args":[{"$opaque":"<' in dump_error(Plain(lost))
+
+
+def test_classes_that_resist() -> None:
+    error = Stubborn("a", 1)
+    vars(error)["__notes__"] = 5
+    back = again(error)
+    assert back.args == ("a", 1)
+    assert "without text" in dump_error(error)
+    error = ValueError("\ud83d" + "\ude00")
+    assert json.loads(dump_error(error))["message"] == "😀"
+    assert again(error).args == error.args
+
+
+def test_traceback_is_kept_as_text() -> None:
+    error = caught(lambda: 1 / 0)
+    text = json.loads(dump_error(error))["traceback"]
+    assert text.startswith("Traceback (most recent call last)")
+    assert "1 / 0" in text
+    back = load_error(dump_error(error))
+    assert getattr(back, TRACEBACK_ATTRIBUTE) == text
+    assert not hasattr(back, "__notes__")
+    assert json.loads(dump_error(back))["traceback"] == text
+    long = json.loads(dump_error(Plain("x" * 100_000)))["traceback"]
+    assert len(long) == _LONGEST_TRACEBACK
+
+
+def test_a_traceback_that_cannot_be_formatted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import traceback
+
+    monkeypatch.setattr(traceback, "format_exception", lambda *_, **__: 1 / 0)
+    assert json.loads(dump_error(Plain("x")))["traceback"].endswith("Plain: x")
+
+
+def test_a_stand_in_for_a_class_that_is_not_here() -> None:
+    tree = json.loads(dump_error(Failed("7", code=3)))
+    for name in "nowhere:Failed", "builtins:eval", f"{__name__}:caught":
+        back = load_error(json.dumps({**tree, "type": name, "notes": ["n"]}))
+        assert type(back) is StepError
+        assert (back.type_name, back.message) == (name, "order 7 failed")
+        assert back.traceback == tree["traceback"]
+        assert back.__notes__ == ["n"]
+    group = json.loads(dump_error(ExceptionGroup("g", [Plain("x"), ValueError("y")])))
+    group["members"][0]["type"] = "nowhere:Gone"
+    assert [type(e) for e in load_error(json.dumps(group)).exceptions] == [StepError, ValueError]
+    assert type(load_error(json.dumps({**group, "members": []}))) is StepError
+    assert type(load_error('{"type":"a:B","message":"m","args":[]}')) is StepError
+
+
+def test_parts_that_no_longer_read_are_left_out() -> None:
+    gone = {"$type": "nowhere:Gone", "n": 1}
+    tree = json.loads(dump_error(Slotted(5)))
+    tree |= {"args": [1, gone], "attributes": {"a": gone, "b": 2}}
+    tree["slots"] |= {"other": 1, "code": gone}
+    back = load_error(json.dumps(tree))
+    assert type(back) is Slotted
+    assert back.args == (1, '{"$type":"nowhere:Gone","n":1}')
+    assert vars(back)["b"] == 2
+    assert "a" not in vars(back)
+    assert not hasattr(back, "code")
+
+
+def test_text_that_is_no_error() -> None:
+    for text in "nope", "[]", "{}", '{"type":"a:B"}':
+        with pytest.raises(SerializationError):
+            load_error(text)
+
+
+def test_exceptions_are_values_too() -> None:
+    codec = codec_for(list[Any])
+    value = [Failed("7", code=3), {"e": ValueError(1)}]
+    text, back = codec.dump_load(value)
+    assert identical(value, back)
+    assert "traceback" not in text
+    with pytest.raises(SerializationError, match=r"\$\[0\]: this would not come back as it was"):
+        codec.dump([ValueError(threading.Lock())])
+
+
+def test_hooks_of_the_user_on_an_exception() -> None:
+    class Hooked(Exception):
+        pass
+
+    converter().register_unstructure_hook(Hooked, lambda error: error.args[0])
+    converter().register_structure_hook(Hooked, lambda tree, cls: cls(tree))
+    assert again(Hooked("x")).args == ("x",)
+    assert identical(codec_for(Any).dump_load([Hooked("x")])[1], [Hooked("x")])
+
+    class Data:
+        pass
+
+    converter().register_structure_hook(Data, lambda tree, cls: cls())
+    name = f"{__name__}:{Data.__qualname__}"
+    back = load_error(json.dumps({"type": name, "message": "m", "args": []}))
+    assert type(back) is StepError
