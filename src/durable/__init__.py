@@ -86,11 +86,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is slow to import, on first use: `durable.converter` (cattrs) and `durable.logger` (logging)."""
     if name == "converter":
-        from ._codec import converter  # noqa: PLC0415 - see above
+        from ._codec import converter
 
         value: Any = converter()
     elif name == "logger":
-        from ._logger import logger  # noqa: PLC0415 - see above
+        from ._logger import logger
 
         value = logger
     else:

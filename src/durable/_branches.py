@@ -138,7 +138,9 @@ class Branches:
         work = works[0] if len(works) == 1 else lambda transaction: [each(transaction) for each in works]
         self._committing = True
         try:
-            self._execution.journal.commits.submit(Entry(work, True, self.port, lambda entry: self._on_disk(entry, group)))
+            self._execution.journal.commits.submit(
+                Entry(work, True, self.port, lambda entry: self._on_disk(entry, group))
+            )
         except (JournalError, EngineClosedError) as error:
             self._committing = False
             self._fail(group, error)

@@ -206,7 +206,7 @@ class Commits:
         try:
             for entry in batch:
                 entry.result = entry.work(transaction)
-        except BaseException as error:  # noqa: BLE001 - whatever the work raised belongs to whoever asked for it
+        except BaseException as error:
             store.rollback()
             if len(batch) > 1:
                 return False
@@ -250,7 +250,7 @@ def _wait(entry: Entry) -> BaseException | None:
     while True:
         try:
             entry.wake.acquire()
-        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt in the main thread
+        except BaseException as error:
             interrupt = error
         else:
             return interrupt

@@ -21,7 +21,9 @@ FORMAT: Final = 1
 
 _BUSY_MILLISECONDS: Final = 5_000
 _LOCK_PATIENCE_SECONDS: Final = 0.25
-_NETWORK_FILE_SYSTEMS: Final = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ncpfs|lustre|beegfs|gluster\w*|ceph|fuse\.\w*sshfs|9p)$")
+_NETWORK_FILE_SYSTEMS: Final = re.compile(
+    r"(nfs\d?|cifs|smb\w*|afs|ncpfs|lustre|beegfs|gluster\w*|ceph|fuse\.\w*sshfs|9p)$"
+)
 
 
 def named_statements(file: str) -> dict[str, str]:
@@ -181,7 +183,9 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
 def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
     """A trigger or a view of ours that is not ours could change what we write: the journal is then not trusted."""
     query = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name LIKE 'durable\\_%' ESCAPE '\\'"
-    found = {(kind, name): sql for kind, name, sql in connection.execute(query).fetchall() if sql is not None}
+    found: dict[tuple[Any, Any], Any] = {
+        (kind, name): sql for kind, name, sql in connection.execute(query).fetchall() if sql is not None
+    }
     expected: dict[tuple[str, str], str] = {}
     for version in range(1, FORMAT + 1):
         text = re.sub(r"^--.*\n", "", read_sql(f"migrations/{version:04}.sql"), flags=re.MULTILINE)

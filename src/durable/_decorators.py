@@ -21,8 +21,7 @@ from .run import Run
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Coroutine
-
-    from typing_extensions import Self
+    from typing import Self
 
     from ._codec import TypeCodec
     from ._engine import Engine
@@ -44,7 +43,7 @@ class _Decorated(Generic[P, R]):
         self._is_static = isinstance(function, staticmethod)
         plain = cast("Callable[P, R]", function.__func__ if isinstance(function, staticmethod) else function)
         flags = _flags(plain, what)
-        functools.update_wrapper(self, plain)
+        functools.update_wrapper(cast("Any", self), plain)
         self.function = plain
         self.is_async = bool(flags & _COROUTINE)
         self.name = default_name(plain) if name is None else require_name(name, f"the name of a {what}")
@@ -148,8 +147,8 @@ class Step(_Decorated[P, R]):
     def with_options(
         self,
         *,
-        retry: RetryPolicy | None | _Unset = ...,
-        timeout: float | dt.timedelta | None | _Unset = ...,
+        retry: RetryPolicy | _Unset | None = ...,
+        timeout: float | dt.timedelta | _Unset | None = ...,
         name: str | _Unset = ...,
     ) -> Step[P, R]:
         """The same step with other options, for one call: ``charge.with_options(timeout=60)(order)``."""
@@ -170,16 +169,16 @@ if TYPE_CHECKING:
 
 
 async def _awaiting_decision(execution: Execution, decision: Any) -> Any:
-    from ._drive_async import drive_async  # noqa: PLC0415 - an async run executes, so that asyncio is there
+    from ._drive_async import drive_async
 
     return await drive_async(execution, decision)
 
 
 def _awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
-    coroutine = _awaiting_decision(execution, decision)
+    coroutine: Any = _awaiting_decision(execution, decision)
     coroutine.__name__ = name
-    return coroutine
+    return coroutine  # type: ignore[no-any-return]
 
 
 def _require_async_run(execution: Execution, what: str) -> None:
@@ -286,7 +285,7 @@ class Workflow(_Decorated[P, R]):
         """As for any function: a method of its instance."""
         return self._bind_to(instance)
 
-    def with_options(self, *, id: str) -> Workflow[P, R]:  # noqa: A002 - the option's name
+    def with_options(self, *, id: str) -> Workflow[P, R]:
         """The same workflow with an id for one call: ``order_item.with_options(id="order-44")(order)``."""
         return self._copy(_fixed_id=require_name(id, "the id of a run"))
 
@@ -322,7 +321,7 @@ class Workflow(_Decorated[P, R]):
             return drive(execution, take_place(scope, child, decide_step))
 
         async def run_child(request: Request) -> Any:
-            from ._running_async import drive_run_async  # noqa: PLC0415 - an async run executes: asyncio is there
+            from ._running_async import drive_run_async
 
             try:
                 return await drive_run_async(runtime, call(runtime, request))
@@ -378,20 +377,20 @@ def _or_halt(body: Callable[[], Any]) -> Any:
 
 
 def _text_codec() -> TypeCodec:
-    from ._codec import codec_for  # noqa: PLC0415 - only for started children
+    from ._codec import codec_for
 
     return codec_for(str)
 
 
 async def _call_async(engine: Engine, request: Request) -> Any:
-    from ._running_async import drive_run_async  # noqa: PLC0415 - asyncio is slow to import, and may never be needed
+    from ._running_async import drive_run_async
 
     return await drive_run_async(engine._runtime, call(engine._runtime, request))
 
 
 def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
     """The fields of an id template are parameters of the workflow: checked where it is declared."""
-    from string import Formatter  # noqa: PLC0415 - only for workflows with a template
+    from string import Formatter
 
     code = getattr(workflow.function, "__code__", None)
     if code is None:
@@ -418,7 +417,7 @@ def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 def workflow(
     *, name: str | None = None, id: str | Callable[..., str] | None = None
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
-def workflow(function: Any = None, /, *, name: str | None = None, id: Any = None) -> Any:  # noqa: A002
+def workflow(function: Any = None, /, *, name: str | None = None, id: Any = None) -> Any:
     """Make a function a workflow: each execution is a run in the journal, which goes on after a crash.
 
     `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over the
@@ -428,5 +427,3 @@ def workflow(function: Any = None, /, *, name: str | None = None, id: Any = None
     if function is None:
         return lambda decorated: Workflow(decorated, name, id)
     return Workflow(function, name, id)
-
-

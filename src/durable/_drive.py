@@ -11,7 +11,7 @@ from typing import Any
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, StepRecord
-from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Deliver, Effect, Failed, Sleep
+from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
@@ -39,24 +39,20 @@ def drive(execution: Execution, decision: Decision) -> Any:
 
 
 def _perform(execution: Execution, effect: Effect) -> Any:
-    kind = type(effect)
-    if kind is Append:
-        record, attempt, full = effect  # type: ignore[misc]
-        full = full or (record.turn is None and execution.needs_sync())
-        transaction = _write(execution, record, attempt, full)
+    if isinstance(effect, Append):
+        record = effect.record
+        full = effect.full or (record.turn is None and execution.needs_sync())
+        transaction = _write(execution, record, effect.attempt, full)
         if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
             execution.unsynced = transaction
-    elif kind is Attempt:
-        return run_attempt(execution, effect[0], effect[1].attempt)  # type: ignore[misc]
-    elif kind is Conclude:
-        record, attempt = effect  # type: ignore[misc]
-        _write(execution, record, attempt, True)
+    elif isinstance(effect, Attempt):
+        return run_attempt(execution, effect.call, effect.record.attempt)
+    elif isinstance(effect, Conclude):
+        _write(execution, effect.record, effect.attempt, full=True)
         if execution.halted is not None:
             raise execution.halted
-    elif kind is Sleep:
-        pause(execution, effect[0])  # type: ignore[arg-type]
-    else:
-        assert kind is Deliver
+    elif isinstance(effect, Sleep):
+        pause(execution, effect.seconds)
     return None
 
 
@@ -86,7 +82,7 @@ def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | F
     except INTERRUPTS as interrupt:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever else the body raises is its outcome
+    except BaseException as error:
         return Failed(error)
     finally:
         execution.attempts_in_flight -= 1
@@ -102,7 +98,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:
     def body() -> None:
         try:
             outcome.append(Completed(context.run(call.function, *call.args, **call.kwargs)))
-        except BaseException as error:  # noqa: BLE001 - raised again, or recorded, in the thread that waits
+        except BaseException as error:
             outcome.append(Failed(error))
         finally:
             ended.set()

@@ -1,6 +1,7 @@
 """The driver that awaits: the twin of `drive` in `_drive.py`, and the task that an async run executes in."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from ._branches import Branches, LoopPort, enter_loop, leave_loop
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
-from ._execution import SCOPE, Branch, Execution, StepScope, write_step
+from ._execution import SCOPE, Execution, StepScope, write_step
 from ._replay import CUT, Append, Attempt, Call, Completed, Conclude, Cut, Decision, Deliver, Effect, Failed
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -18,13 +19,14 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
     try:
         effect = next(decision)
         while True:
+            answer = None
             try:
                 answer = await _perform(execution, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
             else:
                 effect = decision.send(answer)
-            if type(answer) is Cut:
+            if isinstance(answer, Cut):
                 assert isinstance(effect, Conclude)
                 _branches(execution).conclude_cut(effect.record)
                 raise answer.error
@@ -37,22 +39,19 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
 
 
 async def _perform(execution: Execution, effect: Effect) -> Any:
-    kind = type(effect)
-    if kind is Conclude:
-        await _conclude(execution, effect)  # type: ignore[arg-type]
-        return None
-    if kind is Deliver:
-        await _branches(execution).deliver(effect[0])  # type: ignore[arg-type]
-        return None
+    if isinstance(effect, Conclude):
+        return await _conclude(execution, effect)
+    if isinstance(effect, Deliver):
+        return await _branches(execution).deliver(effect.record)
     try:
-        if kind is Append:
-            record, attempt, full = effect  # type: ignore[misc]
-            await write_async(execution, write_step(record, attempt), full=full or execution.needs_sync())
-        elif kind is Attempt:
+        if isinstance(effect, Append):
+            work = write_step(effect.record, effect.attempt)
+            await write_async(execution, work, full=effect.full or execution.needs_sync())
+        elif isinstance(effect, Attempt):
             await _branches(execution).replayed()
-            return await _attempt(execution, effect[0], effect[1].attempt)  # type: ignore[misc]
+            return await _attempt(execution, effect.call, effect.record.attempt)
         else:
-            await _pause(execution, effect[0])  # type: ignore[arg-type]
+            await _pause(execution, effect.seconds)
     except asyncio.CancelledError as error:
         if execution.halted is not None:
             raise
@@ -125,7 +124,7 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
     except INTERRUPTS as interrupt:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever else the body raises is its outcome
+    except BaseException as error:
         if timeout.expired() and call.timeout_seconds is not None and type(error) is TimeoutError:
             return Failed(timed_out(call, call.timeout_seconds))
         return Failed(error)
@@ -170,7 +169,7 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         root.caller = asyncio.current_task()
         root.set_name(f"durable run {execution.record.id}")
         branches.root = root
-        execution.on_halt = lambda: loop.call_soon_threadsafe(_take_down, execution, root)
+        execution.on_halt = lambda: _take_down_soon(loop, execution, root)
         return await root
     finally:
         execution.on_halt = None
@@ -185,6 +184,11 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
         await branches.end_all()
 
 
+def _take_down_soon(loop: asyncio.AbstractEventLoop, execution: Execution, root: RunTask) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
+        loop.call_soon_threadsafe(_take_down, execution, root)
+
+
 def _take_down(execution: Execution, root: RunTask) -> None:
     """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
     if not root.done() and not execution.attempts_in_flight:
@@ -196,5 +200,3 @@ def end_attempts(execution: Execution) -> None:
     branches = execution.branches
     if branches is not None and branches.root is not None:
         branches.root.cancel()
-
-

@@ -10,7 +10,6 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ._clock import SYSTEM_CLOCK, Clock
-
 from ._identity import Registry
 from ._journal import Journal
 from ._model import RUN_STATUSES, RunRecord, RunStatus
@@ -21,9 +20,7 @@ from .run import Run, not_found
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-
-    from typing_extensions import Self
-
+    from typing import Self
 
 
 REGISTRY = Registry()
@@ -37,7 +34,7 @@ class Engine:
     runs on a loop of the engine's own, `async with` on the caller's.
     """
 
-    def __init__(  # noqa: PLR0913 - the options of `durable.open`, documented there
+    def __init__(
         self,
         path: str | os.PathLike[str],
         *,
@@ -48,19 +45,12 @@ class Engine:
         clock: Clock = SYSTEM_CLOCK,
         registry: Registry = REGISTRY,
     ) -> None:
-        if durability not in ("full", "process"):
-            msg = f'durability is "full" (survives power loss) or "process" (survives a crash), not {durability!r}'
-            raise ValueError(msg)
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            msg = f"threads is a whole number of at least 1, not {threads!r}"
-            raise ValueError(msg)
+        name = _path_name(path)
+        _require_durability(durability)
+        _require_threads(threads)
         if keep is not None:
             msg = "keep= (deleting old runs by itself) is not there yet: leave it out"
             raise NotImplementedError(msg)
-        name = os.fspath(path)
-        if not isinstance(name, str) or not name or "\0" in name:
-            msg = f"the path of a journal is a text, not {name!r}"
-            raise ValueError(msg)
         journal = Journal(name, full=durability == "full", vfs=vfs)
         journal.has_tables()  # a file that is no journal is refused now, not in the middle of the work
         self._runtime = Runtime(journal, clock, registry)
@@ -138,7 +128,7 @@ class Engine:
         self.close()
 
     async def __aenter__(self) -> Self:
-        import asyncio  # noqa: PLC0415 - keeps asyncio out of programs without it
+        import asyncio
 
         self._runtime.require_open()
         self._scheduler.adopt_loop(asyncio.get_running_loop())
@@ -148,7 +138,7 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import asyncio  # noqa: PLC0415 - as above
+        import asyncio
 
         _current.reset(self._tokens.pop())
         await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
@@ -157,6 +147,26 @@ class Engine:
         """In a child of `fork`: the parent's handles are neither used nor closed, not even by the garbage collector."""
         self._closed = True
         _leaked.extend(self._runtime.forget())
+
+
+def _path_name(path: Any) -> str:
+    name = os.fspath(path)
+    if not isinstance(name, str) or not name or "\0" in name:
+        msg = f"the path of a journal is a text, not {name!r}"
+        raise ValueError(msg)
+    return name
+
+
+def _require_durability(durability: Any) -> None:
+    if durability not in {"full", "process"}:
+        msg = f'durability is "full" (survives power loss) or "process" (survives a crash), not {durability!r}'
+        raise ValueError(msg)
+
+
+def _require_threads(threads: Any) -> None:
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        msg = f"threads is a whole number of at least 1, not {threads!r}"
+        raise ValueError(msg)
 
 
 def _statuses(status: object) -> tuple[str, ...]:
@@ -249,7 +259,7 @@ def _forget_all() -> None:
     for engine in list(_open_engines):
         engine._forget()  # noqa: SLF001 - the same module
     if any(handle is not None for handle in _leaked):
-        import ctypes  # noqa: PLC0415 - only in a child of `fork`
+        import ctypes
 
         for handle in _leaked:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))  # never closed: the files are the parent's
@@ -257,4 +267,3 @@ def _forget_all() -> None:
 
 atexit.register(_close_all)
 os.register_at_fork(after_in_child=_forget_all)
-

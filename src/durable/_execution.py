@@ -42,7 +42,7 @@ class Execution:
         "woken",
     )
 
-    def __init__(  # noqa: PLR0913 - all that one execution leans on
+    def __init__(
         self,
         journal: Journal,
         clock: Clock,

@@ -15,14 +15,21 @@ from zlib import crc32
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from ._commits import Commits, Entry, Statement
-from ._database import FORMAT, OwnerLock, has_journal, is_owned, named_statements, open_reader, open_writer, owner_pid
-from ._database import refuse_network_file_system
+from ._commits import Commits, Statement
+from ._database import (
+    OwnerLock,
+    has_journal,
+    is_owned,
+    named_statements,
+    open_reader,
+    open_writer,
+    owner_pid,
+    refuse_network_file_system,
+)
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from .errors import JournalError, SerializationError
 
 T = TypeVar("T")
-Damaged = Callable[[JournalError], None]
 
 _FOLDER_TICK_SECONDS: Final = 0.1
 
@@ -58,7 +65,8 @@ class Transaction:
 
     def add_run(self, record: RunRecord) -> RunRecord:
         """Write a new run, whose `seq` is given here; return it."""
-        record = record._replace(seq=self._execute(_SQL["next_seq"]).fetchall()[0][0])
+        seq: Any = self._execute(_SQL["next_seq"]).fetchall()[0][0]
+        record = record._replace(seq=seq)
         self._execute(_SQL["add_run"], (*record, crc32((_RUN_COLUMNS % record).encode())))
         return record
 
@@ -81,7 +89,8 @@ class Transaction:
 
     def outcomes(self, seq: int) -> int:
         """How many outcomes a run has."""
-        return self._execute(_SQL["outcomes"], (seq,)).fetchall()[0][0]  # type: ignore[no-any-return]
+        found: Any = self._execute(_SQL["outcomes"], (seq,)).fetchall()[0][0]
+        return int(found)
 
     def closed_cleanly(self, epoch: int) -> bool:
         """Whether that owner stopped by itself, and was not killed."""
@@ -302,7 +311,8 @@ class Journal:
         limit: int = -1,
     ) -> list[RunRecord]:
         """Runs, newest first, of any of these stored statuses, created at or after `since` and before `before`."""
-        terms, values = [], []
+        terms: list[str] = []
+        values: list[Any] = []
         if statuses:
             terms.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
@@ -330,37 +340,22 @@ class Journal:
         """The runs that a run has called, oldest first."""
         return list(map(_run, self._read("children", seq)))
 
-    def steps(self, seq: int, damaged: Damaged | None = None) -> list[StepRecord]:
-        """The operations of a run, in the order of their positions; `damaged` is told of what is left out."""
-        return list(_records(_step, self._read("steps", seq), damaged))
+    def steps(self, seq: int) -> list[StepRecord]:
+        """The operations of a run, in the order of their positions."""
+        return [_step(row) for row in self._read("steps", seq)]
 
-    def attempts(self, seq: int, damaged: Damaged | None = None) -> list[AttemptRecord]:
-        """The attempts of a run that did not complete their step, in order; `damaged` as for `steps`."""
-        return list(_records(_attempt, self._read("attempts", seq), damaged))
+    def attempts(self, seq: int) -> list[AttemptRecord]:
+        """The attempts of a run that did not complete their step, in order."""
+        return [_attempt(row) for row in self._read("attempts", seq)]
 
     def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._reading, _mapped(self.path):
-            return self._rows(sql, values)
-
-    def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        if self._reader is None:
-            self._reader = open_reader(self.path, self._vfs)
-        return self._reader.execute(sql, values).fetchall()
-
-
-def _records(
-    make: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]], damaged: Damaged | None
-) -> Iterator[T]:
-    for row in rows:
-        try:
-            yield make(row)
-        except JournalError as error:
-            if damaged is None:
-                raise
-            damaged(error)
+            if self._reader is None:
+                self._reader = open_reader(self.path, self._vfs)
+            return self._reader.execute(sql, values).fetchall()
 
 
 def _first(records: Iterator[RunRecord]) -> RunRecord | None:
@@ -406,7 +401,9 @@ def _mapped(path: str) -> Iterator[None]:
 
 def _as_journal_error(error: BaseException, path: str) -> Exception:
     if isinstance(error, apsw.TooBigError):
-        return SerializationError("$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here")
+        return SerializationError(
+            "$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here"
+        )
     if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
         return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
     if isinstance(error, apsw.FullError):

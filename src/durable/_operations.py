@@ -67,14 +67,14 @@ def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
 
 def now() -> "dt.datetime":
     """The current time, aware and in UTC. In a workflow it is journaled, and so the same on replay."""
-    import datetime as dt  # noqa: PLC0415 - keeps `import durable` fast
+    import datetime as dt
 
     return _own_value("now", lambda clock: dt.datetime.fromtimestamp(clock.now(), dt.UTC), dt.datetime)  # type: ignore[no-any-return]
 
 
 def uuid4() -> "uuids.UUID":
     """A random UUID. In a workflow it is journaled, and so the same on replay."""
-    import uuid as uuids  # noqa: PLC0415 - keeps `import durable` fast
+    import uuid as uuids
 
     return _own_value("uuid4", lambda clock: uuids.UUID(bytes=clock.random_bytes(16), version=4), uuids.UUID)  # type: ignore[no-any-return]
 
@@ -92,9 +92,7 @@ class Info:
 
     __slots__ = ("_key_of", "attempt", "run_id", "step", "workflow")
 
-    def __init__(
-        self, run_id: str, workflow: str, step: str, attempt: int, key_of: tuple[str, str, int]
-    ) -> None:
+    def __init__(self, run_id: str, workflow: str, step: str, attempt: int, key_of: tuple[str, str, int]) -> None:
         self.run_id = run_id
         self.workflow = workflow
         self.step = step

@@ -7,7 +7,6 @@ from ._execution import Execution
 from ._model import RunRecord
 from ._replay import require_nothing_left
 from .errors import (
-
     DurableError,
     Halt,
     RunBlockedError,
@@ -105,5 +104,3 @@ def raise_recorded(record: RunRecord) -> NoReturn:
         msg = f"run {record.id} of {record.workflow!r} is {record.status}, and has no error"
         raise DurableError(msg)
     raise load_error(record.error)
-
-

@@ -176,9 +176,7 @@ def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
     _raise_as_journaled(call, failed, error)
 
 
-def _attempts(
-    call: Call, attempt: int, failures: int, world: World, lost: AttemptRecord | None = None
-) -> Decision:
+def _attempts(call: Call, attempt: int, failures: int, world: World, lost: AttemptRecord | None = None) -> Decision:
     """Attempt after attempt, until one completes or the policy gives up."""
     while True:
         attempt += 1
@@ -233,7 +231,7 @@ def remaining_delay(past: StepRecord, now: float) -> float:
     return max(0.0, min(past.retry_at - now, past.retry_at - past.finished_at))
 
 
-def _with_outcome(  # noqa: PLR0913 - the columns that an outcome changes
+def _with_outcome(
     begun: StepRecord, status: str, output: str | None, error: str | None, now: float, failures: int
 ) -> StepRecord:
     return StepRecord(

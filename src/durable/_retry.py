@@ -5,6 +5,7 @@ Field names and their meaning are those of Temporal's RetryPolicy
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from .errors import NonRetryableError, RetryAfter, SerializationError, StepInterruptedError
 
@@ -33,7 +34,7 @@ class RetryPolicy:
     non_retryable: tuple[type[BaseException] | str, ...]
     jitter: float
 
-    def __init__(  # noqa: PLR0913 - the fields of the policy, each with its default
+    def __init__(
         self,
         initial_interval: float = 1.0,
         backoff_coefficient: float = 2.0,
@@ -115,15 +116,17 @@ def is_final(policy: RetryPolicy, error: BaseException) -> bool:
         return True
     for kind in policy.non_retryable:
         if isinstance(kind, str):
-            if any(kind in {cls.__name__, cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"}
-                   for cls in type(error).__mro__):
+            if any(
+                kind in {cls.__name__, cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"}
+                for cls in type(error).__mro__
+            ):
                 return True
         elif isinstance(error, kind):
             return True
     return False
 
 
-def _exception_kinds(kinds: Iterable[type[BaseException] | str]) -> tuple[type[BaseException] | str, ...]:
+def _exception_kinds(kinds: Any) -> tuple[type[BaseException] | str, ...]:
     if isinstance(kinds, (str, type)):
         msg = f"non_retryable takes a list of exception types or names: write non_retryable=[{kinds!r}]"
         raise TypeError(msg)
@@ -135,7 +138,7 @@ def _exception_kinds(kinds: Iterable[type[BaseException] | str]) -> tuple[type[B
     return found
 
 
-def _require_number(name: str, value: float, lowest: float, highest: float = float("inf")) -> None:
+def _require_number(name: str, value: Any, lowest: float, highest: float = float("inf")) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         msg = f"{name} is a number, not {value!r}"
         raise TypeError(msg)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ._execution import SCOPE, Execution
 from ._journal import Transaction
-from ._model import FINISHED, RunRecord
+from ._model import FINISHED
 from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
 from ._runtime import Active, Admission, Declaration, Request, Runtime, unable
 from .errors import DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
@@ -122,7 +122,7 @@ def background(runtime: Runtime, active: Active) -> Course:
         return
     ending: Ending = yield from execute(runtime, admission)
     if isinstance(ending.error, JournalError):
-        import logging  # noqa: PLC0415 - nobody may be waiting for this run, and nothing in the file tells
+        import logging
 
         logging.getLogger("durable").error("run %s stopped: %s", active.run_id, ending.error)
 
@@ -137,7 +137,7 @@ def drive_run(runtime: Runtime, course: Course) -> Any:
         while True:
             try:
                 answer = _perform(runtime, effect)
-            except BaseException as error:  # noqa: BLE001 - the course decides what it means
+            except BaseException as error:
                 effect = course.throw(error)
             else:
                 effect = course.send(answer)
@@ -163,7 +163,7 @@ def run_body(effect: Body) -> Ending:
     token = SCOPE.set(execution.root)
     try:
         value = effect.workflow.function(*effect.args, **effect.kwargs)
-    except BaseException as error:  # noqa: BLE001 - what it means is decided in _outcome
+    except BaseException as error:
         return raised(execution, error)
     finally:
         SCOPE.reset(token)

@@ -21,7 +21,7 @@ async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | Non
         while True:
             try:
                 answer = await _perform(runtime, effect, port)
-            except BaseException as error:  # noqa: BLE001 - the course decides what it means
+            except BaseException as error:
                 effect = course.throw(error)
             else:
                 effect = course.send(answer)
@@ -60,7 +60,7 @@ async def _body(effect: Body, port: LoopPort) -> Ending:
     execution = effect.execution
     try:
         value = await run_body(execution, effect.workflow.function, effect.args, effect.kwargs, port)
-    except BaseException as error:  # noqa: BLE001 - what it means is decided in _outcome
+    except BaseException as error:
         ending = raised(execution, error)
     else:
         ending = returned(execution, value, effect.workflow.signature.result)

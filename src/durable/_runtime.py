@@ -16,10 +16,8 @@ from ._identity import Registry, claim_of
 from ._journal import Journal, Transaction
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
-
 from ._signature import Signature
 from .errors import (
-
     EngineClosedError,
     Halt,
     RunBlockedError,
@@ -279,9 +277,7 @@ class Runtime:
 
     def begin(self, active: Active, record: RunRecord, past: list[StepRecord], unsynced: int = 0) -> Execution:
         """The execution of a run that is this process's to execute."""
-        execution = Execution(
-            self.journal, self.clock, self.registry, record, past, unsynced, active.ancestors
-        )
+        execution = Execution(self.journal, self.clock, self.registry, record, past, unsynced, active.ancestors)
         active.execution = execution
         active.thread = threading.get_ident()
         if self._closed is not None:
@@ -363,5 +359,3 @@ def _require_same_call(found: RunRecord, request: Request) -> None:
 def unable(execution: Execution, halt: Halt) -> Ending:
     """The ending of an execution whose body could not even be called."""
     return halted(execution, execution.halt(halt.error))
-
-

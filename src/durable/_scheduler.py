@@ -63,7 +63,7 @@ class Scheduler:
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""
-        from ._running_async import Tasks  # noqa: PLC0415 - asyncio is slow to import, and may never be needed
+        from ._running_async import Tasks
 
         self._tasks = Tasks(loop)
 
@@ -82,7 +82,7 @@ class Scheduler:
         if not active.workflow.is_async:
             self._pool.submit(lambda: self._run(active))
             return
-        from ._running_async import LoopThread, Tasks, drive_run_async  # noqa: PLC0415 - as above
+        from ._running_async import LoopThread, Tasks, drive_run_async
 
         with self._guard:
             if self._tasks is None:
@@ -94,5 +94,5 @@ class Scheduler:
     def _run(self, active: Active) -> None:
         try:
             drive_run(self.runtime, background(self.runtime, active))
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a body: the run is interrupted, the thread goes on
+        except BaseException as error:
             self.runtime.abandon(active, error)

@@ -6,7 +6,7 @@ Types are looked up late, at the first call: annotations may name what is define
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, resolve_annotations
@@ -40,7 +40,7 @@ class Signature:
 
     @functools.cached_property
     def _inspected(self) -> Any:
-        import inspect  # noqa: PLC0415 - slow to import, and needed only by calls that are not plain
+        import inspect
 
         return inspect.signature(self._function)
 
@@ -48,6 +48,7 @@ class Signature:
     def _codecs(self) -> dict[str, TypeCodec]:
         """The codec of each parameter; `*args` is a tuple, `**kwargs` a dict."""
         codecs = {}
+        annotation: Any
         for name, parameter in self._inspected.parameters.items():
             annotation = self._annotations.get(name, Any)
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -211,5 +212,3 @@ def _spell(value: Any) -> str:
     except UnicodeEncodeError:  # a lone surrogate, which no text in the file may hold
         return json.dumps(value, separators=(",", ":"))
     return text
-
-

@@ -103,11 +103,11 @@ class RetryAfter(DurableError):  # noqa: N818 - reads as the order that it is: `
         return str(self.args[1]) or f"retry after {self.seconds} s"
 
 
-class Cancelled(BaseException):  # noqa: N818 - a signal, not an error: `except Exception` must not stop it
+class Cancelled(BaseException):
     """Raised in the body of a sync workflow whose run was cancelled, once. Async bodies get `asyncio.CancelledError`."""
 
 
-class Halt(BaseException):  # noqa: N818 - a signal, not an error
+class Halt(BaseException):
     """Internal: takes an execution down from inside the user's code, past every `except Exception`.
 
     A `BaseException`, since user code must not swallow it by accident; the execution also remembers it, so that

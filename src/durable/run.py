@@ -140,7 +140,7 @@ class Run(Generic[R]):
         return self._result_async().__await__()
 
     async def _result_async(self) -> R:
-        from ._running_async import over  # noqa: PLC0415 - keeps asyncio out of programs without it
+        from ._running_async import over
 
         while True:
             record = self._record()
@@ -184,14 +184,14 @@ class Run(Generic[R]):
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution
-        if execution is not None and active.thread == threading.get_ident() or self._is_on_this_loop(active):
+        if (execution is not None and active.thread == threading.get_ident()) or self._is_on_this_loop(active):
             msg = f"run {self._id} executes on this thread's event loop, which result() would block: use 'await run'"
             raise RunConflictError(msg)
 
     def _is_on_this_loop(self, active: Active) -> bool:
         if not active.workflow.is_async:
             return False
-        import asyncio  # noqa: PLC0415 - an async workflow is declared, so that it is there
+        import asyncio
 
         try:
             return self._scheduler.runs_on(asyncio.get_running_loop())
@@ -212,7 +212,7 @@ class Run(Generic[R]):
         `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on.
         `RunConflictError` where there is nothing to retry, or where operations were journaled after the failure.
         """
-        from ._retrying import retry  # noqa: PLC0415 - rarely used
+        from ._retrying import retry
 
         retry(self._scheduler, self._record(), trust_journal)
 
@@ -241,7 +241,7 @@ def _step_info(step: StepRecord) -> StepInfo:
 
 
 def _readable(text: str) -> Any:
-    import json  # noqa: PLC0415 - inputs are shown as the file has them: some are only described there
+    import json
 
     return json.loads(text)
 
@@ -250,14 +250,14 @@ def _step_error(text: str | None) -> BaseException | None:
     if text is None:
         return None
     if text == CUT:
-        from asyncio import CancelledError  # noqa: PLC0415 - only async runs have these
+        from asyncio import CancelledError
 
         return CancelledError("cut by the workflow's own cancellation or timeout")
     return load_error(text)
 
 
 def _utc(seconds: float) -> dt.datetime:
-    import datetime as dt  # noqa: PLC0415 - keeps `import durable` fast
+    import datetime as dt
 
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 

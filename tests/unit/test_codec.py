@@ -1,12 +1,9 @@
 """Values come back exactly as they were, annotated or not, or are refused with their path."""
 
 import enum
-import json
 import math
 import socket
 import sqlite3
-import subprocess
-import sys
 import uuid
 from collections import OrderedDict, namedtuple
 from contextlib import closing
@@ -44,7 +41,7 @@ from durable.errors import SerializationError
 T = TypeVar("T")
 UserId = NewType("UserId", int)
 Untyped = namedtuple("Untyped", "x y")  # noqa: PYI024 - it is the old kind that is tested
-Renamed = namedtuple("OtherName", "x")  # noqa: PYI024, PYI028 - as above
+Renamed = namedtuple("OtherName", "x")  # noqa: PYI024 - as above
 
 
 class Colour(enum.Enum):
@@ -281,11 +278,11 @@ VALUES: list[tuple[Any, Any]] = [
     (UserId, UserId(5)),
     (Annotated[Item, "x"], Item("a")),
     (Annotated[int, []], 5),
-    (Literal["a", 1, None], "a"),
+    (Literal["a", 1], "a"),
     (Literal[Colour.RED], Colour.RED),
     (Item | None, None),
     (Item | None, Item("a")),
-    (Union[Item, Point, str], Point(1)),
+    (Union[Item, Point, str], Point(1)),  # noqa: UP007 - the old spelling
     (datetime | str, MOMENT),
     (datetime | str, "2026-01-01"),
     (list[Item] | Item, [Item("a")]),
@@ -397,9 +394,9 @@ def test_mutable_values_come_back_as_copies() -> None:
     [
         ({"items": [0, 1, 2, Item("a", socket.SocketType)]}, r"\$\.items\[3\]\.when: a type cannot"),
         (Order("1", [Item("a", lambda: 1)]), r"\$\.items\[0\]\.when: a function cannot be journaled"),
-        ({"two words": {1: object()}}, r"\$\['two words'\]\[1\]: a object cannot"),
-        ({(1, 2): {None: object()}}, r"\$\[tuple\]\[None\]: a object cannot"),
-        ({object(): 1}, r"\$\[0\]: a object cannot"),
+        ({"two words": {1: object()}}, r"\$\['two words'\]\[1\]: an object cannot"),
+        ({(1, 2): {None: object()}}, r"\$\[tuple\]\[None\]: an object cannot"),
+        ({object(): 1}, r"\$\[0\]: an object cannot"),
         (Odd(a=1), r"\$: a .*Odd cannot be journaled"),
         (OrderedDict(a=1), r"\$: a collections.OrderedDict cannot"),
         ([type("Text", (str,), {})("x")], r"\$\[0\]: a .*Text cannot"),
@@ -476,7 +473,7 @@ def test_a_hook_that_makes_no_json() -> None:
 
     converter().register_unstructure_hook(Wild, lambda _: object())
     converter().register_structure_hook(Wild, lambda _, cls: cls())
-    with pytest.raises(SerializationError, match=r"\$\[0\]: a object cannot be journaled"):
+    with pytest.raises(SerializationError, match=r"\$\[0\]: an object cannot be journaled"):
         codec_for(list[Wild]).dump([Wild()])
 
 

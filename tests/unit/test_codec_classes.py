@@ -99,7 +99,7 @@ def test_a_local_class_is_found_as_long_as_it_lives() -> None:
     del value, younger
     user_hooks.add(lambda _: False)  # lets go of what was learned about classes
     gc.collect()
-    with pytest.raises(SerializationError, match="make_local.<locals>.Local is in this program"):
+    with pytest.raises(SerializationError, match=r"make_local.<locals>.Local is in this program"):
         load_untyped(text)
 
 
@@ -199,9 +199,7 @@ def test_text_is_the_same_in_every_process(tmp_path: Any) -> None:
     def run(how: list[str], *arguments: str, seed: str) -> str:
         env = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, *how, *arguments]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     texts = {run([how], "write", seed=str(seed)) for seed in range(4) for how in ["shop.py"]}

@@ -3,11 +3,10 @@
 import asyncio
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -42,7 +41,7 @@ class Slotted(Exception):
 
 
 class Made(Exception):
-    def __new__(cls, one: int, two: int) -> "Made":
+    def __new__(cls, one: int, two: int) -> Self:
         RAN.append("new")
         return super().__new__(cls, one, two)
 
@@ -99,7 +98,7 @@ def again(error: BaseException) -> BaseException:
         Plain("x"), Failed("7", code=3), Slotted(5), Slotted(None), Made(1, 2), Record(1),
         FileNotFoundError(2, "gone", "/a", None, "/b"), OSError("text"), OSError(2, "x"),
         FileBroken("/p"), BlockingIOError(11, "later", 5), ConnectionResetError(104, "reset"),
-        caught(lambda: b"\xff".decode()), caught(lambda: "ü".encode("ascii")),
+        caught(b"\xff".decode), caught(lambda: "ü".encode("ascii")),
         UnicodeTranslateError("ü", 0, 1, "why"),
         StopIteration(5), StopAsyncIteration(), SystemExit(3), SystemExit(), GeneratorExit(),
         ImportError("no", name="n", path="/p"), caught(lambda: __import__("no_such_module")),
@@ -128,7 +127,7 @@ def test_what_is_kept_outside_dict() -> None:
     error = again(FileBroken("/p"))
     assert (error.errno, error.strerror, error.filename, error.path) == (5, "broken", "/p", "/p")
     assert str(error) == "[Errno 5] broken: '/p'"
-    error = again(caught(lambda: b"a\xff".decode()))
+    error = again(caught(b"a\xff".decode))
     assert (error.encoding, error.object, error.start, error.end) == ("utf-8", b"a\xff", 1, 2)
     assert str(again(caught(lambda: compile("a b", "f.py", "exec")))).endswith("(f.py, line 1)")
     error = again(Slotted(5))

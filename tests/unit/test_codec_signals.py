@@ -49,7 +49,7 @@ class Cash:
 
 @dataclass
 class Paid:
-    how: Card | Cash | None | Literal["later"] = None
+    how: Card | Cash | Literal["later"] | None = None
 
 
 class Point(NamedTuple):
@@ -137,7 +137,7 @@ def test_signal_is_read_by_the_readers_type(value: Any, wanted: Any, read: Any) 
         ([["a", 1]], dict[int, int], r"\$\.a: int is"),
         ({"sku": "a"}, Card | Cash, r"\$: fits none of Card \| Cash"),
         ({"id": "1"}, Order | Rush, r"\$: fits more than one of Order \| Rush"),
-        (1, Decimal, r"\$: text is expected here, not a int"),
+        (1, Decimal, r"\$: text is expected here, not an int"),
         ("x", uuid.UUID, r"\$: badly formed"),
         ("b", Literal["a"], r"\$: "),
         (2, Size, r"\$: 2 is not a valid Size"),
@@ -162,7 +162,7 @@ def test_signal_with_no_class_of_this_program() -> None:
         ("[NaN]", Any, r"\$: NaN is not JSON"),
         ("nope", Item, r"\$: no JSON value"),
         ('{"$new":1}', Any, r"\$: '\$new' is no form that this version reads"),
-        ('[{"a":{"$date":5}}]', Any, r"\$\[0\]\.a: text is expected here, not a int"),
+        ('[{"a":{"$date":5}}]', Any, r"\$\[0\]\.a: text is expected here, not an int"),
         ('[{"a":{"$date":"x"}}]', Any, r"\$\[0\]\.a: the journaled \$date cannot be read \(Val"),
         ('{"$dict":[["a",{"$b":1}]]}', Any, r"\$\.a: '\$b' is no form"),
         ('{"$dict":[[[],1]]}', Any, r"\$: the journaled \$dict cannot be read \(TypeError"),
@@ -206,8 +206,11 @@ def test_a_class_that_got_a_field_with_a_default(monkeypatch: pytest.MonkeyPatch
         c: int = 5
         d: int = attrs.field(init=False)
 
-    Three = NamedTuple("Three", [("x", int), ("y", int), ("z", int)])
-    Three._field_defaults["z"] = 9
+    class Three(NamedTuple):
+        x: int
+        y: int
+        z: int = 9
+
     for name, cls in ("Item", New), ("Point", Three), ("Old", NewOld):
         cls.__qualname__ = name
         monkeypatch.setitem(globals(), name, cls)
@@ -227,7 +230,11 @@ def test_a_class_that_lost_or_needs_a_field(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     Needs = local("Item", sku=str, when=Any, price=int)
     Lost = local("Item", sku=str)
-    One = NamedTuple("Point", [("x", int)])
+
+    class One(NamedTuple):
+        x: int
+
+    One.__qualname__ = "Point"
 
     @attrs.define
     class Needy:

@@ -97,7 +97,7 @@ class DurableConverter(cattrs.Converter):
         return finding.within(step, error)
 
 
-def make_converter() -> DurableConverter:
+def _make_converter() -> DurableConverter:
     """A converter with our own hooks, on which users may register theirs."""
     made = DurableConverter(
         forbid_extra_keys=True,
@@ -141,3 +141,6 @@ def _is_typed_tuple(annotation: Any) -> bool:
 
 def _read_named_tuple(annotation: Any, converter: Any) -> Any:
     return namedtuple_dict_structure_factory(annotation, converter, "from_converter", True)
+
+
+CONVERTER: Final = _make_converter()

@@ -83,9 +83,7 @@ def _identical_items(one: Any, other: Any) -> bool:
 
 def _identical_dicts(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     """The order of keys counts: users see it."""
-    return _identical_items(list(one), list(other)) and all(
-        map(identical, one.values(), other.values())
-    )
+    return _identical_items(list(one), list(other)) and all(map(identical, one.values(), other.values()))
 
 
 def _identical_parts(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from durable._codec.classes import find_class, remember
 from durable._codec.exact import identical
 from durable._codec.json_text import decode, encode, splits_a_pair
-from durable._codec.misfit import Misfit, type_name
+from durable._codec.misfit import Misfit, described, type_name
 from durable._codec.tagged import tag, untag
 from durable.errors import StepError
 
@@ -40,14 +40,12 @@ _repr: Final = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
-def describe(
-    error: BaseException, *, with_traceback: bool = False, in_words: bool = True
-) -> dict[str, Any]:
+def describe(error: BaseException, *, with_traceback: bool = False, in_words: bool = True) -> dict[str, Any]:
     """The tree of an exception. What cannot be held is left out or shown as text; never fails.
 
     Not `in_words`: without the messages, for comparisons.
     """
-    tree = _Description(in_words).of(error)
+    tree = _Description(in_words=in_words).of(error)
     if with_traceback:
         tree["traceback"] = traceback_text(error)
     return tree
@@ -73,12 +71,18 @@ def restore(tree: dict[str, Any]) -> BaseException:
     return error
 
 
+def error_summary(text: str) -> tuple[str, str, str]:
+    """Class as `module:qualname`, message and traceback of an exception's text; makes no exception."""
+    tree = decode(text)
+    return str(tree["type"]), str(tree["message"]), str(tree.get("traceback", ""))
+
+
 def shown(value: object) -> str:
     """A short `repr`, whatever the class makes of it."""
     try:
         return _joined(_repr.repr(value))
     except Exception:  # an int longer than Python likes to print
-        return f"<a {type_name(value)}>"
+        return f"<{described(value)}>"
 
 
 def traceback_text(error: BaseException) -> str:
@@ -97,7 +101,7 @@ def traceback_text(error: BaseException) -> str:
 class _Description:
     """One exception with all that hangs on it, each of them once."""
 
-    def __init__(self, in_words: bool) -> None:
+    def __init__(self, *, in_words: bool) -> None:
         self.in_words = in_words
         self.seen: set[int] = set()
 
@@ -241,7 +245,7 @@ def _text_of(value: object) -> str:
     try:
         return _joined(str(value))
     except Exception:
-        return f"<a {type_name(value)} without text>"
+        return f"<{described(value)} without text>"
 
 
 def _joined(text: str) -> str:

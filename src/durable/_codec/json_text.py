@@ -33,9 +33,7 @@ escape_string: Final = cast("Callable[[str], str]", vars(encoder)["encode_basest
 # RecursionError, and are explained then), no indent, no sorting, no skipping, and no NaN.
 _chunks: Final = cast(
     "Callable[[Any, int], Sequence[str]]",
-    vars(encoder)["c_make_encoder"](
-        None, _refuse_value, escape_string, None, ":", ",", False, False, False
-    ),
+    vars(encoder)["c_make_encoder"](None, _refuse_value, escape_string, None, ":", ",", False, False, False),
 )
 _scan: Final = cast(
     "Callable[[str, int], tuple[Any, int]]",

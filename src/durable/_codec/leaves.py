@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from durable._codec.misfit import Misfit, type_name
+from durable._codec.misfit import Misfit, described
 
 
 class Leaf(NamedTuple):
@@ -25,7 +25,7 @@ class Leaf(NamedTuple):
 def text_of(payload: Any) -> str:
     """The payload, which must be text: what takes several types would guess."""
     if type(payload) is not str:
-        reason = f"text is expected here, not a {type_name(payload)}"
+        reason = f"text is expected here, not {described(payload)}"
         raise Misfit(reason)
     return payload
 
@@ -38,10 +38,7 @@ def write_zone(zone: Any) -> Any:
         return [*_write_timedelta(offset), *name]
     if type(zone) is _loaded("zoneinfo", "ZoneInfo") and zone.key is not None:
         return str(zone.key)
-    reason = (
-        f"a time zone of {home} cannot be journaled exactly; use zoneinfo.ZoneInfo(key) or a"
-        " datetime.timezone"
-    )
+    reason = f"a time zone of {home} cannot be journaled exactly; use zoneinfo.ZoneInfo(key) or a datetime.timezone"
     raise Misfit(reason)
 
 

@@ -76,6 +76,12 @@ def key_step(key: object) -> str:
     return f"[{key!r}]" if type(key) in {int, float, bool, type(None)} else f"[{type_name(key)}]"
 
 
+def described(value: object) -> str:
+    """The type of a value with its article: `an int`, `a socket.socket`."""
+    name = type_name(value)
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
 def type_name(value: object) -> str:
     """`module.Class` of a value, without `builtins`."""
     cls = type(value)

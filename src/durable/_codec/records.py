@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
-from durable._codec.hooks import user_hooks
 from durable._codec.classes import MOST_REMEMBERED
+from durable._codec.hooks import user_hooks
 from durable._codec.misfit import Misfit
 
 Default = Callable[[], Any]
@@ -156,9 +156,7 @@ def _fields_of_model(cls: Any) -> tuple[dict[str, Default | None], set[str]]:
     fields: dict[str, Default | None] = {}
     for name, field in cls.model_fields.items():
         required = field.is_required()
-        fields[name] = (
-            None if required else functools.partial(field.get_default, call_default_factory=True)
-        )
+        fields[name] = None if required else functools.partial(field.get_default, call_default_factory=True)
     return fields, set()
 
 

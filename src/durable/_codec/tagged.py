@@ -22,7 +22,7 @@ from durable._codec.classes import MOST_REMEMBERED, Kind, find_class, kind_of, r
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import encode, split_pairs, splits_a_pair
 from durable._codec.leaves import LEAVES, Leaf, leaf_of
-from durable._codec.misfit import Misfit, attribute_step, key_step, located, type_name
+from durable._codec.misfit import Misfit, attribute_step, described, key_step, located
 from durable._codec.records import parts_of, plan_of, rebuild
 
 _MANY_BITS: Final = 2000
@@ -117,7 +117,7 @@ def _tag_record(value: Any) -> Any:
 
 def _tag_named_tuple(value: Any) -> Any:
     if getattr(value, "__dict__", None):
-        reason = f"a {type_name(value)} with attributes beside its fields cannot be journaled"
+        reason = f"{described(value)} with attributes beside its fields cannot be journaled"
         raise Misfit(reason)
     parts = dict(zip(value._fields, value, strict=True))
     return {"$type": remember(type(value)), **_tag_parts(parts, value)}
@@ -142,7 +142,7 @@ def _tag_error(value: BaseException) -> Any:
 
 def _tag_opaque(value: Any) -> Any:
     reason = (
-        f"a {type_name(value)} cannot be journaled; return plain data (JSON types, dataclasses and"
+        f"{described(value)} cannot be journaled; return plain data (JSON types, dataclasses and"
         " their like), or register hooks for it on durable.converter"
     )
     raise Misfit(reason)

@@ -1,7 +1,6 @@
 """`TypedCodec`: values as their annotation says; and signals, whose sender knew no type."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable._codec.exact import identical
@@ -25,12 +24,11 @@ class Hooks(NamedTuple):
     read: Callable[[Any, Any], Any]
 
 
-@lru_cache(maxsize=1)
 def converter() -> "DurableConverter":
     """The one cattrs converter, made when first needed: cattrs takes tens of ms to import."""
-    from durable._codec.converter import make_converter
+    from durable._codec.converter import CONVERTER  # made once, under Python's lock of imports
 
-    return make_converter()
+    return CONVERTER
 
 
 class TypedCodec(TypeCodec):

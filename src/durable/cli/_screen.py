@@ -1,0 +1,168 @@
+"""Where the output goes: a terminal, with colours, columns and a width, or a pipe, with tabs between the fields.
+
+Everything that the commands print goes through here, and here it is made harmless: no command has to think of it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TextIO
+
+from durable.cli._text import clip, columns, visible, wrapped
+
+_STYLES: Final = {
+    "": "",
+    "bold": "\x1b[1m",
+    "dim": "\x1b[2m",
+    "red": "\x1b[31m",
+    "green": "\x1b[32m",
+    "yellow": "\x1b[33m",
+    "blue": "\x1b[34m",
+    "magenta": "\x1b[35m",
+    "cyan": "\x1b[36m",
+}
+_RESET: Final = "\x1b[0m"
+_GAP: Final = "  "
+
+# Of each status: its glyph, one for terminals without Unicode, and its colour. All glyphs are one column wide.
+_LOOKS: Final = {
+    "queued": ("◦", ".", "dim"),
+    "running": ("▸", ">", "cyan"),
+    "waiting": ("◷", "~", "blue"),
+    "retrying": ("↻", "~", "yellow"),
+    "completed": ("✓", "+", "green"),
+    "failed": ("✗", "x", "red"),
+    "cancelled": ("⊘", "-", "dim"),
+    "blocked": ("⊠", "#", "magenta"),
+    "interrupted": ("↯", "!", "yellow"),
+    "damaged": ("⁇", "?", "red"),
+}
+
+
+class Cell(NamedTuple):
+    """A piece of text, and the style that it is shown in."""
+
+    text: str
+    style: str = ""
+
+
+class Column(NamedTuple):
+    """One column of a table. `least`: how narrow it may become to let the table fit; `None`: it is never cut."""
+
+    title: str
+    least: int | None = None
+    right: bool = False
+
+
+class Screen:
+    """The standard output. `width` is that of the terminal, `None` where it is none."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stdout
+        terminal = self._stream is not None and self._stream.isatty()
+        self.width = _terminal_width(self._stream.fileno()) if terminal else None
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+        self._coloured = terminal and not plain
+        encoding = getattr(self._stream, "encoding", None) or ""
+        self._unicode = encoding.lower().replace("-", "") == "utf8"
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def line(self, *cells: Cell) -> None:
+        """One line, cut where the terminal ends."""
+        pieces, left = [], self.width
+        for text, style in cells:
+            shown = visible(text)
+            if left is not None:
+                shown = clip(shown, left)
+                left -= columns(shown)
+            pieces.append(self._painted(shown, style))
+        self.write("".join(pieces))
+
+    def paragraph(self, text: str, style: str = "", indent: str = "") -> None:
+        """A text in as many lines as it takes; its own line breaks are kept, and what else it holds is made harmless."""
+        for line in text.split("\n"):
+            shown = visible(line.expandtabs(4))
+            room = None if self.width is None else max(8, self.width - len(indent))
+            for part in [shown] if room is None else wrapped(shown, room):
+                self.write(self._painted(indent + part, style) if part else "")
+
+    def write(self, text: str) -> None:
+        """A line that is harmless already."""
+        if self._stream is not None:
+            self._stream.write(text + "\n")
+
+    def flush(self) -> None:
+        """Hand everything to the other side; an error of it is raised here, and not when the process ends."""
+        if self._stream is not None:
+            self._stream.flush()
+
+    def _painted(self, text: str, style: str) -> str:
+        return f"{_STYLES[style]}{text}{_RESET}" if style and text and self._coloured else text
+
+    def status(self, status: str) -> Cell:
+        """A status with its glyph; the word alone where a program reads."""
+        glyph, letter, style = _LOOKS[status]
+        if self.width is None:
+            return Cell(status)
+        return Cell(f"{glyph if self._unicode else letter} {status}", style)
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+
+    def table(self, shape: Sequence[Column], rows: Iterable[Sequence[Cell]], widths: list[int]) -> None:
+        """Rows under each other, or fields with tabs between them in a pipe.
+
+        `widths` are those of the rows above, [] for the first: it is filled here, so that a long table can come in parts.
+        """
+        if self.width is None:
+            for row in rows:
+                self.write("\t".join(visible(cell.text) for cell in row))
+            return
+        harmless = [[Cell(visible(cell.text), cell.style) for cell in row] for row in rows]
+        if not widths:
+            widths += _fit(shape, harmless, self.width)
+            harmless.insert(0, [Cell(column.title, "dim") for column in shape])
+        for row in harmless:
+            self.write(self._row(shape, row, widths))
+
+    def _row(self, shape: Sequence[Column], row: Sequence[Cell], widths: list[int]) -> str:
+        assert self.width is not None
+        pieces, left = [], self.width
+        for index, (column, cell, width) in enumerate(zip(shape, row, widths, strict=True)):
+            text = clip(cell.text, width) if column.least is not None else cell.text
+            text = clip(text, left)
+            left -= max(columns(text), width) + len(_GAP)
+            padding = " " * (width - columns(text))
+            painted = self._painted(text, cell.style)
+            last = index == len(shape) - 1 or left <= 0
+            pieces.append(padding + painted if column.right else painted + ("" if last else padding))
+            if last:
+                break
+        return _GAP.join(pieces).rstrip(" ")
+
+
+def _fit(shape: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:
+    """The width of each column: what it needs, the last ones first giving way to let the row fit."""
+    widths = [
+        max(len(column.title), *(columns(row[index].text) for row in rows))
+        for index, column in enumerate(shape)
+    ]
+    over = sum(widths) + len(_GAP) * (len(shape) - 1) - width
+    for index in reversed(range(len(shape))):
+        least = shape[index].least
+        if over > 0 and least is not None and widths[index] > least:
+            given = min(over, widths[index] - least)
+            widths[index] -= given
+            over -= given
+    return widths
+
+
+def _terminal_width(descriptor: int) -> int:
+    """`$COLUMNS` where the user set it, else what the terminal says, else 80."""
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    try:
+        return os.get_terminal_size(descriptor).columns or 80
+    except OSError:
+        return 80

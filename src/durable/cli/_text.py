@@ -1,0 +1,130 @@
+"""Text for a terminal: made harmless, measured in columns, cut and broken to fit; times as people say them.
+
+Journaled text may hold anything. What a terminal would take for an order, or what would change the order of letters on
+the screen, is shown as an escape instead: `\\x1b`, `\\u202e`.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_HARMFUL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # the direction of writing
+    "\u2028\u2029"  # line and paragraph separators
+    "\ud800-\udfff"  # lone surrogates, which no encoding takes
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which nobody sees
+)
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SPACES: Final = re.compile(r"(?<=\s)(?=\S)")
+
+
+def visible(text: str) -> str:
+    """The text with everything in it that steers a terminal as a visible escape."""
+    return text if text.isascii() and text.isprintable() else _HARMFUL.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return _SHORT.get(match[0], short if code < 0x10000 else f"\\U{code:08x}")
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a wide letter, none for one that combines."""
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def _columns_of(letter: str) -> int:
+    from unicodedata import category, east_asian_width
+
+    if category(letter) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if east_asian_width(letter) in {"W", "F"} else 1
+
+
+def clip(text: str, width: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis after it."""
+    if columns(text) <= width:
+        return text
+    return text[: _fitting(text, width - 1)] + "…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """The lines of a text, each at most so wide; broken at spaces where there are some."""
+    line = ""
+    for word in _SPACES.split(text):
+        if line and columns(line) + columns(word.rstrip()) > width:
+            yield line.rstrip()
+            line = ""
+        line += word
+        while columns(line.rstrip()) > width:
+            end = max(1, _fitting(line, width))
+            yield line[:end]
+            line = line[end:]
+    yield line.rstrip()
+
+
+def _fitting(text: str, width: int) -> int:
+    """How many letters of a text fit."""
+    if text.isascii():
+        return width
+    for index, letter in enumerate(text):
+        width -= _columns_of(letter)
+        if width < 0:
+            return index
+    return len(text)
+
+
+# -- numbers and times ------------------------------------------------------------------------------------------------
+
+
+def counted(count: int, thing: str) -> str:
+    """A number with its noun: 1 run, 1,204 runs."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def span(seconds: float) -> str:
+    """A length of time, as exact as people want it: 3ms, 2.1s, 42s, 4m 10s, 2h 03m, 3d 4h."""
+    seconds = max(0.0, seconds)
+    whole = int(seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    return f"{whole // 86400:,}d {whole % 86400 // 3600}h"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit: 5s, 3m, 2h, 4d."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if whole >= size:
+            return f"{whole // size:,}{unit}"
+    return f"{whole}s"
+
+
+def iso(seconds: float | None) -> str | None:
+    """A time in UTC for programs: 2026-08-02T14:03:22.000123Z."""
+    import datetime as dt
+
+    if seconds is None:
+        return None
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def local(seconds: float) -> str:
+    """A time for people, where they are: 2026-08-02 14:03:22."""
+    import datetime as dt
+
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,120 @@
+"""Which status may follow which, and what a reader sees."""
+
+import itertools
+
+import pytest
+
+from durable._model import (
+    FINISHED,
+    MAXIMUM_CRASHES,
+    RUN_STATUSES,
+    RUN_TRANSITIONS,
+    AttemptRecord,
+    OwnerRecord,
+    RunRecord,
+    StepRecord,
+    may_follow,
+    seen_status,
+)
+
+STORED = ("queued", "running", "waiting", "completed", "failed", "cancelled", "blocked")
+# The table once more, written from the design, not from the code.
+ALLOWED = {
+    ("queued", "running"),
+    ("queued", "cancelled"),
+    ("running", "running"),  # claimed anew after its owner ended
+    ("running", "waiting"),
+    ("running", "completed"),
+    ("running", "failed"),
+    ("running", "cancelled"),
+    ("running", "blocked"),
+    ("waiting", "running"),
+    ("waiting", "cancelled"),
+    ("blocked", "running"),  # resume() with code that fits
+    ("blocked", "queued"),  # retry()
+    ("blocked", "blocked"),  # still does not fit
+    ("blocked", "cancelled"),
+    ("failed", "queued"),  # retry()
+}
+
+
+def run_record(**changes):
+    record = RunRecord(
+        1, "a", "w", "m", "running", "{}", None, None, 1.0, None, None, None, None, epoch=3, crashes=0, progress=0,
+        trusting=0,
+    )  # fmt: skip
+    return record._replace(**changes)
+
+
+@pytest.mark.parametrize(("before", "after"), itertools.product(STORED, STORED))
+def test_every_pair_of_statuses(before, after):
+    assert may_follow(before, after) == ((before, after) in ALLOWED)
+
+
+@pytest.mark.parametrize("status", STORED)
+def test_interrupted_is_never_stored(status):
+    assert not may_follow(status, "interrupted")
+    assert "interrupted" not in RUN_TRANSITIONS
+
+
+def test_the_statuses_that_users_ask_for():
+    assert set(RUN_STATUSES) == {*STORED, "interrupted"}
+    assert len(RUN_STATUSES) == len(STORED) + 1
+
+
+def test_only_a_failed_run_goes_on_after_its_end():
+    assert set(FINISHED) == {"completed", "failed", "cancelled"}
+    assert {status for status in FINISHED if RUN_TRANSITIONS[status]} == {"failed"}
+
+
+def test_every_status_can_be_reached_and_left_or_is_an_end():
+    reached = {"queued"}
+    for _ in STORED:
+        reached |= {after for before in reached for after in RUN_TRANSITIONS[before]}
+    assert reached == set(STORED)
+    for status in set(STORED) - FINISHED:
+        assert RUN_TRANSITIONS[status], status
+
+
+def test_the_database_allows_the_same_statuses():
+    from durable._database import FORMAT, read_sql
+
+    text = "".join(read_sql(f"migrations/{version:04}.sql") for version in range(1, FORMAT + 1))
+    check = ", ".join(f"'{status}'" for status in STORED)
+    assert f"status IN ({check})" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("status", "epoch", "live", "seen"),
+    [
+        ("running", 3, 3, "running"),
+        ("running", 3, 4, "interrupted"),  # an earlier owner's
+        ("running", 3, None, "interrupted"),  # nobody lives
+        ("running", 0, None, "interrupted"),
+    ],
+)
+def test_a_running_run_of_a_dead_owner_is_interrupted(status, epoch, live, seen):
+    assert seen_status(run_record(status=status, epoch=epoch), live) == seen
+
+
+@pytest.mark.parametrize("status", [status for status in STORED if status != "running"])
+@pytest.mark.parametrize("live", [None, 3, 4])
+def test_every_other_status_is_seen_as_stored(status, live):
+    assert seen_status(run_record(status=status), live) == status
+
+
+def test_the_database_has_the_fields_of_the_records_as_columns_in_order():
+    import re
+
+    from durable._database import read_sql
+
+    text = re.sub(r"--.*", "", read_sql("migrations/0001.sql"))
+    for table, record in (("run", RunRecord), ("step", StepRecord), ("attempt", AttemptRecord), ("owner", OwnerRecord)):
+        body = re.search(rf"CREATE TABLE durable_{table} \((.*?)\n\)", text, re.DOTALL)
+        assert body
+        columns = tuple(re.findall(r"^    ([a-z_]+) [A-Z]", body[1], re.MULTILINE))
+        assert columns == record._fields + (() if table == "owner" else ("checksum",))
+
+
+def test_a_hundred_deaths_are_enough():
+    assert MAXIMUM_CRASHES == 100
