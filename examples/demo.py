@@ -4,9 +4,11 @@ An order is killed half-way (kill -9, a real process), its code is changed, and 
 completes it. What is claimed is checked: each step appends a line to orders.log when it runs.
 """
 
+import contextlib
 import difflib
 import json
 import os
+import pty
 import shutil
 import sqlite3
 import subprocess
@@ -14,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -53,10 +54,13 @@ class Demo:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("DURABLE_")}
+        self.environment.setdefault("COLUMNS", "100")
+        if not sys.stdout.isatty():
+            self.environment["NO_COLOR"] = "1"
         shutil.copy(HERE / PROGRAM, directory)
         shutil.copytree(HERE / "data", directory / "data")
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, terminal: int | None = None) -> "subprocess.Popen[str]":
         """Starts a command, and shows it as one would type it."""
         print(f"$ {' '.join(arguments)}", flush=True)
         real = {"python": [sys.executable], "durable": [sys.executable, "-m", "durable"]}
@@ -65,7 +69,7 @@ class Demo:
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=terminal or subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
@@ -77,6 +81,16 @@ class Demo:
         print(output, end="", flush=True)
         expect(f"exit code of {' '.join(arguments)}", process.returncode, 0)
         return output
+
+    def look(self, *arguments: str) -> None:
+        """Runs a command on a terminal of its own, so that it prints what a person would see."""
+        ours, theirs = pty.openpty()
+        with self.start(*arguments, terminal=theirs) as process, open(ours, "rb") as screen:
+            os.close(theirs)
+            with contextlib.suppress(OSError):  # how Linux says that the other side was closed
+                while line := screen.readline():
+                    print(line.decode().rstrip(), flush=True)
+        expect(f"exit code of {' '.join(arguments)}", process.returncode, 0)
 
     def executions(self, order: str) -> dict[str, int]:
         """How often each step really ran for an order."""
@@ -118,7 +132,7 @@ class Demo:
 
     def archive(self) -> dict[str, str]:
         """The shop's own database."""
-        with closing(sqlite3.connect(self.directory / "archive.db")) as db:
+        with contextlib.closing(sqlite3.connect(self.directory / "archive.db")) as db:
             return dict(db.execute("SELECT id, status FROM orders ORDER BY id").fetchall())
 
 
@@ -134,10 +148,10 @@ def play(demo: Demo) -> str:
     expect("executions for order 43 before the kill", demo.executions("43"), killed)
 
     say("Nobody is running now. What the journal, ./durable.db, knows:")
-    demo.run("durable", "ls")
+    demo.look("durable", "ls")
     expect("runs", demo.statuses(), {"order-42": "completed", "order-43": "interrupted"})
     print()
-    demo.run("durable", "show", "order-43")
+    demo.look("durable", "show", "order-43")
 
     say("The code changes while the order is half done.")
     demo.edit(*EDIT_OF_A_FINISHED_STEP)
@@ -145,10 +159,10 @@ def play(demo: Demo) -> str:
 
     say("The same command again: the next process goes on where the last one stopped.")
     output = demo.run("python", PROGRAM, "43")
-    expect("the last line printed", output, "order 43: shipped a nanosecond of wire\n")
+    expect("what it printed", output, "order 43: shipped a nanosecond of wire\n")
 
     say("init_order did not run again, archive_order ran its new code, the order is complete:")
-    demo.run("durable", "ls")
+    demo.look("durable", "ls")
     expect("runs", demo.statuses(), {"order-42": "completed", "order-43": "completed"})
     print()
     print("$ cat orders.log")
@@ -162,10 +176,7 @@ def play(demo: Demo) -> str:
     expect("executions for order 42 in all", demo.executions("42"), once)
     expect("executions for order 43 in all", counts, {**once, "fulfill_order": 2})
     words = {1: "once", 2: "twice"}
-    return ", ".join(
-        f"{step}{' ran' if step == 'init_order' else ''} {words[count]}"
-        for step, count in counts.items()
-    )
+    return ", ".join(f"{step}{' ran' if step == 'init_order' else ''} {words[count]}" for step, count in counts.items())
 
 
 def main() -> int:

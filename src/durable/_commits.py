@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .errors import DurableError, EngineClosedError, JournalError
+from .errors import EngineClosedError, JournalError, SerializationError
 
 Work = Callable[[Any], Any]
 
@@ -32,6 +32,10 @@ class Store(Protocol):
     def commit(self, full: bool) -> None: ...
     def rollback(self) -> None: ...
     def explain(self, error: BaseException) -> BaseException: ...
+
+
+class NotWrittenError(JournalError):
+    """The statement could not begin, and is certainly not in the file: only its own entry fails."""
 
 
 class Statement:
@@ -229,11 +233,10 @@ class Commits:
         """One statement: what fails may have failed in its commit, save for a value that SQLite cannot take."""
         try:
             entry.result = self._store.run_alone(statement, entry.full)
-        except JournalError as error:
-            self._broken = _unknown_outcome(error)
-            entry.error = self._broken
-        except DurableError as error:
+        except (NotWrittenError, SerializationError) as error:
             entry.error = error
+        except JournalError as error:
+            self._broken = entry.error = _unknown_outcome(error)
 
     def _refuse_if_over(self) -> None:
         if self._broken is not None:

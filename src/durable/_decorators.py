@@ -9,18 +9,19 @@ from ._drive import drive
 from ._engine import REGISTRY, current_engine
 from ._execution import SCOPE, Branch, Execution
 from ._identity import default_name, idempotency_key, module_of, require_name, source_of
-from ._operations import take_place
+from ._operations import take_place, take_place_with_past
+from ._parallel import Item, Parallel, StepFuture
 from ._replay import Call, decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
 from ._running import call, drive_run
 from ._runtime import Request
-from ._signature import Signature, as_fingerprint
+from ._signature import Signature
 from .errors import EngineClosedError, Halt, JournalError, RunBlockedError, RunInterruptedError
 from .run import Run
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from typing import Self
 
     from ._codec import TypeCodec
@@ -30,6 +31,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
+Q_ = TypeVar("Q_")
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; `inspect` is slow to import
 _GENERATOR = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
@@ -101,6 +103,7 @@ class Step(_Decorated[P, R]):
         self._at_most_once = bool(options.get("at_most_once", False))
         self._record_input = bool(options.get("record_input", True))
         self._match_inputs = bool(options.get("match_inputs", True))
+        self._concurrency = _slots(options.get("concurrency"), f"concurrency of step {self.name!r}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the step: journaled in a workflow, just the function outside of one and inside another step.
@@ -127,14 +130,64 @@ class Step(_Decorated[P, R]):
         call.function = self.function
         call.args = args
         call.kwargs = kwargs
-        call.inputs = inputs if self._record_input else as_fingerprint(inputs)
+        call.inputs = inputs if self._record_input else self.signature.as_fingerprint(inputs)
         call.policy = self._policy
         call.timeout_seconds = self._timeout_seconds
+        call.concurrency = self._concurrency
         call.at_most_once = self._at_most_once
         call.match_inputs = self._match_inputs
         call.signature = self.signature
         call.result = self.signature.result
         return call
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> StepFuture[R]:
+        """Call the step on a thread of the engine, and go on; `result()` of what this returns waits for it.
+
+        In a sync workflow only (in an async one: `asyncio.create_task`). The run ends only when the step has.
+        """
+        scope = SCOPE.get()
+        if type(scope) is not Branch:
+            self._require_sync("submit")
+            return StepFuture[R](self.name).run(lambda: self(*args, **kwargs))
+        parallel = self._parallel(scope, "submit")
+        decision = take_place(scope.child(self.name), self._call((*self._bound, *args), kwargs), decide_step)
+        return parallel.go(self.name, decision)
+
+    def map(
+        self, items: Iterable[Any], concurrency: int | None = None, *, return_exceptions: bool = False
+    ) -> list[R]:
+        """Call the step for each item on threads of the engine, at most `concurrency` at a time; results in order.
+
+        After a failure no further item starts; those in flight end and are journaled, and the first failure by index is
+        raised. `return_exceptions=True` runs all, and puts failures among the results.
+        """
+        limit = _slots(concurrency, f"concurrency of {self.name}.map")
+        calls = [self._bound + (item,) for item in items]
+        scope = SCOPE.get()
+        if type(scope) is not Branch:
+            self._require_sync("map")
+            return [_result_or_error(self, item, return_exceptions) for (*_, item) in calls]
+        parallel = self._parallel(scope, "map")
+        steps = [self._call(args, {}) for args in calls]
+        branch = scope.child(f"{self.name}[]")
+        places = [take_place_with_past(branch, step, decide_step) for step in steps]
+        found = [Item(index, decision, past) for index, (decision, past) in enumerate(places)]
+        return parallel.map(self.name, found, limit or len(found) or 1, return_exceptions=return_exceptions)
+
+    def _parallel(self, scope: Branch, what: str) -> Parallel:
+        execution = scope.execution
+        self._require_sync(what)
+        if execution.branches is not None:
+            msg = f"{self.name}.{what}() blocks, and was called in an async workflow: use asyncio.gather or a TaskGroup"
+            raise TypeError(msg)
+        if execution.parallel is None:
+            execution.parallel = Parallel(execution, execution.step_pool)
+        return execution.parallel
+
+    def _require_sync(self, what: str) -> None:
+        if self.is_async:
+            msg = f"step {self.name!r} is async, and {self.name}.{what}() is for sync ones: use asyncio.gather"
+            raise TypeError(msg)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -158,6 +211,7 @@ class Step(_Decorated[P, R]):
             "at_most_once": self._at_most_once,
             "record_input": self._record_input,
             "match_inputs": self._match_inputs,
+            "concurrency": self._concurrency or None,
         }
         other = self._copy() if name is ... else self._copy(name=require_name(name, "the name of a step"))
         other._set_options(options)
@@ -166,6 +220,15 @@ class Step(_Decorated[P, R]):
 
 if TYPE_CHECKING:
     from types import EllipsisType as _Unset
+
+
+def _result_or_error(step: Callable[..., Any], item: Any, return_exceptions: bool) -> Any:
+    try:
+        return step(item)
+    except Exception as error:
+        if return_exceptions:
+            return error
+        raise
 
 
 async def _awaiting_decision(execution: Execution, decision: Any) -> Any:
@@ -203,6 +266,18 @@ def _seconds(value: Any, what: str) -> float | None:
     return float(seconds)
 
 
+_STEP_OPTIONS = {"name", "retry", "timeout", "at_most_once", "record_input", "match_inputs", "concurrency"}
+
+
+def _slots(value: Any, what: str) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{what} is a whole number of at least 1, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
@@ -214,6 +289,7 @@ def step(
     at_most_once: bool = False,
     record_input: bool = True,
     match_inputs: bool = True,
+    concurrency: int | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(function: Any = None, /, **options: Any) -> Any:
     """Make a function a step: its calls in a workflow are journaled, retried, and never repeated once finished.
@@ -222,10 +298,10 @@ def step(function: Any = None, /, **options: Any) -> Any:
     one attempt. `timeout`: seconds or a `timedelta`, for one attempt; a sync attempt is then abandoned, not stopped.
     `at_most_once=True`: an attempt that a crash cut is not repeated, but raises `StepInterruptedError` in the workflow.
     `record_input=False`: the journal keeps only a fingerprint of the inputs. `match_inputs=False`: other inputs on replay
-    are accepted. Raises `ValueError` or `TypeError` for bad options, here.
+    are accepted. `concurrency`: how many of its attempts run at a time in one engine. Raises `ValueError` or `TypeError` for bad options, here.
     """
     settings = {"name": None, "retry": _DEFAULT_RETRY, "timeout": None, **options}
-    unknown = settings.keys() - {"name", "retry", "timeout", "at_most_once", "record_input", "match_inputs"}
+    unknown = settings.keys() - _STEP_OPTIONS
     if unknown:
         msg = f"@durable.step has no option {', '.join(sorted(unknown))}"
         raise TypeError(msg)
@@ -240,8 +316,9 @@ def step(function: Any = None, /, **options: Any) -> Any:
 class Workflow(_Decorated[P, R]):
     """A function whose executions are runs: made by `@durable.workflow`."""
 
-    def __init__(self, function: Callable[P, R], name: str | None, run_id: Any) -> None:
+    def __init__(self, function: Callable[P, R], name: str | None, run_id: Any, concurrency: Any) -> None:
         super().__init__(function, name, "workflow")
+        self.concurrency = _slots(concurrency, f"concurrency of workflow {self.name!r}")
         self._id = run_id
         if isinstance(run_id, str):
             _require_fields(run_id, self)
@@ -276,6 +353,18 @@ class Workflow(_Decorated[P, R]):
             return self._start_child(scope, args, kwargs)
         engine = current_engine()
         return Run(engine._scheduler, engine._scheduler.start(self._request(args, kwargs, "start")))
+
+    @overload
+    def start_many(self: Workflow[[T], Coroutine[Any, Any, Q_]], items: Iterable[T]) -> list[Run[Q_]]: ...
+    @overload
+    def start_many(self: Workflow[[T], R], items: Iterable[T]) -> list[Run[R]]: ...
+    def start_many(self, items: Iterable[Any]) -> list[Run[Any]]:
+        """Start a run for each item, which is its one argument; all are acknowledged in one commit, or none is."""
+        if type(SCOPE.get()) is Branch:
+            return [cast("Any", self).start(item) for item in items]
+        scheduler = current_engine()._scheduler
+        requests = [self._request((item,), {}, "start") for item in items]
+        return [Run(scheduler, run_id) for run_id in scheduler.start_many(requests)]
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -358,6 +447,7 @@ class Workflow(_Decorated[P, R]):
         call.inputs = request.inputs
         call.policy = ONE_ATTEMPT
         call.timeout_seconds = None
+        call.concurrency = 0
         call.at_most_once = False
         call.match_inputs = True
         call.signature = self.signature
@@ -415,15 +505,16 @@ def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, id: str | Callable[..., str] | None = None
+    *, name: str | None = None, id: str | Callable[..., str] | None = None, concurrency: int | None = None
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
-def workflow(function: Any = None, /, *, name: str | None = None, id: Any = None) -> Any:
+def workflow(function: Any = None, /, *, name: str | None = None, id: Any = None, concurrency: int | None = None) -> Any:
     """Make a function a workflow: each execution is a run in the journal, which goes on after a crash.
 
     `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over the
-    arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. Raises `ValueError` or
+    arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how many of its
+    runs execute at a time in one engine; a run that waits for a child does not count. Raises `ValueError` or
     `TypeError` for bad options, and for a second workflow of the same name in another module.
     """
     if function is None:
-        return lambda decorated: Workflow(decorated, name, id)
-    return Workflow(function, name, id)
+        return lambda decorated: Workflow(decorated, name, id, concurrency)
+    return Workflow(function, name, id, concurrency)

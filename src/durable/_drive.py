@@ -11,7 +11,7 @@ from typing import Any
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, StepRecord
-from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep
+from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep, Slot
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
@@ -36,6 +36,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
     except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
         execution.interrupt(type(interrupt).__name__)
         raise
+    finally:
+        decision.close()
 
 
 def _perform(execution: Execution, effect: Effect) -> Any:
@@ -53,6 +55,8 @@ def _perform(execution: Execution, effect: Effect) -> Any:
             raise execution.halted
     elif isinstance(effect, Sleep):
         pause(execution, effect.seconds)
+    elif isinstance(effect, Slot):
+        _take_slot(execution, effect.call)
     return None
 
 
@@ -65,10 +69,20 @@ def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | No
 
 def pause(execution: Execution, seconds: float) -> None:
     """Wait, unless the execution is taken down meanwhile."""
-    if seconds > 0:
-        execution.clock.wait(execution.woken, seconds)
-    if execution.halted is not None:
-        raise execution.halted
+    execution.wait(threading.Event(), seconds)
+
+
+def _take_slot(execution: Execution, call: Call) -> None:
+    limit = execution.limits.of("step", call.name, call.concurrency)
+    granted = threading.Event()
+    limit.request(granted.set)
+    try:
+        execution.wait(granted, None)
+    except BaseException:
+        if not limit.withdraw(granted.set):
+            limit.release()
+        raise
+    call.release_slot = limit.release
 
 
 def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed:

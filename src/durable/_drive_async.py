@@ -10,7 +10,8 @@ from ._branches import Branches, LoopPort, enter_loop, leave_loop
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
 from ._execution import SCOPE, Execution, StepScope, write_step
-from ._replay import CUT, Append, Attempt, Call, Completed, Conclude, Cut, Decision, Deliver, Effect, Failed
+from ._replay import CUT, Append, Attempt, Call, Completed, Conclude, Cut, Decision, Deliver, Effect, Failed, Slot
+from ._limits import Limit
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 
@@ -50,6 +51,8 @@ async def _perform(execution: Execution, effect: Effect) -> Any:
         elif isinstance(effect, Attempt):
             await _branches(execution).replayed()
             return await _attempt(execution, effect.call, effect.record.attempt)
+        elif isinstance(effect, Slot):
+            await _take_slot(execution, effect.call)
         else:
             await _pause(execution, effect.seconds)
     except asyncio.CancelledError as error:
@@ -104,6 +107,38 @@ async def _pause(execution: Execution, seconds: float) -> None:
         await asyncio.sleep(seconds)
     if execution.halted is not None:
         raise execution.halted
+
+
+async def _take_slot(execution: Execution, call: Call) -> None:
+    """Wait for a slot without blocking the loop. It may be given from any thread."""
+    limit = execution.limits.of("step", call.name, call.concurrency)
+    call.release_slot = await take_slot(limit)
+
+
+async def take_slot(limit: Limit) -> Callable[[], None]:
+    """Wait for a slot of a limit; returns what gives it back."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def arrive() -> None:
+        if future.cancelled():
+            limit.release()
+        else:
+            future.set_result(None)
+
+    def granted() -> None:
+        try:
+            loop.call_soon_threadsafe(arrive)
+        except RuntimeError:  # the loop was closed: nobody takes it
+            limit.release()
+
+    limit.request(granted)
+    try:
+        await future
+    except asyncio.CancelledError:
+        limit.withdraw(granted)  # too late where it is on its way: `arrive` gives it back
+        raise
+    return limit.release
 
 
 async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:

@@ -6,14 +6,14 @@ import atexit
 import os
 import threading
 import weakref
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
 from ._model import RUN_STATUSES, RunRecord, RunStatus
-from ._runtime import Runtime
+from ._runtime import ENGINE, Runtime
 from ._scheduler import DEFAULT_THREADS, Scheduler
 from .run import Run, not_found
 
@@ -53,7 +53,8 @@ class Engine:
             raise NotImplementedError(msg)
         journal = Journal(name, full=durability == "full", vfs=vfs)
         journal.has_tables()  # a file that is no journal is refused now, not in the middle of the work
-        self._runtime = Runtime(journal, clock, registry)
+        self._runtime = Runtime(journal, clock, registry, threads)
+        self._runtime.engine = self
         self._scheduler = Scheduler(self._runtime, threads)
         self._closing = threading.Lock()
         self._closed = False
@@ -118,13 +119,13 @@ class Engine:
 
     def __enter__(self) -> Self:
         self._runtime.require_open()
-        self._tokens.append(_current.set(self))
+        self._tokens.append(ENGINE.set(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.reset(self._tokens.pop())
+        ENGINE.reset(self._tokens.pop())
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +133,7 @@ class Engine:
 
         self._runtime.require_open()
         self._scheduler.adopt_loop(asyncio.get_running_loop())
-        self._tokens.append(_current.set(self))
+        self._tokens.append(ENGINE.set(self))
         return self
 
     async def __aexit__(
@@ -140,7 +141,7 @@ class Engine:
     ) -> None:
         import asyncio
 
-        _current.reset(self._tokens.pop())
+        ENGINE.reset(self._tokens.pop())
         await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
 
     def _forget(self) -> None:
@@ -180,7 +181,6 @@ def _statuses(status: object) -> tuple[str, ...]:
 
 # -- which engine a call uses -----------------------------------------------------------------------------------------
 
-_current: ContextVar[Engine | None] = ContextVar("durable_engine", default=None)
 _default: Engine | None = None
 _choosing = threading.Lock()
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -212,7 +212,7 @@ def open_engine(
 def current_engine() -> Engine:
     """The engine of this context, else the default one; made on first use from `$DURABLE_DB`, else `durable.db`."""
     global _default  # noqa: PLW0603 - as above
-    engine = _current.get() or _default
+    engine: Engine | None = ENGINE.get() or _default
     if engine is None:
         with _choosing:
             if _default is None:
@@ -223,7 +223,7 @@ def current_engine() -> Engine:
 
 def close() -> None:
     """Close the current engine: the one of this context, else the default one. Nothing happens where there is none."""
-    engine = _current.get() or _default
+    engine: Engine | None = ENGINE.get() or _default
     if engine is not None:
         engine.close()
 

@@ -18,6 +18,9 @@ from .errors import DurableError, Halt, RunInterruptedError
 
 if TYPE_CHECKING:
     from ._branches import Branches
+    from ._helpers import ThreadPool
+    from ._limits import Limits
+    from ._parallel import Parallel
 
 
 class Execution:
@@ -31,15 +34,18 @@ class Execution:
         "clock",
         "halted",
         "journal",
+        "limits",
         "now",
         "on_halt",
+        "parallel",
         "past",
         "record",
         "registry",
         "replaying",
         "root",
+        "step_pool",
         "unsynced",
-        "woken",
+        "waits",
     )
 
     def __init__(
@@ -50,9 +56,13 @@ class Execution:
         record: RunRecord,
         past: list[StepRecord],
         unsynced: int,
-        ancestors: frozenset[str] = frozenset(),
+        ancestors: frozenset[str],
+        limits: "Limits",
+        step_pool: "ThreadPool",
     ) -> None:
         self.journal = journal
+        self.limits = limits
+        self.step_pool = step_pool
         self.clock = clock
         self.now: Callable[[], float] = clock.now
         self.chance: Callable[[], float] = clock.random
@@ -70,8 +80,11 @@ class Execution:
         """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
         self.on_halt: Callable[[], None] | None = None
         self.attempts_in_flight = 0
-        self.woken = threading.Event()
+        self.waits: set[threading.Event] = set()
+        """What threads of this execution wait on; set when it is taken down."""
         self.branches: Branches | None = None
+        self.parallel: Parallel | None = None
+        """Steps that were submitted to the engine's threads; made when the first is."""
         self.root = Branch(self, "")
 
     def is_other_step(self, module: str, step: Any) -> bool:
@@ -93,7 +106,8 @@ class Execution:
         """Take the execution down: what raises `error` for callers. The first reason stays."""
         if self.halted is None:
             self.halted = Halt(error)
-            self.woken.set()
+            for wait in list(self.waits):
+                wait.set()
             if self.on_halt is not None:
                 self.on_halt()
         return self.halted
@@ -102,6 +116,17 @@ class Execution:
         """Stop without an outcome: the run stays interrupted, and goes on at the next call or `resume()`."""
         msg = f"run {self.record.id} of {self.record.workflow!r} was interrupted ({why}); durable.resume() goes on with it"
         return self.halt(RunInterruptedError(msg))
+
+    def wait(self, event: threading.Event, seconds: float | None) -> None:
+        """Wait for the event, at most `seconds`; raises the `Halt` of an execution that is taken down meanwhile."""
+        self.waits.add(event)
+        try:
+            if self.halted is None:
+                self.clock.wait(event, seconds)
+        finally:
+            self.waits.discard(event)
+        if self.halted is not None:
+            raise self.halted
 
     def needs_sync(self) -> bool:
         """Whether something that a step is about to show to the outside could still be lost with the power."""

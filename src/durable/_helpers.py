@@ -3,12 +3,15 @@
 Not `concurrent.futures`: its exit hook waits for ever for a body that hangs.
 """
 
+import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _IDLE_SECONDS = 10.0
+_here = threading.local()
+"""Which pool the current thread is of."""
 
 
 class ThreadPool:
@@ -22,15 +25,40 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run `job`, which must not raise, as soon as a thread is free; in the order of submission."""
+    def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
+        """Run `job`, which must not raise, as soon as a thread is free; in the order of submission, or before all others."""
         with self._change:
-            self._jobs.append(job)
+            if first:
+                self._jobs.appendleft(job)
+            else:
+                self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._change.notify()
             elif self._size is None or self._threads < self._size:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+                self._spawn()
+
+    @contextlib.contextmanager
+    def lending(self) -> Iterator[None]:
+        """While a thread of this pool waits for what may need one: the pool may have one more."""
+        mine = getattr(_here, "pool", None) is self
+        if mine:
+            self._grow(1)
+        try:
+            yield
+        finally:
+            if mine:
+                self._grow(-1)
+
+    def _grow(self, threads: int) -> None:
+        with self._change:
+            if self._size is not None:
+                self._size += threads
+                if self._jobs and threads > 0:
+                    self._spawn()
+
+    def _spawn(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
 
     def clear(self) -> None:
         """Forget the jobs that no thread has begun."""
@@ -38,8 +66,12 @@ class ThreadPool:
             self._jobs.clear()
 
     def _work(self) -> None:
+        _here.pool = self
         while True:
             with self._change:
+                if self._size is not None and self._threads > self._size:  # it was lent one, which is no longer needed
+                    self._threads -= 1
+                    return
                 while not self._jobs:
                     self._idle += 1
                     notified = self._change.wait(_IDLE_SECONDS)

@@ -4,6 +4,7 @@ An operation is found again by its place, a branch and a position counted at cal
 task of the run: "" is the workflow's own, "/fetch:1" the second task whose coroutine is called `fetch`, and so on down.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -39,7 +40,7 @@ def require_name(name: object, what: str) -> str:
     if not isinstance(name, str):
         msg = f"{what} is a text, not {name!r}"
         raise TypeError(msg)
-    if not name or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in name):
+    if not name or any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in name):
         msg = f"{what} must not be empty, and has no control characters or lone surrogates: {name!r}"
         raise ValueError(msg)
     return name
@@ -52,7 +53,7 @@ def claim_of(workflow: str, inputs: str) -> str:
 
 def idempotency_key(run_id: str, branch: str, position: int) -> str:
     """The same for all attempts of one operation, and for no other operation anywhere."""
-    return fingerprint(f"{run_id} {branch} {position}")
+    return fingerprint(f"{run_id}\n{branch}\n{position}")  # no name has a line break
 
 
 class Registry:
@@ -91,3 +92,11 @@ def _same_source(one: Declared, other: Declared) -> bool:
 def listed(names: Iterable[str]) -> str:
     """Names for a message: 'a', 'b'."""
     return ", ".join(repr(name) for name in sorted(names))
+
+
+def level_outside() -> int:
+    """The `stacklevel` of a warning that is to point at the code that called the library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -15,7 +15,7 @@ from zlib import crc32
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from ._commits import Commits, Statement
+from ._commits import Commits, NotWrittenError, Statement
 from ._database import (
     OwnerLock,
     has_journal,
@@ -406,6 +406,9 @@ def _as_journal_error(error: BaseException, path: str) -> Exception:
         )
     if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
         return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
+    if isinstance(error, apsw.BusyError):
+        waited = "another process kept a write transaction open for longer than 5 s"
+        return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")
     if isinstance(error, apsw.FullError):
         return JournalError(f"{path}: the disk is full ({error}); free some space, then open the journal again")
     return JournalError(f"{path}: {error}")

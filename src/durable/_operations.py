@@ -23,6 +23,11 @@ Decide = Callable[[Call, StepRecord | None, World], Decision]
 
 def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
     """Give the call its place in the run, now, and return the decision that is to be driven."""
+    return take_place_with_past(branch, call, decide)[0]
+
+
+def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:
+    """The same, with what the journal has at that place."""
     execution = branch.execution
     if execution.halted is not None:
         raise execution.halted
@@ -30,7 +35,8 @@ def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
     call.branch = branch.name
     call.position = branch.position
     branch.position += 1
-    return decide(call, execution.take(call.branch, call.position), execution)
+    past = execution.take(call.branch, call.position)
+    return decide(call, past, execution), past
 
 
 # -- values of the library's own --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from ._codec import TypeCodec, dump_error, load_error
 from ._model import AttemptRecord, StepRecord
 from ._retry import RetryPolicy, next_delay
-from ._signature import Signature, as_fingerprint, is_fingerprint
+from ._signature import Signature
 from .errors import (
     Halt,
     NonDeterminismError,
@@ -40,6 +40,7 @@ class Call:
         "args",
         "at_most_once",
         "branch",
+        "concurrency",
         "function",
         "inputs",
         "kind",
@@ -49,6 +50,7 @@ class Call:
         "name",
         "policy",
         "position",
+        "release_slot",
         "result",
         "run",
         "signature",
@@ -73,6 +75,9 @@ class Call:
     match_inputs: bool
     result: TypeCodec
     signature: Signature
+    concurrency: int
+    """How many attempts of this step run at a time, 0 for any number."""
+    release_slot: Callable[[], None]
 
 
 class World(Protocol):
@@ -93,6 +98,15 @@ class Append(NamedTuple):
     record: StepRecord
     attempt: AttemptRecord | None
     full: bool
+
+
+class Slot(NamedTuple):
+    """Go on when fewer than `concurrency` attempts of this step are under way, and leave `release_slot` with the call.
+
+    Sent back: `None` or `Cut`.
+    """
+
+    call: Call
 
 
 class Conclude(NamedTuple):
@@ -121,7 +135,7 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Effect = Append | Conclude | Deliver | Attempt | Sleep
+Effect = Append | Slot | Conclude | Deliver | Attempt | Sleep
 Decision = Generator[Effect, Any, Any]
 
 
@@ -180,11 +194,17 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
     """Attempt after attempt, until one completes or the policy gives up."""
     while True:
         attempt += 1
+        cut = (yield Slot(call)) if call.concurrency else None
         begun = StepRecord(
             call.run, call.branch, call.position, call.kind, call.name, call.module, "running", attempt, failures,
             call.inputs, None, None, world.now(), None, None, None,
         )  # fmt: skip
-        outcome = (yield Append(begun, lost, call.at_most_once)) or (yield Attempt(call, begun))
+        try:
+            outcome = cut or (yield Append(begun, lost, call.at_most_once)) or (yield Attempt(call, begun))
+        finally:
+            if call.concurrency:
+                call.release_slot()
+                call.release_slot = _nothing_to_release
         lost = None
         if type(outcome) is Completed:
             try:
@@ -208,6 +228,10 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
         if (yield Append(waiting, written, True)) or (yield Sleep(delay)):
             return (yield from _cut(call, waiting, world))
+
+
+def _nothing_to_release() -> None:
+    """No slot is held."""
 
 
 def _cut(call: Call, record: StepRecord, world: World) -> Decision:
@@ -294,8 +318,6 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
     """Each argument that can be compared is what it was, unless the step or the run says to take the journal's word."""
     recorded = past.input or "{}"
     if recorded == call.inputs or not call.match_inputs or world.trusts_journal():
-        return
-    if is_fingerprint(recorded) and as_fingerprint(call.inputs) == recorded:
         return
     differing = call.signature.differences(recorded, call.inputs)
     if not differing:

@@ -103,6 +103,8 @@ def next_delay(policy: RetryPolicy, failures: int, error: BaseException, chance:
 
 def longest_delay(policy: RetryPolicy, failures: int) -> float:
     """The delay after `failures` failures before jitter, in seconds."""
+    if not policy.initial_interval:
+        return 0.0
     try:
         delay = policy.initial_interval * policy.backoff_coefficient ** (failures - 1)
     except OverflowError:

@@ -7,12 +7,12 @@ from ._scheduler import Scheduler
 from .errors import RunConflictError, RunNotFoundError
 
 
-def retry(scheduler: Scheduler, record: RunRecord, trust_journal: bool) -> None:
+def retry(scheduler: Scheduler, record: RunRecord, status: str, trust_journal: bool) -> None:
     """Set a failed or blocked run going again; see `Run.retry`."""
     scheduler.runtime.own()
     for child in failed_children(scheduler, record):
-        retry(scheduler, child, trust_journal)
-    queued = scheduler.runtime.journal.write(lambda transaction: _reopen(transaction, record.id, trust_journal))
+        retry(scheduler, child, child.status, trust_journal)
+    queued = scheduler.runtime.journal.write(lambda transaction: _reopen(transaction, record.id, status, trust_journal))
     scheduler.set_going(queued)
 
 
@@ -25,13 +25,13 @@ def failed_children(scheduler: Scheduler, record: RunRecord) -> list[RunRecord]:
     return [child for child in journal.children(record.seq) if child.status == "failed" and child.workflow in again]
 
 
-def _reopen(transaction: Transaction, run_id: str, trust_journal: bool) -> RunRecord:
+def _reopen(transaction: Transaction, run_id: str, status: str, trust_journal: bool) -> RunRecord:
     record = transaction.run_of_id(run_id)
     if record is None:
         msg = f"no run {run_id!r} in the journal"
         raise RunNotFoundError(msg)
     if record.status not in {"failed", "blocked"}:
-        msg = f"run {run_id} of {record.workflow!r} is {record.status}: only a failed or a blocked run can be retried"
+        msg = f"run {run_id} of {record.workflow!r} is {status}: only a failed or a blocked run can be retried"
         raise RunConflictError(msg)
     if record.status == "failed":
         for step in to_repeat(record, transaction.steps(record.seq)):
@@ -48,16 +48,15 @@ def _reopen(transaction: Transaction, run_id: str, trust_journal: bool) -> RunRe
 
 
 def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
-    """The failed operations after which nothing else is journaled on their branch.
+    """The failed operations after which nothing else was journaled on their branch, or on one that it is a part of.
 
     Where there is none of these, but failures that the workflow went on after (it caught or compensated them), going on
     would undo what came later: `RunConflictError`.
     """
-    last_of_branch = {step.branch: step for step in steps}
-    repeated = [step for step in last_of_branch.values() if step.status == "failed"]
-    passed = [step for step in steps if step.status == "failed"]
-    if passed and not repeated:
-        first = passed[0]
+    failed = [step for step in steps if step.status == "failed"]
+    repeated = [step for step in failed if not any(_came_after(other, step) for other in steps)]
+    if failed and not repeated:
+        first = failed[0]
         msg = (
             f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it caught "
             f"or compensated the failure), so it cannot be retried from there: run.fork(from_step={first.position + 1}) "
@@ -65,3 +64,9 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
         )
         raise RunConflictError(msg)
     return repeated
+
+
+def _came_after(other: StepRecord, failed: StepRecord) -> bool:
+    """By time and not by position: steps side by side have positions in a row, and none came after another."""
+    around = failed.branch == other.branch or failed.branch.startswith(other.branch + "/")
+    return around and other.started_at >= (failed.finished_at or 0.0)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from ._execution import SCOPE, Execution
 from ._journal import Transaction
+from ._limits import Limit
 from ._model import FINISHED
 from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
-from ._runtime import Active, Admission, Declaration, Request, Runtime, unable
+from ._runtime import ENGINE, Active, Admission, Declaration, Request, Runtime, unable
 from .errors import DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
 
 
@@ -38,13 +39,35 @@ class Over(NamedTuple):
     active: Active
 
 
-Effect = Write | Body | Over
+class TakeSlot(NamedTuple):
+    """Go on when the `concurrency` of a run's workflow has a slot for it; it is left with the run."""
+
+    active: Active
+    limit: Limit
+
+
+Effect = Write | Body | Over | TakeSlot
 Course = Generator[Effect, Any, Any]
 
 
 def call(runtime: Runtime, request: Request) -> Course:
-    """A plain call: execute the run that it means, or wait for it, or take its recorded result."""
+    """A plain call: execute the run that it means, or wait for it, or take its recorded result.
+
+    A parent holds no slot of its workflow's `concurrency` while it waits for a child.
+    """
     runtime.own()
+    parent = runtime.active.get(request.parent.id) if request.parent else None
+    limit = runtime.limit_of(parent.workflow) if parent else None
+    if parent is None or limit is None:
+        return (yield from _call(runtime, request))
+    parent.give_slot_back()
+    try:
+        return (yield from _call(runtime, request))
+    finally:
+        yield TakeSlot(parent, limit)
+
+
+def _call(runtime: Runtime, request: Request) -> Course:
     result = request.workflow.signature.result
     while True:
         mine = runtime.prepare(request)
@@ -77,6 +100,9 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
     assert active is not None
     ending = None
     try:
+        limit = runtime.limit_of(active.workflow)
+        if limit is not None and active.release_slot is None:
+            yield TakeSlot(active, limit)
         ending = yield from _execution(runtime, active, admission)
         if ending.record is not None:
             written = ending.record
@@ -149,7 +175,9 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     if isinstance(effect, Write):
         return runtime.journal.write(effect.work, full=effect.full)
     if isinstance(effect, Body):
-        return run_body(effect)
+        return run_body(runtime, effect)
+    if isinstance(effect, TakeSlot):
+        return take_slot(effect.active, effect.limit)
     if effect.active.thread == threading.get_ident():
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)
@@ -157,14 +185,43 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     return None
 
 
-def run_body(effect: Body) -> Ending:
+def take_slot(active: Active, limit: Limit) -> None:
+    """Wait, blocking this thread, for a slot; in vain when the engine closes first."""
+    granted = threading.Event()
+    limit.request(granted.set)
+    active.watch(granted.set)
+    try:
+        granted.wait()
+    except BaseException:
+        if not limit.withdraw(granted.set):
+            limit.release()
+        raise
+    if active.is_over():
+        if not limit.withdraw(granted.set):
+            limit.release()
+        msg = f"run {active.run_id} had not begun when the engine was closed"
+        raise RunInterruptedError(msg)
+    active.release_slot = limit.release
+
+
+def run_body(runtime: Runtime, effect: Body) -> Ending:
     """Call a sync workflow's function in this thread."""
     execution = effect.execution
-    token = SCOPE.set(execution.root)
+    scope, engine = SCOPE.set(execution.root), ENGINE.set(runtime.engine)
     try:
         value = effect.workflow.function(*effect.args, **effect.kwargs)
+        _wait_for_submitted(execution)
     except BaseException as error:
-        return raised(execution, error)
+        if isinstance(error, Exception):
+            _wait_for_submitted(execution)
+        return raised(execution, error)  # what it means is decided there
     finally:
-        SCOPE.reset(token)
+        SCOPE.reset(scope)
+        ENGINE.reset(engine)
     return returned(execution, value, effect.workflow.signature.result)
+
+
+def _wait_for_submitted(execution: Execution) -> None:
+    """Nothing of a run happens after its outcome: steps that were submitted end first."""
+    if execution.parallel is not None:
+        execution.parallel.wait_for_all()

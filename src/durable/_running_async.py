@@ -1,16 +1,17 @@
 """The driver of runs that awaits, and the loop thread that background async runs execute on."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ._branches import LoopPort
 from ._commits import Entry
-from ._drive_async import end_attempts, run_body, settle_write
+from ._drive_async import end_attempts, run_body, settle_write, take_slot
 from ._outcome import Ending, raised, returned
-from ._running import Body, Course, Effect, Write
-from ._runtime import Active, Runtime
+from ._running import Body, Course, Effect, TakeSlot, Write
+from ._runtime import ENGINE, Active, Runtime
 
 
 async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:
@@ -33,7 +34,10 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Write):
         return await _write(runtime, effect, port)
     if isinstance(effect, Body):
-        return await _body(effect, port)
+        return await _body(runtime, effect, port)
+    if isinstance(effect, TakeSlot):
+        effect.active.release_slot = await take_slot(effect.limit)
+        return None
     await over(effect.active)
     return None
 
@@ -56,14 +60,17 @@ async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
     return future.result()
 
 
-async def _body(effect: Body, port: LoopPort) -> Ending:
+async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:
     execution = effect.execution
+    engine = ENGINE.set(runtime.engine)  # the body's task copies it
     try:
         value = await run_body(execution, effect.workflow.function, effect.args, effect.kwargs, port)
     except BaseException as error:
         ending = raised(execution, error)
     else:
         ending = returned(execution, value, effect.workflow.signature.result)
+    finally:
+        ENGINE.reset(engine)
     caller = asyncio.current_task()
     if execution.halted is not None and caller is not None and caller.cancelling():
         return ending._replace(error=asyncio.CancelledError())
@@ -90,15 +97,19 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="durable-loop", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._stopping:
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of one run: the others go on
+                self.loop.run_forever()
 
     def stop(self) -> None:
         """End the loop, and the thread soon after."""
+        self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(1.0)

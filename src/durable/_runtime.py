@@ -7,13 +7,16 @@ has set going is in `active`; everything else is in the file.
 import os
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from ._clock import Clock
 from ._codec import dump_error
 from ._execution import Execution
+from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
 from ._journal import Journal, Transaction
+from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
 from ._signature import Signature
@@ -25,6 +28,9 @@ from .errors import (
     RunInterruptedError,
     SerializationError,
 )
+
+ENGINE: ContextVar[Any] = ContextVar("durable_engine", default=None)
+"""The engine of this context, as `Runtime.engine` has it: of a `with engine:`, or of the run that executes here."""
 
 CLOSE_SECONDS = 5.0
 """How long `close` lets steps in flight end."""
@@ -38,6 +44,8 @@ class Declaration(Protocol):
     function: Callable[..., Any]
     signature: Signature
     is_async: bool
+    concurrency: int
+    """How many runs of it execute at a time in one engine, 0 for any number."""
 
 
 class Active:
@@ -53,6 +61,8 @@ class Active:
         self.ancestors = ancestors
         self.execution: Execution | None = None
         self.thread: int | None = None
+        self.release_slot: Callable[[], None] | None = None
+        """Gives back the slot of the workflow's `concurrency` that it holds."""
         self.error: BaseException | None = None
         """What the execution raised for its caller, once it is over."""
         self._over = threading.Event()
@@ -67,6 +77,16 @@ class Active:
             watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher()
+
+    def give_slot_back(self) -> None:
+        """Hold no slot of the workflow's `concurrency`."""
+        release, self.release_slot = self.release_slot, None
+        if release is not None:
+            release()
+
+    def is_over(self) -> bool:
+        """Whether the execution is over."""
+        return self._over.is_set()
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it is over; say whether it is."""
@@ -108,11 +128,15 @@ class Request(NamedTuple):
 class Runtime:
     """One journal, and the runs that this process executes on it."""
 
-    def __init__(self, journal: Journal, clock: Clock, registry: Registry) -> None:
+    def __init__(self, journal: Journal, clock: Clock, registry: Registry, threads: int) -> None:
         self.journal = journal
         self.clock = clock
         self.registry = registry
         self.active: dict[str, Active] = {}
+        self.step_pool = ThreadPool("durable-step", threads)
+        self.limits = Limits()
+        self.engine: Any = None
+        """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._owning = threading.Lock()
         self._closed: str | None = None
         self._resumed: dict[str, list[str]] = {}
@@ -277,7 +301,17 @@ class Runtime:
 
     def begin(self, active: Active, record: RunRecord, past: list[StepRecord], unsynced: int = 0) -> Execution:
         """The execution of a run that is this process's to execute."""
-        execution = Execution(self.journal, self.clock, self.registry, record, past, unsynced, active.ancestors)
+        execution = Execution(
+            self.journal,
+            self.clock,
+            self.registry,
+            record,
+            past,
+            unsynced,
+            active.ancestors,
+            self.limits,
+            self.step_pool,
+        )
         active.execution = execution
         active.thread = threading.get_ident()
         if self._closed is not None:
@@ -304,7 +338,14 @@ class Runtime:
         if self.active.get(active.run_id) is active:
             self.over(active, Ending(None, None, error))
 
+    def limit_of(self, workflow: Declaration) -> Limit | None:
+        """The limit of a workflow's `concurrency`, `None` where it has none."""
+        if not workflow.concurrency:
+            return None
+        return self.limits.of("workflow", workflow.name, workflow.concurrency)
+
     def _over(self, active: Active, error: BaseException | None) -> None:
+        active.give_slot_back()
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
         active.finish(error)

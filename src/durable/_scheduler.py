@@ -2,13 +2,15 @@
 
 import threading
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ._helpers import ThreadPool
-from ._identity import listed
+from ._identity import level_outside, listed
 from ._model import RunRecord
 from ._running import background, drive_run
-from ._runtime import Active, Request, Runtime
+from ._journal import Transaction
+from ._runtime import Active, Admission, Request, Runtime
 
 DEFAULT_THREADS = 32
 
@@ -25,17 +27,28 @@ class Scheduler:
 
     def start(self, request: Request) -> str:
         """Acknowledge a run, and set it going unless it is there already; return its id. It is on disk then."""
+        return self.start_many([request])[0]
+
+    def start_many(self, requests: list[Request]) -> list[str]:
+        """Acknowledge runs, all in one commit, and set them going in order; return their ids."""
         runtime = self.runtime
         runtime.own()
-        mine = runtime.prepare(request)
+        prepared = [runtime.prepare(request) for request in requests]
+        works = [runtime.admit(request, mine) for request, mine in zip(requests, prepared, strict=True)]
+
+        def work(transaction: Transaction) -> list[Admission]:
+            return [each(transaction) for each in works]
+
         try:
-            admission = runtime.journal.write(runtime.admit(request, mine), full=True)
+            admissions = runtime.journal.write(work, full=True)
         except BaseException as error:
-            runtime.abandon(mine, error)
+            for mine in prepared:
+                runtime.abandon(mine, error)
             raise
-        if admission.is_mine:
-            self._submit(mine)
-        return admission.record.id
+        for admission, mine in zip(admissions, prepared, strict=True):
+            if admission.is_mine:
+                self._submit(mine)
+        return [admission.record.id for admission in admissions]
 
     def set_going(self, record: RunRecord) -> Active | None:
         """Execute an interrupted, queued or blocked run in the background; `None` when it is not to be, or is already."""
@@ -57,9 +70,13 @@ class Scheduler:
                 f"{self.runtime.journal.path} holds unfinished runs of workflows that this program does not declare: "
                 f"{listed(undeclared)}. They are left as they are: import the modules that declare them before resume()"
             )
-            warnings.warn(msg, RuntimeWarning, stacklevel=3)
+            warnings.warn(msg, RuntimeWarning, stacklevel=level_outside())
         going = [(record, self.set_going(record)) for record in found]
         return [(record, active) for record, active in going if active is not None]
+
+    def lending_thread(self) -> AbstractContextManager[None]:
+        """While a run waits for another: it may be one that needs a thread, which the waiting one holds."""
+        return self._pool.lending()
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""
@@ -79,8 +96,22 @@ class Scheduler:
             self._loop_thread.stop()
 
     def _submit(self, active: Active) -> None:
+        """Set a run going, once its workflow's `concurrency` has a slot for it: a run that waits for one holds no thread."""
+        limit = self.runtime.limit_of(active.workflow)
+        if limit is None:
+            self._dispatch(active)
+            return
+
+        def granted() -> None:
+            active.release_slot = limit.release
+            self._dispatch(active)
+
+        limit.request(granted)
+
+    def _dispatch(self, active: Active) -> None:
         if not active.workflow.is_async:
-            self._pool.submit(lambda: self._run(active))
+            # A child goes first: its parent may be waiting for it, and has a thread already.
+            self._pool.submit(lambda: self._run(active), first=bool(active.ancestors))
             return
         from ._running_async import LoopThread, Tasks, drive_run_async
 

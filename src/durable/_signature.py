@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, resolve_annotations
+from ._identity import level_outside
 from .errors import SerializationError
 
 _VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
@@ -118,7 +119,7 @@ class Signature:
                     f"argument {name!r} of {what} cannot be journaled ({error}): a description is kept instead, "
                     "and it is not compared on replay"
                 )
-                warnings.warn(msg, RuntimeWarning, stacklevel=2)
+                warnings.warn(msg, RuntimeWarning, stacklevel=level_outside())
             return describe_opaque(value)
 
     def dump_run_inputs(self, arguments: Mapping[str, Any], what: str) -> str:
@@ -155,14 +156,23 @@ class Signature:
     def differences(self, recorded: str, current: str) -> list[tuple[str, str, str]]:
         """Name, recorded and current JSON of each argument that differs; opaque ones and untouched defaults never do."""
         if is_fingerprint(recorded) or is_fingerprint(current):
-            return [] if as_fingerprint(recorded) == as_fingerprint(current) else [("inputs", recorded, current)]
-        before, now = self._given(recorded), self._given(current)
+            same = self.as_fingerprint(recorded) == self.as_fingerprint(current)
+            return [] if same else [("inputs", recorded, current)]
+        before, now = _parts(recorded), _parts(current)
+        given_before, given_now = self._given(recorded), self._given(current)
         found = []
-        for name in dict.fromkeys((*before, *now)):
+        for name in dict.fromkeys((*given_before, *given_now)):
             old, new = before.get(name, "(not given)"), now.get(name, "(not given)")
             if old != new and not (_is_opaque(old) or _is_opaque(new)):
                 found.append((name, old, new))
         return found
+
+    def as_fingerprint(self, text: str) -> str:
+        """The stand-in for inputs that are not to be recorded, of what can be compared; itself for one that is one."""
+        if is_fingerprint(text):
+            return text
+        comparable = {name: part for name, part in sorted(self._given(text).items()) if not _is_opaque(part)}
+        return f'{{"$fingerprint":"{fingerprint(_as_object(comparable))}"}}'
 
     def _given(self, text: str) -> dict[str, str]:
         parts = _parts(text)
@@ -176,11 +186,6 @@ class Signature:
             return _normal(self._codecs[name].dump(default))
         except SerializationError:
             return None
-
-
-def as_fingerprint(text: str) -> str:
-    """The stand-in for inputs that are not to be recorded; itself for one that is already."""
-    return text if is_fingerprint(text) else f'{{"$fingerprint":"{fingerprint(text)}"}}'
 
 
 def is_fingerprint(text: str) -> bool:

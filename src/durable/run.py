@@ -131,7 +131,9 @@ class Run(Generic[R]):
                 return cast("R", recorded_result(record, self._result_codec(record)))
             active = self._going(record)
             self._refuse_waiting_on_own_loop(active)
-            if not active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic())):
+            with self._scheduler.lending_thread():
+                ended = active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic()))
+            if not ended:
                 msg = f"run {self._id} of {record.workflow!r} did not end within {timeout} s; it goes on"
                 raise TimeoutError(msg)
             self._require_progress(active)
@@ -181,6 +183,9 @@ class Run(Generic[R]):
         if isinstance(active.error, DurableError):
             raise active.error
         self._runtime.require_open()
+        if active.error is not None:
+            msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
+            raise RunInterruptedError(msg) from active.error
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution
@@ -214,7 +219,7 @@ class Run(Generic[R]):
         """
         from ._retrying import retry
 
-        retry(self._scheduler, self._record(), trust_journal)
+        retry(self._scheduler, self._record(), self.status, trust_journal)
 
 
 def not_found(run_id: str, path: str) -> RunNotFoundError:

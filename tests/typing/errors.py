@@ -53,3 +53,7 @@ def caught() -> str:
     except durable.StepTimeoutError as timeout:
         return str(timeout)
     return ""
+
+
+def misspelt() -> None:
+    durable.wrokflow()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

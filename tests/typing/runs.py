@@ -64,10 +64,10 @@ async def awaited() -> None:
 
 
 def wrong_runs() -> None:
-    count.start("5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    count.start("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     count.start(5, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     count.start(5, id="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    count_async.start("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    count_async.start("5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     count.with_options(id="x")("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     count.with_options(retry=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     count.with_options(id=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

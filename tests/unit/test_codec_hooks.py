@@ -5,7 +5,7 @@ import gc
 import inspect
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NewType, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import pytest
 
@@ -149,10 +149,10 @@ def test_names_inside_a_class_that_cannot_be_resolved() -> None:
 
 
 def test_annotations_are_resolved_one_by_one() -> None:
-    def plain(a: int, b: Optional["Bill"], *c: str, d=5) -> Annotated[int, "x"]: ...  # noqa: UP045
+    def plain(a: int, b: "Bill | None", *c: str, d=5) -> Annotated[int, "x"]: ...
 
     assert resolve_annotations(plain) == {
-        "a": int, "b": Optional[Bill], "c": str, "return": Annotated[int, "x"],
+        "a": int, "b": Bill | None, "c": str, "return": Annotated[int, "x"],
     }  # fmt: skip
 
     def broken(a: "Missing", b: "Bill", c: "list[Missing]", d: int) -> "Bill | None": ...

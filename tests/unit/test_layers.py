@@ -17,16 +17,17 @@ ROWS: list[tuple[str, ...]] = [
     ("errors", "_model"),
     # 1 pure: what to do
     ("_retry", "_codec"),
-    ("_identity", "_signature"),
+    ("_identity",),
+    ("_signature",),
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
-    ("_clock", "_helpers"),
+    ("_clock", "_helpers", "_limits"),
     ("_commits", "_database"),
     ("_journal",),
     # 3 one execution
     ("_execution",),
     ("_branches", "_drive", "_logger", "_outcome"),
-    ("_drive_async", "_operations", "_runtime"),
+    ("_drive_async", "_operations", "_parallel", "_runtime"),
     # 4 many executions
     ("_running",),
     ("_running_async",),
@@ -41,7 +42,7 @@ ROWS: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 # Imports against the order that serve annotations alone, under `if TYPE_CHECKING`: (who, whom).
-FOR_TYPES_ONLY = {("_execution", "_branches")}
+FOR_TYPES_ONLY = {("_execution", "_branches"), ("_execution", "_parallel")}
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
 PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_replay"}
 

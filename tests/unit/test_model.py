@@ -9,10 +9,7 @@ from durable._model import (
     MAXIMUM_CRASHES,
     RUN_STATUSES,
     RUN_TRANSITIONS,
-    AttemptRecord,
-    OwnerRecord,
     RunRecord,
-    StepRecord,
     may_follow,
     seen_status,
 )
@@ -46,7 +43,7 @@ def run_record(**changes):
     return record._replace(**changes)
 
 
-@pytest.mark.parametrize(("before", "after"), itertools.product(STORED, STORED))
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(STORED, STORED)))
 def test_every_pair_of_statuses(before, after):
     assert may_follow(before, after) == ((before, after) in ALLOWED)
 
@@ -76,14 +73,6 @@ def test_every_status_can_be_reached_and_left_or_is_an_end():
         assert RUN_TRANSITIONS[status], status
 
 
-def test_the_database_allows_the_same_statuses():
-    from durable._database import FORMAT, read_sql
-
-    text = "".join(read_sql(f"migrations/{version:04}.sql") for version in range(1, FORMAT + 1))
-    check = ", ".join(f"'{status}'" for status in STORED)
-    assert f"status IN ({check})" in " ".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("status", "epoch", "live", "seen"),
     [
@@ -101,19 +90,6 @@ def test_a_running_run_of_a_dead_owner_is_interrupted(status, epoch, live, seen)
 @pytest.mark.parametrize("live", [None, 3, 4])
 def test_every_other_status_is_seen_as_stored(status, live):
     assert seen_status(run_record(status=status), live) == status
-
-
-def test_the_database_has_the_fields_of_the_records_as_columns_in_order():
-    import re
-
-    from durable._database import read_sql
-
-    text = re.sub(r"--.*", "", read_sql("migrations/0001.sql"))
-    for table, record in (("run", RunRecord), ("step", StepRecord), ("attempt", AttemptRecord), ("owner", OwnerRecord)):
-        body = re.search(rf"CREATE TABLE durable_{table} \((.*?)\n\)", text, re.DOTALL)
-        assert body
-        columns = tuple(re.findall(r"^    ([a-z_]+) [A-Z]", body[1], re.MULTILINE))
-        assert columns == record._fields + (() if table == "owner" else ("checksum",))
 
 
 def test_a_hundred_deaths_are_enough():

@@ -109,6 +109,7 @@ def test_no_interval_stays_none_however_often():
     policy = RetryPolicy(initial_interval=0, backoff_coefficient=1e300, maximum_attempts=0)
     assert next_delay(policy, 1, BOOM, 1.0) == 0
     assert next_delay(policy, 2, BOOM, 1.0) == 0
+    assert next_delay(policy, 10**6, BOOM, 1.0) == 0
 
 
 def test_one_attempt_is_not_repeated():

@@ -23,6 +23,8 @@ _STYLES: Final = {
 }
 _RESET: Final = "\x1b[0m"
 _GAP: Final = "  "
+LABEL_WIDTH: Final = 10
+"""Columns of a label and the space after it."""
 
 # Of each status: its glyph, one for terminals without Unicode, and its colour. All glyphs are one column wide.
 _LOOKS: Final = {
@@ -79,13 +81,18 @@ class Screen:
             pieces.append(self._painted(shown, style))
         self.write("".join(pieces))
 
-    def paragraph(self, text: str, style: str = "", indent: str = "") -> None:
-        """A text in as many lines as it takes; its own line breaks are kept, and what else it holds is made harmless."""
+    def entry(self, label: str, text: str, style: str = "") -> None:
+        """A label, and a text in as many lines as it takes; the text's own line breaks are kept."""
         for line in text.split("\n"):
             shown = visible(line.expandtabs(4))
-            room = None if self.width is None else max(8, self.width - len(indent))
-            for part in [shown] if room is None else wrapped(shown, room):
-                self.write(self._painted(indent + part, style) if part else "")
+            if self.width is None:
+                self.write(f"{label}\t{shown}")
+                continue
+            for part in wrapped(shown, max(LABEL_WIDTH, self.width - LABEL_WIDTH)):
+                name = self._painted(label, "dim") + " " * (LABEL_WIDTH - len(label))
+                self.write((name + self._painted(part, style)).rstrip(" "))
+                label = ""
+            label = ""
 
     def write(self, text: str) -> None:
         """A line that is harmless already."""
@@ -112,7 +119,7 @@ class Screen:
     def table(self, shape: Sequence[Column], rows: Iterable[Sequence[Cell]], widths: list[int]) -> None:
         """Rows under each other, or fields with tabs between them in a pipe.
 
-        `widths` are those of the rows above, [] for the first: it is filled here, so that a long table can come in parts.
+        `widths` are those of the rows above, [] for the first: it is filled here, so that a table can come in parts.
         """
         if self.width is None:
             for row in rows:
@@ -143,10 +150,7 @@ class Screen:
 
 def _fit(shape: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:
     """The width of each column: what it needs, the last ones first giving way to let the row fit."""
-    widths = [
-        max(len(column.title), *(columns(row[index].text) for row in rows))
-        for index, column in enumerate(shape)
-    ]
+    widths = [max(len(column.title), *(columns(row[index].text) for row in rows)) for index, column in enumerate(shape)]
     over = sum(widths) + len(_GAP) * (len(shape) - 1) - width
     for index in reversed(range(len(shape))):
         least = shape[index].least

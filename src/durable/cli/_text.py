@@ -1,7 +1,7 @@
-"""Text for a terminal: made harmless, measured in columns, cut and broken to fit; times as people say them.
+r"""Text for a terminal: made harmless, measured in columns, cut and broken to fit; times as people say them.
 
 Journaled text may hold anything. What a terminal would take for an order, or what would change the order of letters on
-the screen, is shown as an escape instead: `\\x1b`, `\\u202e`.
+the screen, is shown as an escape instead: `\x1b`, `\u202e`.
 """
 
 import re
@@ -16,6 +16,7 @@ _HARMFUL: Final = re.compile(
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which nobody sees
 )
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000  # in milliseconds
 _SPACES: Final = re.compile(r"(?<=\s)(?=\S)")
 
 
@@ -25,9 +26,10 @@ def visible(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    return _SHORT.get(match[0], short if code < 0x10000 else f"\\U{code:08x}")
+    letter = match[0]
+    if letter <= "\xff":
+        return _SHORT.get(letter, f"\\x{ord(letter):02x}")
+    return f"\\u{ord(letter):04x}" if letter <= "\uffff" else f"\\U{ord(letter):08x}"
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -82,35 +84,29 @@ def _fitting(text: str, width: int) -> int:
 # -- numbers and times ------------------------------------------------------------------------------------------------
 
 
-def counted(count: int, thing: str) -> str:
-    """A number with its noun: 1 run, 1,204 runs."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
 def span(seconds: float) -> str:
-    """A length of time, as exact as people want it: 3ms, 2.1s, 42s, 4m 10s, 2h 03m, 3d 4h."""
-    seconds = max(0.0, seconds)
-    whole = int(seconds)
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60:02}m"
-    return f"{whole // 86400:,}d {whole % 86400 // 3600}h"
+    """A length of time, as exact as people want it: <1ms, 3ms, 2.1s, 42s, 4m 10s, 2h 03m, 3d 4h."""
+    milliseconds = round(max(0.0, seconds) * 1000)
+    if milliseconds < _SECOND:
+        return f"{milliseconds}ms" if milliseconds else "<1ms"
+    if milliseconds < 10 * _SECOND:
+        return f"{milliseconds // 100 / 10}s"
+    if milliseconds < _MINUTE:
+        return f"{milliseconds // _SECOND}s"
+    if milliseconds < _HOUR:
+        return f"{milliseconds // _MINUTE}m {milliseconds % _MINUTE // _SECOND:02}s"
+    if milliseconds < _DAY:
+        return f"{milliseconds // _HOUR}h {milliseconds % _HOUR // _MINUTE:02}m"
+    return f"{milliseconds // _DAY:,}d {milliseconds % _DAY // _HOUR}h"
 
 
 def age(seconds: float) -> str:
     """How long ago, in one unit: 5s, 3m, 2h, 4d."""
-    whole = max(0, int(seconds))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if whole >= size:
-            return f"{whole // size:,}{unit}"
-    return f"{whole}s"
+    milliseconds = max(0, int(seconds * 1000))
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
+        if milliseconds >= size:
+            return f"{milliseconds // size:,}{unit}"
+    return f"{milliseconds // _SECOND}s"
 
 
 def iso(seconds: float | None) -> str | None:

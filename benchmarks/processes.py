@@ -1,0 +1,129 @@
+"""What a fresh process pays: importing, listing, replaying, and going on after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import durable
+
+from .report import Row, in_time, spread
+from .steps import trivial_async
+
+PROGRAMS = Path(__file__).parent / "programs"
+REPLAYED_STEPS = 10_000
+
+
+def environment() -> dict[str, str]:
+    """As users have it: Python keeps its compiled files, else every import compiles the source again."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _seconds_of(*command: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *command], env=environment(), check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def _answer(program: str, *arguments: str) -> dict[str, Any]:
+    """Run a program that ends by `kill -9` of itself, and says in JSON what it measured before."""
+    command = [sys.executable, str(PROGRAMS / program), *arguments]
+    done = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True, timeout=120)
+    if done.returncode != -signal.SIGKILL:
+        msg = f"{program} ended with {done.returncode}: {done.stderr[-500:]}"
+        raise RuntimeError(msg)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def imports(folder: Path, repeat: int) -> Row:  # noqa: ARG001 - writes no file
+    _seconds_of("-c", "import durable")  # compiles
+    pairs = [(_seconds_of("-c", "import durable"), _seconds_of("-c", "")) for _ in range(3 * repeat)]
+    more = [durable_ - bare for durable_, bare in pairs]
+    return Row(
+        "import",
+        "import durable, above bare Python",
+        f"{spread(more)} above {in_time(statistics.median(bare for _, bare in pairs))}",
+        "under 30 ms",
+        met=statistics.median(more) < 0.030,
+        figures={"pairs": pairs},
+    )
+
+
+@durable.workflow
+async def listed(number: int) -> int:
+    for step in range(10):
+        await trivial_async(step)
+    return number
+
+
+def ls(folder: Path, repeat: int) -> Row:
+    runs, path = 1000, folder / "ls.db"
+
+    async def fill() -> None:
+        async with durable.open(path, durability="process"):
+            await asyncio.gather(*(listed(number) for number in range(runs)))
+
+    asyncio.run(fill())
+    command = ("-m", "durable", "ls", "--db", str(path))
+    _seconds_of(*command)
+    pairs = [(_seconds_of(*command), _seconds_of("-c", "")) for _ in range(2 * repeat)]
+    return Row(
+        "ls",
+        f"durable ls of {runs:,} runs × 10 steps, the whole process",
+        f"{spread([whole for whole, _ in pairs])}, bare Python {in_time(statistics.median(b for _, b in pairs))}",
+        "under 100 ms",
+        met=statistics.median(whole for whole, _ in pairs) < 0.1,
+        note="a modest journal; the target is for 1,000,000 runs and 10,000,000 steps",
+        figures={"pairs": pairs},
+    )
+
+
+def replay(folder: Path, repeat: int) -> Row:
+    path = str(folder / "replay.db")
+    _answer("replay.py", path, str(REPLAYED_STEPS))
+    answers = [_answer("replay.py", path, str(REPLAYED_STEPS)) for _ in range(repeat)]
+    step = [answer["body_seconds"] / REPLAYED_STEPS for answer in answers]
+    call = [answer["call_seconds"] for answer in answers]
+    return Row(
+        "replay",
+        f"replay of {REPLAYED_STEPS:,} steps in a fresh process",
+        f"{spread(step)} a step; {spread(call)} from the call to the first unfinished step",
+        "at most 10 µs a step, at most 150 ms",
+        met=statistics.median(step) <= 10e-6 and statistics.median(call) <= 0.150,
+        figures={"seconds_a_step": step, "seconds_from_call": call},
+    )
+
+
+def resume(folder: Path, repeat: int) -> Row:
+    """The slower of the two kinds of run is held against the target."""
+    found = {kind: [_resume_once(folder, kind, number) for number in range(repeat)] for kind in ("sync", "async")}
+    slower = max(statistics.median(values) for values in found.values())
+    return Row(
+        "resume",
+        "after kill -9: resume() called to the interrupted step running",
+        ", ".join(f"{kind} {spread(values)}" for kind, values in found.items()),
+        "under 20 ms",
+        met=slower < 0.020,
+        figures=found,
+    )
+
+
+def _resume_once(folder: Path, kind: str, number: int) -> float:
+    path = str(folder / f"resume-{kind}-{number}.db")
+    command = [sys.executable, str(PROGRAMS / "resume.py"), path, kind, "call"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        began = victim.stdout.readline()  # it is in its last step now
+        victim.send_signal(signal.SIGKILL)
+    if not began:
+        msg = f"resume.py ended with {victim.returncode} before its last step"
+        raise RuntimeError(msg)
+    return float(_answer("resume.py", path, kind, "resume")["seconds"])

@@ -1,0 +1,160 @@
+"""Steps side by side in a sync workflow: `step.submit(...)` and `step.map(items)`.
+
+Each submitted step is a branch of its own, and each map is one with a position an item, named when they are called, so
+that any finishing order replays right. The bodies run on a bounded pool of threads of the engine; they are steps, and
+wait for nothing else that is on the pool.
+"""
+
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ._drive import drive
+from ._execution import Execution
+from ._helpers import ThreadPool
+from ._model import StepRecord
+from ._replay import Decision
+
+R = TypeVar("R")
+
+
+class StepFuture(Generic[R]):
+    """A step that was submitted: its result comes when it has one."""
+
+    def __init__(self, name: str, execution: Execution | None = None) -> None:
+        self._name = name
+        self._execution = execution
+        self._ended = threading.Event()
+        self._value: Any = None
+        self.error: BaseException | None = None
+        """What the step raised, once it has ended."""
+
+    def run(self, body: Callable[[], Any]) -> "StepFuture[R]":
+        """Carry out the step in this thread."""
+        try:
+            self._value = body()
+        except BaseException as error:  # raised by `result`, in the thread that asks
+            self.error = error
+        finally:
+            self._ended.set()
+        return self
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the step, and return its value or raise its error; it is on disk then.
+
+        `timeout` is in seconds; `TimeoutError` when it passes, and the step goes on.
+        """
+        try:
+            ended = self._ended.wait(timeout)
+        except BaseException as interrupt:
+            if self._execution is not None:  # the body may catch it, but it calls nothing more
+                self._execution.interrupt(type(interrupt).__name__)
+            raise
+        if not ended:
+            msg = f"step {self._name!r} did not end within {timeout} s; it goes on"
+            raise TimeoutError(msg)
+        if self.error is not None:
+            raise self.error
+        return self._value  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        state = "pending" if not self._ended.is_set() else "failed" if self.error else "completed"
+        return f"<durable.StepFuture {self._name} {state}>"
+
+
+class Item(NamedTuple):
+    """One item of a map: its place among them, what is decided for it, and what the journal has of it."""
+
+    place: int
+    decision: Decision
+    past: StepRecord | None
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it is read from the journal, and needs no thread."""
+        return self.past is not None and self.past.turn is not None
+
+
+class Parallel:
+    """The steps of one execution that were set going on the pool."""
+
+    def __init__(self, execution: Execution, pool: ThreadPool) -> None:
+        self._execution = execution
+        self._pool = pool
+        self._futures: list[StepFuture[Any]] = []
+
+    def go(
+        self, name: str, decision: Decision, then: Callable[[StepFuture[Any]], None] | None = None
+    ) -> StepFuture[Any]:
+        """Set a decided step going on the pool, and call `then` when it has ended."""
+        future: StepFuture[Any] = StepFuture(name, self._execution)
+        context = copy_context()
+
+        def job() -> None:
+            future.run(lambda: context.run(drive, self._execution, decision))
+            if then is not None:
+                then(future)
+
+        self._futures.append(future)
+        self._pool.submit(job)
+        return future
+
+    def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool) -> list[Any]:
+        """Carry out the items, at most `limit` at a time; results in the order of the items.
+
+        After a failure (unless `return_exceptions`) no item starts that the journal has not begun; those in flight, and
+        those that a crash cut, end and are journaled. Then the first failure by index is raised.
+        """
+        futures: dict[int, StepFuture[Any]] = {}
+        failed = threading.Event()
+        slots = threading.Semaphore(limit)
+
+        def ended(future: StepFuture[Any]) -> None:
+            if future.error is not None and not return_exceptions:
+                failed.set()
+            slots.release()
+
+        try:
+            for item in sorted(items, key=_how_far_from_done):
+                slots.acquire()
+                if item.has_outcome:
+                    future = self._read(name, item.decision)
+                    ended(future)
+                elif item.past is None and failed.is_set():
+                    slots.release()
+                    continue
+                else:
+                    future = self.go(name, item.decision, ended)
+                futures[item.place] = future
+        except BaseException as interrupt:
+            self._execution.interrupt(type(interrupt).__name__)
+            raise
+        return _results([futures[index] for index in sorted(futures)], return_exceptions)
+
+    def _read(self, name: str, decision: Decision) -> StepFuture[Any]:
+        return StepFuture[Any](name).run(lambda: drive(self._execution, decision))
+
+    def wait_for_all(self) -> None:
+        """Nothing of a run happens after its outcome: wait for what the body did not wait for."""
+        for future in self._futures:
+            future._ended.wait()
+
+
+def _how_far_from_done(item: Item) -> int:
+    """First what has an outcome, then what was begun, then the rest in order."""
+    return 0 if item.has_outcome else 1 if item.past is not None else 2
+
+
+def _results(futures: list[StepFuture[Any]], return_exceptions: bool) -> list[Any]:
+    """All are waited for before anything is raised: those in flight end first."""
+    results, first = [], None
+    for future in futures:
+        try:
+            results.append(future.result())
+        except Exception as error:
+            results.append(error)
+            first = first or error
+    if first is not None and not return_exceptions:
+        raise first
+    return results

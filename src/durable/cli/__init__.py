@@ -1,0 +1,74 @@
+"""The command `durable`: looks into a journal. It reads only, so it may run beside the owner or without one.
+
+A command is a function of the options, the screen and the reader that returns an exit code; `_args.py` declares its
+options. Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run or several.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+from durable._clock import SYSTEM_CLOCK
+from durable.cli._args import parse
+from durable.cli._reader import Reader
+from durable.cli._screen import Screen
+from durable.cli._text import visible
+from durable.errors import DurableError, RunNotFoundError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line, or `arguments`; return the exit code."""
+    options = parse(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
+    screen = Screen()
+    reader = Reader(options.db)
+    try:
+        code = _command(options.command)(options, screen, reader)
+        screen.flush()
+    except RunNotFoundError as error:
+        return _fail(3, str(error))
+    except DurableError as error:
+        return _fail(1, str(error))
+    except BrokenPipeError:  # whoever reads has seen enough
+        return _without_output(0)
+    except OSError as error:
+        _without_output(1)
+        return _fail(1, f"cannot write the output: {error}")
+    except KeyboardInterrupt:
+        return _without_output(130)
+    finally:
+        reader.close(SYSTEM_CLOCK.now())
+    return code
+
+
+def _command(name: str) -> Callable[..., int]:
+    """The function of a command, imported when it is needed."""
+    if name == "ls":
+        from durable.cli._list import ls
+
+        return ls
+    from durable.cli._show import show
+
+    return show
+
+
+def _fail(code: int, message: str) -> int:
+    """Say what went wrong, after everything that was found before it."""
+    with contextlib.suppress(OSError):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        for number, line in enumerate(message.split("\n")):
+            print(visible(line if number else f"durable: {line}"), file=sys.stderr)
+    return code
+
+
+def _without_output(code: int) -> int:
+    """Nothing more is to be written: also not by the interpreter, which flushes when it ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -1,0 +1,193 @@
+"""What can be said of a run and its steps: the status that people see, how far it is, and why it does not go on."""
+
+from typing import Any, Final, NamedTuple
+
+from durable._codec.exceptions import error_summary
+from durable._codec.json_text import decode
+from durable._model import FINISHED, OwnerRecord, RunRecord, StepRecord, seen_status
+from durable._replay import CUT
+from durable.cli._reader import Reader, Tally
+from durable.cli._text import age, iso, span
+from durable.errors import JournalError
+
+CUT_IN_WORDS: Final = "cut by the workflow itself: cancelled, or out of time"
+
+
+class Facts(NamedTuple):
+    """One run as a reader sees it. `step` is the operation that it is at, or that failed."""
+
+    run: RunRecord
+    status: str
+    tally: Tally
+    step: StepRecord | None
+    owner: OwnerRecord | None
+    """The process that last set the run going."""
+    live: OwnerRecord | None
+    """The process that owns the journal now."""
+    damage: str = ""
+    """What is to be said of a damaged record of a step."""
+
+
+class Owners:
+    """The processes that owned the journal, each looked up once. Who lives is asked anew for each `look`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._known: dict[int, OwnerRecord | None] = {}
+        self._live: int | None = None
+
+    def look(self) -> int | None:
+        """The epoch of the living owner. Asked after the record was read: an owner that died since then is dead."""
+        self._live = self._reader.live_epoch()
+        return self._live
+
+    def of(self, epoch: int | None) -> OwnerRecord | None:
+        """The process of an epoch, `None` for none."""
+        if not epoch:
+            return None
+        if epoch not in self._known:
+            self._known[epoch] = self._reader.owner(epoch)
+        return self._known[epoch]
+
+    @property
+    def live(self) -> OwnerRecord | None:
+        """The process that owned the journal at the last look."""
+        return self.of(self._live)
+
+
+def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Facts:
+    """What a list tells of a run."""
+    step, damage = None, ""
+    try:
+        if status not in {"completed", "queued"}:
+            step = reader.latest_step(run.seq, "running", "retrying")
+        if step is None and status == "failed":
+            step = reader.latest_step(run.seq, "failed", "failed")
+    except JournalError as error:
+        damage = str(error)
+    return Facts(run, status, reader.tally(run.seq), step, owners.of(run.epoch), owners.live, damage)
+
+
+def status_of(run: RunRecord, owners: Owners) -> str:
+    """The status that people see."""
+    return seen_status(run, owners.look()) if run.status == "running" else run.status
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def why(facts: Facts, now: float) -> str:
+    """One line on why a run is where it is; "" where there is nothing to say."""
+    run, step = facts.run, facts.step
+    if facts.damage:
+        return facts.damage
+    if facts.status == "interrupted":
+        return gone(facts, now) + _missed_retry(step, now)
+    if facts.status == "running" and step is not None and step.status == "retrying":
+        return f"{next_retry(step, now)} after {first_line(step.error)}"
+    if facts.status == "waiting":
+        return "for a signal" if run.wake_at is None else _until(run.wake_at, now)
+    if facts.status == "queued":
+        return "its turn comes" if facts.live else "nobody owns the journal; durable.resume() starts it"
+    if facts.status == "blocked":
+        return first_line(run.error, named=False)
+    return first_line(run.error) if run.error else ""
+
+
+def gone(facts: Facts, now: float) -> str:
+    """What became of the process that executed the run."""
+    owner = facts.owner
+    if owner is None:
+        return "its process is gone"
+    if owner.closed_at is not None:
+        return f"process {owner.pid} stopped {age(now - owner.closed_at)} ago"
+    return f"process {owner.pid} died"
+
+
+def next_retry(step: StepRecord, now: float) -> str:
+    """When the next attempt of a step in its back-off is due."""
+    left = (step.retry_at or now) - now
+    return f"retry in {span(left)}" if left > 0 else "retry is due"
+
+
+def _missed_retry(step: StepRecord | None, now: float) -> str:
+    if step is None or step.status != "retrying" or step.retry_at is None:
+        return ""
+    late = now - step.retry_at
+    return f", retry {f'was due {age(late)} ago' if late > 0 else f'due in {span(-late)}'}"
+
+
+def _until(wake_at: float, now: float) -> str:
+    return f"for {span(wake_at - now)} more" if wake_at > now else "is due"
+
+
+def elapsed(facts: Facts, now: float) -> float | None:
+    """Seconds from the creation of a run to its end, or to now; `None` where nobody executes it."""
+    run = facts.run
+    if run.status in FINISHED:
+        return None if run.finished_at is None else run.finished_at - run.created_at
+    return now - run.created_at if facts.status in {"running", "waiting"} else None
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def first_line(error: str | None, *, named: bool = True) -> str:
+    """A journaled error in one line: its class without the module, and the first line of its message."""
+    if error is None:
+        return "the process died in it"
+    if error == CUT:
+        return CUT_IN_WORDS
+    kind, message, _ = error_summary(error)
+    line = next((line for line in message.splitlines() if line.strip()), "")
+    name = kind.rpartition(":")[2]
+    return f"{name}: {line}" if named and line else line or name
+
+
+def error_object(error: str | None) -> dict[str, str] | None:
+    """A journaled error for programs: class, its module, and message."""
+    if error is None:
+        return None
+    if error == CUT:
+        return {"type": "CancelledError", "module": "asyncio", "message": CUT_IN_WORDS}
+    kind, message, _ = error_summary(error)
+    module, _, name = kind.rpartition(":")
+    return {"type": name, "module": module, "message": message}
+
+
+# -- for programs -----------------------------------------------------------------------------------------------------
+
+
+def run_object(run: RunRecord, status: str) -> dict[str, Any]:
+    """A run for programs. Keys are added in later versions, never renamed."""
+    return {
+        "kind": "run",
+        "id": run.id,
+        "workflow": run.workflow,
+        "status": status,
+        "input": value(run.input),
+        "output": value(run.output),
+        "error": error_object(run.error),
+        "created_at": iso(run.created_at),
+        "finished_at": iso(run.finished_at),
+        "wake_at": iso(run.wake_at),
+    }
+
+
+def damaged_object(message: str) -> dict[str, Any]:
+    """What stands for a run whose record is damaged: the same keys."""
+    keys = ("workflow", "input", "output", "created_at", "finished_at", "wake_at")
+    error = {"type": "JournalError", "module": "durable.errors", "message": message}
+    return {"kind": "run", "id": None, "status": "damaged", "error": error, **dict.fromkeys(keys)}
+
+
+def value(text: str | None) -> Any:
+    """A journaled value as the file has it: JSON, in which tagged objects stand for what JSON has no form for."""
+    return None if text is None else decode(text)
+
+
+def json_line(tree: dict[str, Any]) -> str:
+    """A line of ASCII without a control character, whatever the values hold."""
+    import json
+
+    return json.dumps(tree).replace("\x7f", "\\u007f")

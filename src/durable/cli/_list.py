@@ -1,0 +1,202 @@
+"""`durable ls`: the runs of a journal, newest first, a line each."""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from durable._clock import SYSTEM_CLOCK
+from durable._model import RUN_STATUSES, RunRecord
+from durable.cli._facts import (
+    Facts,
+    Owners,
+    damaged_object,
+    elapsed,
+    facts_of,
+    json_line,
+    run_object,
+    status_of,
+    why,
+)
+from durable.cli._reader import Reader, Wanted
+from durable.cli._screen import Cell, Column, Screen
+from durable.cli._text import age, span, visible
+from durable.errors import JournalError
+
+_SHAPE: Final = (
+    Column("STATUS"),
+    Column("WORKFLOW", 8),
+    Column("ID"),
+    Column("DONE", right=True),
+    Column("STEP", 8),
+    Column("TRY", right=True),
+    Column("ELAPSED", right=True),
+    Column("AGE", right=True),
+    Column("WHY", 12),
+)
+_MADE_BY_US: Final = re.compile("[0-9a-f]{32}")
+_SHORTEST_ID: Final = 8
+_LONGEST_ID: Final = 24
+_MOST_COUNTED: Final = 2_000
+"""Runs beyond the limit that are counted."""
+_AT_ONCE: Final = 200
+"""Rows that are put together before they are shown."""
+
+
+class Damaged(NamedTuple):
+    """Stands for a run whose record cannot be read."""
+
+    message: str
+
+
+class Listing:
+    """One run of the command."""
+
+    def __init__(self, options: argparse.Namespace, screen: Screen, reader: Reader) -> None:
+        self._options = options
+        self._screen = screen
+        self._reader = reader
+        self._owners = Owners(reader)
+        self._now = SYSTEM_CLOCK.now()
+        self._since = None if options.since is None else self._now - options.since
+        self._before = None if options.before is None else self._now - options.before
+        self.damaged = False
+
+    def print(self) -> None:
+        """All lines, and a word about what was cut."""
+        keys = self._reader.newest(self._wanted())
+        limit = self._options.limit
+        shown = 0
+        widths: list[int] = []
+        rows = []
+        for entry in self._entries(keys):
+            shown += 1
+            self.damaged |= isinstance(entry, Damaged) or bool(entry.damage)
+            if self._options.json:
+                self._screen.write(json_line(self._object(entry)))
+            else:
+                rows.append(self._row(entry))
+            if len(rows) == _AT_ONCE:
+                self._screen.table(_SHAPE, rows, widths)
+                rows = []
+            if shown == limit:
+                break
+        if rows:
+            self._screen.table(_SHAPE, rows, widths)
+        if not shown:
+            self._say(self._nothing())
+        elif shown == limit:
+            self._say_what_was_cut(keys)
+
+    # -- which ---------------------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> Wanted:
+        first, end = self._reader.range_of(self._since, self._before)
+        statuses = self._options.status if set(self._options.status) != set(RUN_STATUSES) else []
+        stored = ("running" if status == "interrupted" else status for status in statuses)
+        return Wanted(tuple(dict.fromkeys(stored)), self._options.workflow, first, end)
+
+    def _entries(self, keys: Iterator[int]) -> Iterator[Facts | Damaged]:
+        for key in keys:
+            try:
+                entry = self._entry(key)
+            except JournalError as error:
+                entry = Damaged(str(error))
+            if entry is not None:
+                yield entry
+
+    def _entry(self, key: int) -> Facts | Damaged | None:
+        run = self._reader.run_of_seq(key)
+        if run is None:
+            return None
+        status = status_of(run, self._owners)
+        return facts_of(self._reader, run, status, self._owners) if self._fits(run, status) else None
+
+    def _fits(self, run: RunRecord, status: str) -> bool:
+        """The journal may have changed since the key was found, and the key is only close to the times."""
+        return (
+            (not self._options.status or status in self._options.status)
+            and (self._options.workflow is None or run.workflow == self._options.workflow)
+            and (self._since is None or run.created_at >= self._since)
+            and (self._before is None or run.created_at < self._before)
+        )
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def _row(self, entry: Facts | Damaged) -> list[Cell]:
+        if isinstance(entry, Damaged):
+            nothing = [Cell("")] * (len(_SHAPE) - 2)
+            return [self._screen.status("damaged"), *nothing, Cell(entry.message, "red")]
+        run, step, tally = entry.run, entry.step, entry.tally
+        took = elapsed(entry, self._now)
+        return [
+            self._screen.status(entry.status),
+            Cell(run.workflow),
+            Cell(self._short_id(run.id), "bold"),
+            Cell(f"{tally.done}{'+' if tally.capped else ''}"),
+            Cell(_named(entry)),
+            Cell("" if step is None else str(step.attempt)),
+            Cell("" if took is None else span(took)),
+            Cell(age(self._now - run.created_at), "dim"),
+            Cell(why(entry, self._now), "red" if entry.damage else "dim"),
+        ]
+
+    def _short_id(self, run_id: str) -> str:
+        """As many letters as tell it from all other ids; the whole id in a pipe, and where it is short."""
+        made_by_us = _MADE_BY_US.fullmatch(run_id) is not None
+        if self._screen.width is None or (not made_by_us and len(visible(run_id)) <= _LONGEST_ID):
+            return run_id
+        least = _SHORTEST_ID if made_by_us else _LONGEST_ID
+        return run_id[: max(least, self._reader.shortest_prefix(run_id))]
+
+    def _object(self, entry: Facts | Damaged) -> dict[str, object]:
+        if isinstance(entry, Damaged):
+            return damaged_object(entry.message)
+        step = entry.step
+        return {
+            **run_object(entry.run, entry.status),
+            "steps_done": entry.tally.done,
+            "step": None if step is None else step.name,
+            "attempt": None if step is None else step.attempt,
+            "why": why(entry, self._now),
+        }
+
+    # -- the last line -------------------------------------------------------------------------------------------------
+
+    def _nothing(self) -> str:
+        options = self._options
+        if options.status or options.workflow or options.since is not None or options.before is not None:
+            return f"no run in {options.db} is like that"
+        return f"no runs in {options.db} yet"
+
+    def _say_what_was_cut(self, keys: Iterator[int]) -> None:
+        """How many more there are, where a look at the index tells."""
+        if {"running", "interrupted"} & set(self._options.status):
+            left = sum(1 for _ in zip(self._entries(keys), range(1), strict=False))
+            count = "more" if left else ""
+        else:
+            left = sum(1 for _ in zip(keys, range(_MOST_COUNTED + 1), strict=False))
+            count = f"{left:,} more" if left <= _MOST_COUNTED else f"more than {_MOST_COUNTED:,} more"
+        if left:
+            self._say(f"… and {count}: --limit 0 shows all")
+
+    def _say(self, text: str) -> None:
+        if self._screen.width is None or self._options.json:
+            print(f"durable: {visible(text)}", file=sys.stderr)
+        else:
+            self._screen.line(Cell(text, "dim"))
+
+
+def _named(entry: Facts) -> str:
+    """The step that a run is at, and how many others run beside it."""
+    others = entry.tally.under_way - 1
+    name = "" if entry.step is None else entry.step.name
+    return f"{name} +{others}" if others > 0 and entry.status != "failed" else name
+
+
+def ls(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+    """The command; returns its exit code."""
+    listing = Listing(options, screen, reader)
+    listing.print()
+    return 1 if listing.damaged else 0

@@ -1,0 +1,219 @@
+"""The journal as the command line reads it: without a trace in the folder, past damaged records, and never whole.
+
+The newest runs are found as keys, by indexes, and each record is then read by itself: a damaged one costs its own line
+and no other.
+"""
+
+import heapq
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from durable._database import named_statements, open_reader
+from durable._journal import Journal, _attempt, _mapped, _step
+from durable._model import AttemptRecord, OwnerRecord, StepRecord
+from durable.errors import JournalError
+
+_SQL: Final = named_statements("reading.sql")
+_FIRST_PAGE: Final = 64
+_FIRST_SORTED_PAGE: Final = 4_096
+"""Where the keys have to be sorted for each page, rather one page too large than two."""
+_LARGEST_PAGE: Final = 65_536
+_FEW: Final = 2_000
+"""So many runs are quickly looked at one by one."""
+_MOST_COUNTED: Final = 10_000
+"""Operations of one run that are counted for a list."""
+_NO_END: Final = 2**63 - 1
+
+
+class Tally(NamedTuple):
+    """How far a run is: completed steps, and operations under way. `capped`: there are more than were counted."""
+
+    done: int
+    under_way: int
+    capped: bool
+
+
+class Wanted(NamedTuple):
+    """Which runs to list: of any of these stored statuses, of a workflow, with a key of `first` up to `end`."""
+
+    statuses: tuple[str, ...]
+    workflow: str | None
+    first: int
+    end: int
+
+
+class Reader(Journal):
+    """A journal that is only read, for the time of one command."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._still: tuple[int, ...] | None = None
+        """What the file looked like when it was opened as one that nobody writes."""
+
+    # -- without a trace ----------------------------------------------------------------------------------------------
+
+    def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """As always, but where nobody has the file open SQLite is told so: else it makes a WAL that stays behind.
+
+        Should an owner come meanwhile, then its WAL is there when the rows are: they are read again, this time in the
+        usual way.
+        """
+        with self._reading, _mapped(self.path):
+            while True:
+                if self._reader is None:
+                    _require_readable(self.path)
+                    self._still = _footprint(self.path)
+                    self._reader = open_reader(self.path, self._vfs, still=self._still is not None)
+                try:
+                    rows = self._reader.execute(sql, values).fetchall()
+                except Exception:
+                    if self._still is None or self._still == _footprint(self.path):
+                        raise
+                else:
+                    if self._still is None or self._still == _footprint(self.path):
+                        return rows
+                self._reader.close()
+                self._reader = None
+
+    def live_epoch(self) -> int | None:
+        """As always; says which file it is where the sidecar may not be read."""
+        try:
+            return super().live_epoch()
+        except OSError as error:
+            msg = f"{self.path}-owner cannot be read, which tells whether the owner lives: {error.strerror}"
+            raise JournalError(msg) from error
+
+    def _ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._query(_SQL[name], values)
+
+    # -- the newest runs ----------------------------------------------------------------------------------------------
+
+    def newest(self, wanted: Wanted) -> Iterator[int]:
+        """Keys of runs, newest first, as they are asked for. More than `wanted` may come: the records tell."""
+        if wanted.workflow is not None and self._is_rarer_than(wanted):
+            yield from self._pages(wanted, "newest_of_workflow", wanted.workflow)
+        elif wanted.statuses:
+            untimed = [self._pages(wanted, "newest_of_status", status) for status in wanted.statuses]
+            timed = [
+                self._pages(wanted, "newest_timed_of_status", status, size=_FIRST_SORTED_PAGE)
+                for status in wanted.statuses
+            ]
+            yield from heapq.merge(*untimed, *timed, reverse=True)
+        else:
+            yield from self._pages(wanted, "newest")
+
+    def _is_rarer_than(self, wanted: Wanted) -> bool:
+        """Whether the workflow has fewer runs than the statuses have."""
+        if not wanted.statuses:
+            return True
+        of_workflow: int = self._ask("size_of_workflow", wanted.workflow, _FEW)[0][0]
+        of_statuses: int = sum(self._ask("size_of_status", status, _FEW)[0][0] for status in wanted.statuses)
+        return of_workflow < of_statuses
+
+    def _pages(self, wanted: Wanted, statement: str, *values: str, size: int = _FIRST_PAGE) -> Iterator[int]:
+        end = wanted.end
+        while True:
+            page = [row[0] for row in self._ask(statement, *values, wanted.first, end, size)]
+            yield from page
+            if len(page) < size:
+                return
+            end, size = page[-1], min(size * 4, _LARGEST_PAGE)
+
+    def range_of(self, since: float | None, before: float | None) -> tuple[int, int]:
+        """Keys of the runs created at or after `since` and before `before`: the first, and the end.
+
+        Keys count in the order of creation, so that a few looks find the place; the caller compares the times again,
+        since a clock may have been set back.
+        """
+        low, high = self._ask("ends")[0]
+        if low is None:
+            return 0, 0
+        first = low if since is None else self._first_key_at(since, low, high)
+        return first, _NO_END if before is None else self._first_key_at(before, low, high)
+
+    def _first_key_at(self, moment: float, low: int, high: int) -> int:
+        high += 1
+        while low < high:
+            middle = (low + high) // 2
+            row = self._ask("created_at", middle)
+            if not row or row[0][1] >= moment:
+                high = middle
+            else:
+                low = row[0][0] + 1
+        return low
+
+    def shortest_prefix(self, run_id: str) -> int:
+        """How many letters of an id no other id begins with."""
+        neighbours = self._ask("neighbours", run_id)[0]
+        return 1 + max(_shared(run_id, other) for other in neighbours)
+
+    # -- one run ------------------------------------------------------------------------------------------------------
+
+    def tally(self, seq: int) -> Tally:
+        """How far a run is."""
+        done, under_way = self._ask("tally", seq, _MOST_COUNTED + 1)[0]
+        return Tally(done, under_way, done + under_way > _MOST_COUNTED)
+
+    def latest_step(self, seq: int, *statuses: str) -> StepRecord | None:
+        """The operation of a run that began last among those of two statuses."""
+        rows = self._ask("latest_of_status", seq, *statuses)
+        return _step(rows[0]) if rows else None
+
+    def owner(self, epoch: int) -> OwnerRecord | None:
+        """The process that owned the journal in an epoch."""
+        rows = self._ask("owner", epoch)
+        return OwnerRecord._make(rows[0]) if rows else None
+
+    def sound_steps(self, seq: int, damaged: Callable[[str], None]) -> list[StepRecord]:
+        """The operations of a run less those whose record is damaged, of which `damaged` is told."""
+        return list(_sound(_step, self._read("steps", seq), damaged))
+
+    def sound_attempts(self, seq: int, damaged: Callable[[str], None]) -> list[AttemptRecord]:
+        """The attempts of a run that did not complete their step, in the same way."""
+        return list(_sound(_attempt, self._read("attempts", seq), damaged))
+
+
+def _shared(one: str, other: str | None) -> int:
+    """With how many of the same letters two ids begin."""
+    pairs = enumerate(zip(one, other or "", strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other or "")))
+
+
+def _sound(
+    make: Callable[[tuple[Any, ...]], Any], rows: list[tuple[Any, ...]], damaged: Callable[[str], None]
+) -> Iterator[Any]:
+    for row in rows:
+        try:
+            yield make(row)
+        except JournalError as error:
+            damaged(str(error))
+
+
+def _require_readable(path: str) -> None:
+    """What SQLite would say of these is true and helps nobody."""
+    msg = ""
+    if os.path.isdir(path):
+        msg = f"{path} is a directory, no journal: name the file"
+    elif os.path.exists(path) and not os.access(path, os.R_OK):
+        msg = f"{path} may not be read by this user: ask its owner, or be that user"
+    elif _lacks_index_of_wal(path) and not os.access(os.path.dirname(path), os.W_OK):
+        msg = f"{path} can only be read where its folder can be written: copy it and its -wal to such a one"
+    if msg:
+        raise JournalError(msg)
+
+
+def _lacks_index_of_wal(path: str) -> bool:
+    """Whether there is a WAL with something in it, and not the file by which SQLite finds its way in it."""
+    wal = path + "-wal"
+    return os.path.exists(wal) and os.path.getsize(wal) > 0 and not os.path.exists(path + "-shm")
+
+
+def _footprint(path: str) -> tuple[int, ...] | None:
+    """What tells that a file has changed; `None` where somebody has it open, or left something to recover."""
+    if os.path.exists(path + "-shm") or os.path.exists(path + "-journal"):
+        return None
+    if not os.path.exists(path) or _lacks_index_of_wal(path):
+        return None
+    seen = os.stat(path)
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns

@@ -1,0 +1,190 @@
+"""`durable show ID`: one run, its steps with their attempts, and how it ended or what it needs."""
+
+import argparse
+import re
+from typing import Final
+
+from durable._codec.exceptions import error_summary
+from durable._model import AttemptRecord
+from durable._replay import CUT
+from durable.cli._facts import elapsed, first_line, gone, json_line, next_retry, value
+from durable.cli._find import find
+from durable.cli._reader import Reader
+from durable.cli._screen import Cell, Column, Screen
+from durable.cli._story import Story, Trial
+from durable.cli._text import age, local, span
+
+_SHAPE: Final = (
+    Column("#"),
+    Column("STATUS"),
+    Column("STEP", 12),
+    Column("TRIES", right=True),
+    Column("TIME", right=True),
+    Column("RESULT", 12),
+)
+_OUR_FRAME: Final = re.compile(r'  File ".*[/\\]durable[/\\]_\w+\.py", line ')
+_LONGEST_VALUE: Final = 2_000
+"""Letters of an input or a result that a person is shown at once."""
+
+
+def show(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+    """The command; returns its exit code."""
+    story = Story(reader, find(reader, options.id, options.db))
+    if options.json:
+        for tree in story.objects():
+            screen.write(json_line(tree))
+    else:
+        _show_head(story, screen)
+        _show_steps(story, screen)
+        _show_end(story, screen)
+        for message in story.damage:
+            screen.entry("damaged", message, "red")
+    return 1 if story.damage else 0
+
+
+# -- the head ---------------------------------------------------------------------------------------------------------
+
+
+def _show_head(story: Story, screen: Screen) -> None:
+    run, facts, now = story.run, story.facts, story.now
+    if screen.width is None:
+        screen.entry("id", run.id)
+        screen.entry("workflow", run.workflow)
+        screen.entry("status", facts.status)
+    else:
+        screen.line(screen.status(facts.status), Cell(f"  {run.workflow}  "), Cell(run.id, "bold"))
+        screen.line()
+    if facts.status == "interrupted":
+        screen.entry("owner", gone(facts, now), "yellow")
+    elif facts.status == "running" and facts.live is not None:
+        screen.entry("owner", f"process {facts.live.pid}")
+    screen.entry("created", f"{local(run.created_at)}  ({age(now - run.created_at)} ago)")
+    if run.finished_at is not None:
+        screen.entry("finished", f"{local(run.finished_at)}  ({age(now - run.finished_at)} ago)")
+    took = elapsed(facts, now)
+    if took is not None:
+        screen.entry("elapsed", span(took))
+    if facts.status == "waiting" and run.wake_at is not None:
+        screen.entry("until", f"{local(run.wake_at)}  (in {span(run.wake_at - now)})")
+    screen.entry("input", _arguments(run.input, screen))
+
+
+def _arguments(text: str, screen: Screen) -> str:
+    """The inputs of a run, a line an argument."""
+    import json
+
+    arguments = value(text)
+    lines = (
+        f"{name} = {_shortened(json.dumps(argument, ensure_ascii=False), screen)}"
+        for name, argument in arguments.items()
+    )
+    return "\n".join(lines) or "none"
+
+
+def _shortened(text: str, screen: Screen) -> str:
+    if screen.width is None or len(text) <= _LONGEST_VALUE:
+        return text
+    return f"{text[:_LONGEST_VALUE]}… ({len(text):,} letters in all: --json shows them)"
+
+
+# -- the steps --------------------------------------------------------------------------------------------------------
+
+
+def _show_steps(story: Story, screen: Screen) -> None:
+    rows = []
+    for trial in story.trials:
+        rows.append(_step_row(trial, story, screen))
+        if len(trial.attempts) > 1 or trial.step.status != "failed":
+            rows += [_attempt_row(attempt, screen) for attempt in trial.attempts]
+    if rows:
+        if screen.width is not None:
+            screen.line()
+        screen.table(_SHAPE, rows, [])
+    if screen.width is not None:
+        screen.line()
+
+
+def _step_row(trial: Trial, story: Story, screen: Screen) -> list[Cell]:
+    step = trial.step
+    alive = story.facts.status in {"running", "waiting"}
+    died = step.status == "running" and not alive
+    end = trial.ended_at or (story.now if alive else None)
+    return [
+        Cell(f"{step.branch} {step.position}".lstrip(), "dim"),
+        screen.status("interrupted" if died else step.status),
+        Cell(step.name if step.kind in {"step", step.name} else f"{step.kind} {step.name}"),
+        Cell(str(step.attempt)),
+        Cell("" if end is None else span(end - trial.began_at)),
+        _result(trial, story, died=died),
+    ]
+
+
+def _result(trial: Trial, story: Story, *, died: bool) -> Cell:
+    step = trial.step
+    if step.status == "completed":
+        return Cell(step.output or "null")
+    if step.status == "failed":
+        return Cell(first_line(step.error), "" if step.error == CUT else "red")
+    if step.status == "retrying":
+        return Cell(next_retry(step, story.now), "yellow")
+    return Cell("the process died in it", "yellow") if died else Cell("")
+
+
+def _attempt_row(attempt: AttemptRecord, screen: Screen) -> list[Cell]:
+    end = attempt.finished_at
+    return [
+        Cell(""),
+        screen.status("interrupted" if attempt.error is None else "failed"),
+        Cell(f"  attempt {attempt.attempt}", "dim"),
+        Cell(""),
+        Cell("" if end is None else span(end - attempt.started_at)),
+        Cell(first_line(attempt.error), "dim"),
+    ]
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+def _show_end(story: Story, screen: Screen) -> None:
+    run, facts = story.run, story.facts
+    if facts.status == "completed":
+        screen.entry("result", _shortened(run.output or "null", screen))
+    elif facts.status == "interrupted":
+        screen.entry("next", _what_next(story))
+    elif facts.status == "queued" and facts.live is None:
+        screen.entry("next", "nobody owns the journal: durable.resume() starts it")
+    elif facts.status == "blocked" and run.error is not None:
+        screen.entry("blocked", error_summary(run.error)[1], "magenta")
+    elif run.error is not None:
+        _show_error(run.error, screen)
+    if facts.status == "failed":
+        screen.entry("next", "run.retry() goes on from what failed, with fresh attempts")
+
+
+def _show_error(error: str, screen: Screen) -> None:
+    kind, message, traceback = error_summary(error)
+    name = kind.rpartition(":")[2]
+    screen.entry("error", f"{name}: {message}" if message else name, "red")
+    if traceback:
+        screen.entry("", _users_frames(traceback), "dim")
+
+
+def _users_frames(traceback: str) -> str:
+    """A traceback without the frames of this library, which say nothing about the user's code."""
+    lines, ours = [], False
+    for line in traceback.rstrip("\n").split("\n"):
+        if not line.startswith("    "):  # else it belongs to the frame above it
+            ours = _OUR_FRAME.match(line) is not None
+        if not ours:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _what_next(story: Story) -> str:
+    live, name = story.facts.live, story.run.workflow
+    if live is not None:
+        return (
+            f"process {live.pid} owns the journal now and has not gone on with it: there {name} is called again with "
+            f"the same input, or declared before durable.resume()"
+        )
+    return f"call {name} again with the same input, or durable.resume() in a program that declares it"

@@ -1,0 +1,85 @@
+"""Everything that the journal has about one run, put together for `durable show`."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from durable._clock import SYSTEM_CLOCK
+from durable._model import AttemptRecord, RunRecord, StepRecord
+from durable.cli._facts import Facts, Owners, error_object, run_object, status_of, value
+from durable.cli._reader import Reader, Tally
+from durable.cli._text import iso
+
+
+class Trial(NamedTuple):
+    """One operation with the attempts that did not complete it."""
+
+    step: StepRecord
+    attempts: list[AttemptRecord]
+
+    @property
+    def began_at(self) -> float:
+        """When its first attempt began."""
+        return self.attempts[0].started_at if self.attempts else self.step.started_at
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it had its outcome."""
+        return self.step.finished_at if self.step.status in {"completed", "failed"} else None
+
+
+class Story:
+    """One run with its operations. `damage` tells of the records that cannot be read."""
+
+    def __init__(self, reader: Reader, run: RunRecord) -> None:
+        self.now = SYSTEM_CLOCK.now()
+        self.damage: list[str] = []
+        attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
+        for attempt in reader.sound_attempts(run.seq, self.damage.append):
+            attempts.setdefault((attempt.branch, attempt.position), []).append(attempt)
+        self.trials = [
+            Trial(step, attempts.get((step.branch, step.position), []))
+            for step in reader.sound_steps(run.seq, self.damage.append)
+        ]
+        self.run = run
+        owners = Owners(reader)
+        status = status_of(run, owners)
+        owner = owners.of(run.epoch)
+        owners.look()
+        self.facts = Facts(run, status, Tally(0, 0, capped=False), None, owner, owners.live)
+
+    def objects(self) -> Iterator[dict[str, Any]]:
+        """The run for programs, then each operation. Keys are added in later versions, never renamed."""
+        facts = self.facts
+        yield {
+            **run_object(self.run, facts.status),
+            "module": self.run.module,
+            "pid": None if facts.owner is None else facts.owner.pid,
+            "damaged": self.damage,
+        }
+        for step, attempts in self.trials:
+            yield {
+                "kind": step.kind,
+                "run": self.run.id,
+                "branch": step.branch,
+                "position": step.position,
+                "name": step.name,
+                "status": step.status,
+                "attempt": step.attempt,
+                "failures": step.failures,
+                "input": value(step.input),
+                "output": value(step.output),
+                "error": error_object(step.error),
+                "started_at": iso(step.started_at),
+                "finished_at": iso(None if step.status == "retrying" else step.finished_at),
+                "retry_at": iso(step.retry_at),
+                "attempts": [
+                    {
+                        "attempt": attempt.attempt,
+                        "started_at": iso(attempt.started_at),
+                        "finished_at": iso(attempt.finished_at),
+                        "error": error_object(attempt.error),
+                        "died": attempt.error is None,
+                    }
+                    for attempt in attempts
+                ],
+            }

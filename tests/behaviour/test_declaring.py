@@ -1,0 +1,361 @@
+"""What the decorators make of functions, methods and names; which things they refuse."""
+
+import asyncio
+import importlib.util
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import durable
+
+# -- signatures --------------------------------------------------------------------------------------------------------
+
+
+def test_decorated_functions_keep_name_doc_signature_and_annotations():
+    @durable.step
+    def charge(amount: int, *, currency: str = "EUR") -> str:
+        """Charge the card."""
+        return f"{amount} {currency}"
+
+    @durable.workflow
+    async def order(amount: int) -> str:
+        """An order."""
+        return charge(amount)
+
+    for decorated, name, doc in ((charge, "charge", "Charge the card."), (order, "order", "An order.")):
+        assert decorated.__name__ == name
+        assert decorated.__doc__ == doc
+        assert decorated.__module__ == __name__
+    assert str(inspect.signature(charge)) == "(amount: int, *, currency: str = 'EUR') -> str"
+    assert charge.__wrapped__(1) == "1 EUR"
+
+
+def test_default_name_is_the_qualified_name_without_locals():
+    class Shop:
+        @durable.step
+        def pay(self): ...
+
+    @durable.workflow
+    def order(): ...
+
+    test = "test_default_name_is_the_qualified_name_without_locals"
+    assert Shop.pay.name == f"{test}.Shop.pay"
+    assert order.name == f"{test}.order"
+
+
+def test_names_may_be_given():
+    @durable.step(name="pay")
+    def some_step(): ...
+
+    @durable.workflow(name="order")
+    def some_workflow(): ...
+
+    assert (some_step.name, some_workflow.name) == ("pay", "order")
+    for bad in ("", "a\nb", "\x1b[31m"):
+        with pytest.raises(ValueError):
+            durable.step(name=bad)(lambda: None)
+    with pytest.raises(TypeError):
+        durable.workflow(name=5)(lambda: None)
+
+
+def test_wrong_call_is_the_type_error_that_python_raises_and_starts_nothing(journal):
+    @durable.step
+    def step(a): ...
+
+    @durable.workflow
+    def flow(a, *, b=1):
+        step()
+
+    for call in (flow, lambda: flow(1, 2), lambda: flow(1, c=2), flow.start):
+        with pytest.raises(TypeError):
+            call()
+    assert durable.runs() == []
+    with pytest.raises(TypeError):
+        flow(1)
+    assert durable.runs()[0].status == "failed"
+
+
+def test_every_kind_of_parameter_comes_back_as_it_was_given(journal):
+    seen = []
+
+    @durable.step
+    def step(a, /, b, *args, c, d=4, **kwargs):
+        return [a, b, args, c, d, kwargs]
+
+    @durable.workflow
+    def flow(a, /, b, *args, c, d=4, **kwargs):
+        seen.append([a, b, args, c, d, kwargs])
+        result = step(a, b, *args, c=c, d=d, **kwargs)
+        journal.crash()
+        return result
+
+    with pytest.raises(KeyboardInterrupt):
+        flow(1, 2, 3, 4, c=5, e=6)
+    journal.restart()
+    expected = [1, 2, (3, 4), 5, 4, {"e": 6}]
+    assert flow(1, 2, 3, 4, c=5, e=6) == expected
+    assert seen == [expected, expected]
+
+
+def test_default_that_cannot_be_journaled_stands_there_again(journal):
+    lock = object()
+
+    @durable.workflow
+    def flow(n, client=lock):
+        journal.crash()
+        return client is lock
+
+    with pytest.raises(KeyboardInterrupt):
+        flow(1)
+    journal.restart()
+    assert flow(1) is True
+
+
+# -- methods, static methods, closures ---------------------------------------------------------------------------------
+
+
+class Shop:
+    """Its instances are data, so that they can be the input of a workflow."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @durable.step
+    def pay(self, amount):
+        return f"{self.name} got {amount}"
+
+    @durable.step
+    async def pay_async(self, amount):
+        return f"{self.name} got {amount}"
+
+    @staticmethod
+    @durable.step
+    def tax(amount):
+        return amount // 5
+
+    @durable.step
+    @staticmethod
+    def fee(amount):
+        return amount // 10
+
+
+def test_methods_static_methods_and_closures_are_steps(journal):
+    shop = Shop("shop")
+    offset = 7
+
+    @durable.step
+    def closure(amount):
+        return amount + offset
+
+    @durable.workflow
+    def flow():
+        return shop.pay(100), Shop.tax(100), shop.tax(100), Shop.fee(100), shop.fee(100), closure(100)
+
+    expected = ("shop got 100", 20, 20, 10, 10, 107)
+    assert (shop.pay(100), Shop.tax(100), shop.tax(100), Shop.fee(100), shop.fee(100), closure(100)) == expected
+    with pytest.warns(RuntimeWarning, match="self"):  # an object that is no data: described, not compared
+        assert flow() == expected
+    assert [step.name for step in durable.runs()[0].steps()[:2]] == ["Shop.pay", "Shop.tax"]
+
+
+def test_async_methods_are_steps(journal, run_async):
+    shop = Shop("shop")
+
+    @durable.workflow
+    async def flow():
+        return await asyncio.gather(shop.pay_async(1), shop.pay_async.with_options(timeout=5)(2))
+
+    with pytest.warns(RuntimeWarning, match="self"):
+        assert run_async(flow()) == ["shop got 1", "shop got 2"]
+
+
+def test_methods_and_static_methods_are_workflows(journal):
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Account:
+        name: str
+
+        @durable.workflow(id="{self.name}-{amount}")
+        def pay(self, amount: int) -> str:
+            assert isinstance(self, Account)
+            return f"{self.name} {amount} {durable.info().run_id}"
+
+        @staticmethod
+        @durable.workflow
+        def plain(amount: int) -> int:
+            return amount
+
+    account = Account("me")
+    assert account.pay(5) == "me 5 me-5"
+    assert account.pay.start(6).result() == "me 6 me-6"
+    assert account.pay.with_options(id="x")(7) == "me 7 x"
+    assert Account.plain(5) == account.plain(5) == 5
+
+
+def test_method_of_a_subclass_and_super(journal):
+    class Base:
+        @durable.step
+        def name(self):
+            return "base"
+
+    class Derived(Base):
+        @durable.step
+        def name(self):
+            return f"derived of {super().name()}"
+
+    assert Derived().name() == "derived of base"
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decorator", [durable.step, durable.workflow, durable.step(name="a"), durable.workflow(name="a")])
+def test_generators_classes_properties_and_decorated_functions_are_refused(decorator):
+    def generator():
+        yield 1
+
+    async def async_generator():
+        yield 1
+
+    for function in (generator, async_generator):
+        with pytest.raises(TypeError, match="generator"):
+            decorator(function)
+    for thing in (int, 5, None, property(lambda self: 1), classmethod(lambda cls: 1), durable.step(lambda: 1)):
+        if thing is None:
+            continue  # `durable.step(None)` is how a decorator with options begins
+        with pytest.raises(TypeError):
+            decorator(thing)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(TypeError):
+        durable.step(retries=3)
+    with pytest.raises(TypeError):
+        durable.workflow(retry=None)
+    for bad in (5, "yes", {"maximum_attempts": 3}):
+        with pytest.raises(TypeError):
+            durable.step(retry=bad)(lambda: None)
+    with pytest.raises(TypeError):
+        durable.step(timeout="5")(lambda: None)
+
+
+# -- names that meet ---------------------------------------------------------------------------------------------------
+
+SOURCE = """
+import durable
+
+@durable.step
+def one():
+    return VERSION
+
+@durable.workflow
+def flow():
+    return one()
+
+VERSION = 1
+"""
+
+
+def load(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_two_workflows_of_one_name_in_different_modules_are_an_error_that_names_both(tmp_path):
+    for name in ("shop_one", "shop_two"):
+        (tmp_path / f"{name}.py").write_text(SOURCE)
+    load(tmp_path / "shop_one.py", "shop_one")
+    with pytest.raises(ValueError, match=r"(?s)'flow'.*shop_one.*shop_two.*name="):
+        load(tmp_path / "shop_two.py", "shop_two")
+
+
+def test_declaring_the_same_workflow_again_replaces_it(journal, tmp_path):
+    (tmp_path / "shop.py").write_text(SOURCE)
+    module = load(tmp_path / "shop.py", "shop")
+    run_id = module.flow.start().id
+    assert durable.get(run_id).result() == 1
+    (tmp_path / "shop.py").write_text(SOURCE.replace("VERSION = 1", "VERSION = 22"))
+    again = load(tmp_path / "shop.py", "shop")  # a reload
+    assert again.flow() == 22
+    other = load(tmp_path / "shop.py", "package.shop")  # the same file under another name
+    assert other.flow() == 22
+
+    for result in (1, 2):  # a notebook cell
+
+        @durable.workflow(name="cell")
+        def cell():
+            return result
+
+        assert cell() == result
+
+
+def test_a_program_and_the_same_file_imported_by_its_name_are_the_same(tmp_path):
+    (tmp_path / "program.py").write_text(
+        SOURCE
+        + """
+if __name__ == "__main__":
+    import program  # declares the same again
+    durable.open("journal.db")
+    assert flow() == 1 and program.flow() == 1
+    print({step.name for run in durable.runs() for step in run.steps()})
+    print(durable._engine.REGISTRY.workflows["flow"].module)
+"""
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["{'one'}", "program"]
+
+
+def test_importing_declares_and_opens_nothing(tmp_path):
+    (tmp_path / "program.py").write_text(SOURCE)
+    program = "import program, os, threading; print(sorted(os.listdir()), threading.active_count())"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert done.stderr == ""
+    assert done.stdout == "['program.py'] 1\n"
+
+
+def test_a_workflow_called_in_a_step_is_a_run_of_its_own(journal):
+    calls = []
+
+    @durable.workflow(name="inner")
+    def inner(n):
+        calls.append(durable.info().run_id)
+        return n + 1
+
+    @durable.step
+    def step(n):
+        return inner(n), inner.start(n).result()
+
+    @durable.workflow(name="outer")
+    def outer(n):
+        return step(n)
+
+    assert outer(1) == (2, 2)
+    assert sorted(run.workflow for run in durable.runs()) == ["inner", "inner", "outer"]
+    assert len(set(calls)) == 2
+    (outer_run,) = durable.runs(workflow="outer")
+    assert [each.kind for each in outer_run.steps()] == ["step"]
+
+
+def test_a_workflow_called_in_an_async_step_is_a_run_of_its_own(journal, run_async):
+    @durable.workflow(name="inner")
+    async def inner(n):
+        return n + 1
+
+    @durable.step
+    async def step(n):
+        return await inner(n), await inner.start(n)
+
+    @durable.workflow(name="outer")
+    async def outer(n):
+        return await step(n)
+
+    assert run_async(outer(1)) == (2, 2)
+    assert sorted(run.workflow for run in durable.runs()) == ["inner", "inner", "outer"]

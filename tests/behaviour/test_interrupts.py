@@ -1,0 +1,379 @@
+"""DESIGN, "Interrupts", and errors that are not interrupts: what a run is after each."""
+
+import threading
+import time
+
+import pytest
+
+import durable
+from durable import RetryPolicy, RunInterruptedError
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["body", "step", "child", "step with a timeout"])
+def test_interrupt_leaves_the_run_interrupted_never_failed(journal, interrupt, where):
+    armed, calls = True, []
+
+    def strike(place):
+        if armed and where == place:
+            raise interrupt
+
+    @durable.step
+    def first():
+        calls.append("first")
+
+    @durable.step(retry=None)
+    def second():
+        calls.append("second")
+        strike("step")
+        return 5
+
+    @durable.step(retry=None, timeout=5)
+    def third():
+        strike("step with a timeout")
+
+    @durable.workflow
+    def child():
+        strike("child")
+
+    @durable.workflow(id="run")
+    def flow():
+        first()
+        value = second()
+        third()
+        child()
+        strike("body")
+        return value
+
+    with pytest.raises(interrupt):
+        flow()
+    assert durable.get("run").status == "interrupted"
+    assert durable.get("run").error is None
+    if where == "child":
+        assert [run.status for run in durable.runs()] == ["interrupted"] * 2
+    journal.restart()
+    armed = False
+    assert durable.get("run").status == "interrupted"
+    assert flow() == 5
+    assert calls.count("first") == 1
+    assert calls.count("second") == (2 if where == "step" else 1)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["body", "step", "branch"])
+def test_interrupt_leaves_an_async_run_interrupted(journal, run_async, interrupt, where):
+    import asyncio
+
+    armed, calls = True, []
+
+    def strike(place):
+        if armed and where == place:
+            raise interrupt
+
+    @durable.step
+    async def first():
+        calls.append("first")
+
+    @durable.step(retry=None)
+    async def second():
+        strike("step")
+        return 5
+
+    async def branch():
+        await first()
+        strike("branch")
+
+    @durable.workflow(id="run")
+    async def flow():
+        await first()
+        value = await second()
+        await asyncio.gather(branch(), branch())
+        strike("body")
+        return value
+
+    with pytest.raises(interrupt):
+        run_async(flow())
+    assert durable.get("run").status == "interrupted"
+    journal.restart()
+    armed = False
+    assert run_async(flow()) == 5
+    assert durable.get("run").status == "completed"
+
+
+def test_body_that_swallows_an_interrupt_calls_nothing_more_and_stays_interrupted(journal):
+    calls = []
+
+    @durable.step
+    def interrupted():
+        journal.crash()
+
+    @durable.step
+    def later():
+        calls.append(1)
+
+    @durable.workflow(id="run")
+    def flow():
+        try:
+            interrupted()
+        except KeyboardInterrupt:
+            later()
+        return "odd"
+
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        flow()
+    assert calls == []
+    assert durable.get("run").status == "interrupted"
+
+
+def test_waiting_parent_of_an_interrupted_child_is_interrupted(journal):
+    @durable.step
+    def step():
+        journal.crash()
+
+    @durable.workflow
+    def child():
+        step()
+
+    @durable.workflow
+    def parent():
+        try:
+            child()
+        except Exception:
+            return "not caught like this"
+        return "done"
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    assert [run.status for run in durable.runs()] == ["interrupted"] * 2
+    journal.restart()
+    assert parent() == "done"
+
+
+def test_interrupt_in_a_background_run_leaves_it_interrupted(journal):
+    calls = []
+
+    @durable.workflow
+    def flow():
+        calls.append(1)
+        raise SystemExit
+
+    run = flow.start()
+    with pytest.raises(RunInterruptedError):
+        run.result(5)
+    assert run.status == "interrupted"
+    assert len(calls) <= 2
+
+
+def test_interrupt_in_an_async_background_run_leaves_it_interrupted_and_the_others_going(journal):
+    import asyncio
+
+    @durable.workflow
+    async def exits():
+        raise SystemExit
+
+    @durable.workflow
+    async def lives():
+        await asyncio.sleep(0.05)
+        return 5
+
+    other, run = lives.start(), exits.start()
+    with pytest.raises(RunInterruptedError):
+        run.result(5)
+    assert other.result(5) == 5
+    assert run.status == "interrupted"
+
+
+# -- close -------------------------------------------------------------------------------------------------------------
+
+
+def test_close_lets_the_step_in_flight_end_and_be_journaled(journal):
+    begun, calls = threading.Event(), []
+
+    @durable.step
+    def slow():
+        calls.append("slow")
+        begun.set()
+        time.sleep(0.1)
+        return 5
+
+    @durable.step
+    def later():
+        calls.append("later")
+        return 6
+
+    @durable.workflow
+    def flow():
+        return slow(), later()
+
+    run = flow.start()
+    assert begun.wait(5)
+    durable.close()
+    assert calls == ["slow"]
+    journal.restart()
+    run = durable.get(run.id)
+    assert run.status == "interrupted"
+    assert [(step.name, step.output) for step in run.steps()] == [(slow.name, 5)]
+    assert run.result() == (5, 6)
+    assert calls == ["slow", "later"]
+
+
+def test_close_lets_the_async_step_in_flight_end_and_be_journaled(journal):
+    import asyncio
+
+    begun, calls = threading.Event(), []
+
+    @durable.step
+    async def slow():
+        calls.append("slow")
+        begun.set()
+        await asyncio.sleep(0.1)
+        return 5
+
+    @durable.step
+    async def later():
+        calls.append("later")
+        return 6
+
+    @durable.workflow
+    async def flow():
+        return await slow(), await later()
+
+    run = flow.start()
+    assert begun.wait(5)
+    durable.close()
+    assert calls == ["slow"]
+    journal.restart()
+    run = durable.get(run.id)
+    assert [(step.name, step.output) for step in run.steps()] == [(slow.name, 5)]
+    assert run.result() == (5, 6)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_close_does_not_wait_for_a_back_off(journal, asynchronous):
+    failed = threading.Event()
+
+    if asynchronous:
+
+        @durable.step(retry=RetryPolicy(initial_interval=60))
+        async def flaky():
+            failed.set()
+            raise ValueError
+
+        @durable.workflow
+        async def flow():
+            await flaky()
+    else:
+
+        @durable.step(retry=RetryPolicy(initial_interval=60))
+        def flaky():
+            failed.set()
+            raise ValueError
+
+        @durable.workflow
+        def flow():
+            flaky()
+
+    run = flow.start()
+    assert failed.wait(5)
+    deadline = time.monotonic() + 5
+    while run.steps()[0].status != "retrying":
+        assert time.monotonic() < deadline
+    before = time.monotonic()
+    durable.close()
+    assert time.monotonic() - before < 1
+    journal.restart()
+    assert durable.get(run.id).status == "interrupted"
+
+
+def test_result_raises_run_interrupted_error_when_the_engine_closes_meanwhile(journal):
+    begun = threading.Event()
+
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def flaky():
+        begun.set()
+        raise ValueError
+
+    @durable.workflow
+    def flow():
+        flaky()
+
+    run = flow.start()
+    assert begun.wait(5)
+    threading.Timer(0.05, durable.close).start()
+    with pytest.raises(RunInterruptedError, match=run.id):
+        run.result(5)
+
+
+def test_caller_on_another_thread_is_interrupted_by_close(journal):
+    begun, caught = threading.Event(), []
+
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def flaky():
+        begun.set()
+        raise ValueError
+
+    @durable.workflow
+    def flow():
+        flaky()
+
+    def target():
+        try:
+            flow()
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    assert begun.wait(5)
+    time.sleep(0.02)
+    durable.close()
+    thread.join(5)
+    assert [type(error) for error in caught] == [RunInterruptedError]
+    journal.restart()
+    assert durable.runs()[0].status == "interrupted"
+
+
+def test_queued_runs_that_close_finds_stay_queued(journal):
+    journal.engine.close()
+    engine = durable.open(journal.path, threads=1)
+    begun, end = threading.Event(), threading.Event()
+
+    @durable.workflow
+    def flow(n):
+        begun.set()
+        if n == 0:
+            end.wait(5)
+        return n
+
+    first = flow.start(0)
+    assert begun.wait(5)
+    others = [flow.start(n) for n in (1, 2)]
+    assert [run.status for run in others] == ["queued"] * 2
+    threading.Timer(0.05, end.set).start()
+    engine.close()
+    journal.restart()
+    assert durable.get(first.id).status in {"completed", "interrupted"}
+    assert [durable.get(run.id).status for run in others] == ["queued"] * 2
+    assert {run.id for run in durable.resume(wait=True)} >= {run.id for run in others}
+    assert [durable.get(run.id).result() for run in others] == [1, 2]
+
+
+# -- BaseExceptions that are outcomes ----------------------------------------------------------------------------------
+
+
+def test_error_of_the_body_fails_the_run_as_itself(journal):
+    class Odd(Exception):
+        pass
+
+    @durable.workflow(id="run")
+    def flow():
+        raise Odd("a", 1) from KeyError("k")
+
+    with pytest.raises(Odd) as caught:
+        flow()
+    assert caught.value.args == ("a", 1)
+    assert type(caught.value.__cause__) is KeyError
+    run = durable.get("run")
+    assert run.status == "failed"
+    assert run.error.args == ("a", 1)
+    assert run.finished_at >= run.created_at

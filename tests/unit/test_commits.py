@@ -1,0 +1,813 @@
+"""The queue in front of the one writer, with a store in memory: what is acknowledged is in the file, whatever happens."""
+
+import contextlib
+import random
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from durable._commits import Commits, Entry, NotWrittenError, Statement
+from durable.errors import EngineClosedError, JournalError, SerializationError
+
+PATIENCE = 10.0
+
+
+class Store:
+    """A file in memory, that notices when two write at a time and holds or fails commits as told."""
+
+    def __init__(self):
+        self.file = []
+        self.commits = []
+        """Of each commit: the records that it brought, and whether they were synced."""
+        self.calls = []
+        self.commit_errors = []
+        self.begin_errors = []
+        self.alone_errors = []
+        self.at_commit = lambda: None
+        self._pending = None
+        self._inside = threading.Lock()
+
+    @contextlib.contextmanager
+    def _alone(self, what):
+        assert self._inside.acquire(blocking=False), f"{what} while another thread is writing"
+        try:
+            self.calls.append((what, threading.current_thread().name))
+            yield
+        finally:
+            self._inside.release()
+
+    def begin(self, full):
+        with self._alone("begin"):
+            assert self._pending is None, "a transaction within a transaction"
+            if self.begin_errors and (error := self.begin_errors.pop(0)):
+                raise error
+            self._pending = []
+        return self
+
+    def append(self, item):
+        assert self._pending is not None
+        self._pending.append(item)
+        return f"did {item}"
+
+    def run(self, statement):
+        return self.append(statement.values)
+
+    def run_alone(self, statement, full):
+        with self._alone("run_alone"):
+            assert self._pending is None, "a statement alone within a transaction"
+            self.at_commit()
+            if self.alone_errors and (error := self.alone_errors.pop(0)):
+                raise error
+            self.file.append(statement.values)
+            self.commits.append(([statement.values], full))
+        return f"alone {statement.values}"
+
+    def commit(self, full):
+        with self._alone("commit"):
+            if self._pending is None:
+                return  # an interrupt came right after it
+            self.at_commit()
+            if self.commit_errors and (error := self.commit_errors.pop(0)):
+                raise error
+            self.file += self._pending
+            self.commits.append((self._pending, full))
+            self._pending = None
+
+    def rollback(self):
+        with self._alone("rollback"):
+            self._pending = None
+
+    def explain(self, error):
+        return JournalError("explained") if isinstance(error, ArithmeticError) else error
+
+
+class Port:
+    """Keeps what is posted, and tells when so many entries have come."""
+
+    def __init__(self, expected=1):
+        self.posts = []
+        self._expected = expected
+        self._enough = threading.Event()
+
+    def post(self, entries):
+        self.posts.append((list(entries), threading.current_thread()))
+        if len(self.entries()) >= self._expected:
+            self._enough.set()
+
+    def entries(self):
+        return [entry for entries, _ in self.posts for entry in entries]
+
+    def wait(self):
+        assert self._enough.wait(PATIENCE), f"{len(self.entries())} of {self._expected} entries were posted"
+
+
+class Gate:
+    """Holds the first to come here until opened; lets later ones through."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self):
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self._open.wait(PATIENCE)
+
+    def wait(self):
+        assert self.reached.wait(PATIENCE)
+
+    def open(self):
+        self._open.set()
+
+
+class Task(threading.Thread):
+    """A thread that keeps what its function returned or raised."""
+
+    def __init__(self, function, *args, **kwargs):
+        super().__init__(daemon=True)
+        self._call = lambda: function(*args, **kwargs)
+        self.value = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self._call()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.error = error
+
+    def wait(self):
+        self.join(PATIENCE)
+        assert not self.is_alive(), "a thread is stuck"
+        return self
+
+
+def put(item):
+    return lambda transaction: transaction.append(item)
+
+
+def raising(error):
+    def work(transaction):
+        transaction.append("half of it")
+        raise error
+
+    return work
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def commits(store):
+    made = Commits(store)
+    yield made
+    Task(made.close).wait()
+
+
+@pytest.fixture
+def held(store, commits):
+    """The writer, held in a commit of "first" until `held.open()`; what is written meanwhile waits in line."""
+    gate = store.at_commit = Gate()
+    gate.first = Task(commits.write, put("first"), full=True)
+    gate.wait()
+    yield gate
+    gate.open()
+    gate.first.wait()
+
+
+def in_line(count=0):
+    """Give the threads just started the time to get in line."""
+    time.sleep(0.05 + 0.002 * count)
+
+
+# -- one by one -------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_returns_what_its_work_returned_after_the_commit(store, commits):
+    assert commits.write(put("a"), full=True) == "did a"
+    assert store.commits == [(["a"], True)]
+    assert commits.write(put("b"), full=False) == "did b"
+    assert store.commits[1:] == [(["b"], False)]
+
+
+def test_a_lone_writer_needs_no_other_thread(store, commits):
+    commits.write(put("a"), full=True)
+    assert {name for _, name in store.calls} == {threading.current_thread().name}
+
+
+def test_work_that_raises_is_rolled_back_and_raises_what_the_store_makes_of_it(store, commits):
+    error = ValueError("x")
+    with pytest.raises(ValueError) as raised:
+        commits.write(raising(error), full=True)
+    assert raised.value is error
+    with pytest.raises(JournalError, match="explained"):
+        commits.write(raising(ZeroDivisionError()), full=True)
+    assert store.file == []
+    assert commits.write(put("a"), full=True) == "did a"
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_the_work_is_rolled_back_and_raised(store, commits, interrupt):
+    with pytest.raises(interrupt):
+        commits.write(raising(interrupt()), full=True)
+    assert commits.write(put("a"), full=True) == "did a"
+    assert store.file == ["a"]
+
+
+def test_a_transaction_that_cannot_begin_fails_its_write_only(store, commits):
+    store.begin_errors = [JournalError("busy")]
+    with pytest.raises(JournalError, match="busy"):
+        commits.write(put("a"), full=True)
+    assert commits.write(put("b"), full=True) == "did b"
+    assert store.file == ["b"]
+
+
+# -- one statement alone ----------------------------------------------------------------------------------------------
+
+
+def test_a_statement_alone_is_a_transaction_by_itself(store, commits):
+    assert commits.write(Statement("INSERT", "a"), full=True) == "alone a"
+    assert commits.write(Statement("INSERT", "b"), full=False) == "alone b"
+    assert store.commits == [(["a"], True), (["b"], False)]
+    assert [what for what, _ in store.calls] == ["run_alone", "run_alone"]
+
+
+def test_a_statement_among_others_is_part_of_their_transaction(store, commits, held):
+    tasks = [Task(commits.write, Statement("INSERT", item), full=True) for item in "ab"]
+    in_line()
+    held.open()
+    assert sorted(task.wait().value for task in tasks) == ["did a", "did b"]
+    assert sorted(store.commits[1][0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [SerializationError("$: too large"), NotWrittenError("busy")])
+def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits, error):
+    store.alone_errors = [error]
+    with pytest.raises(type(error)) as raised:
+        commits.write(Statement("INSERT", "a"), full=True)
+    assert raised.value is error
+    assert commits.write(Statement("INSERT", "b"), full=True) == "alone b"
+
+
+def test_a_statement_that_may_have_failed_in_its_commit_ends_all_writing(store, commits):
+    store.alone_errors = [JournalError("input/output error")]
+    assert_ends_all_writing(store, commits, lambda: commits.write(Statement("INSERT", "a"), full=True))
+
+
+# -- many at a time ---------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_during_a_commit_shares_the_next_one(store, commits, held):
+    tasks = [Task(commits.write, put(number), full=True) for number in range(20)]
+    in_line(20)
+    held.open()
+    assert sorted(task.wait().value for task in tasks) == sorted(f"did {number}" for number in range(20))
+    assert len(store.commits) <= 3, "all twenty in one commit, or in two where one came late"
+    assert sorted(item for batch, _ in store.commits[1:] for item in batch) == list(range(20))
+
+
+@pytest.mark.parametrize(("fulls", "full"), [((False, False), False), ((False, True), True), ((True, True), True)])
+def test_a_commit_is_synced_if_any_of_it_asks_for_that(store, commits, held, fulls, full):
+    tasks = [Task(commits.write, put(number), full=each) for number, each in enumerate(fulls)]
+    in_line()
+    held.open()
+    for task in tasks:
+        task.wait()
+    assert [synced for _, synced in store.commits[1:]] == [full]
+
+
+def test_order_of_coming_is_order_in_the_file(store, commits, held):
+    tasks = []
+    for number in range(5):
+        tasks.append(Task(commits.write, put(number), full=True))
+        in_line()
+    held.open()
+    for task in tasks:
+        task.wait()
+    assert store.file == ["first", 0, 1, 2, 3, 4]
+
+
+def test_a_failing_entry_fails_alone(store, commits, held):
+    error = ValueError("x")
+    good = [Task(commits.write, put("a"), full=True)]
+    in_line()
+    bad = Task(commits.write, raising(error), full=True)
+    in_line()
+    good.append(Task(commits.write, put("b"), full=True))
+    in_line()
+    held.open()
+    assert bad.wait().error is error
+    assert [task.wait().value for task in good] == ["did a", "did b"]
+    assert store.file == ["first", "a", "b"]
+
+
+def test_the_work_of_an_entry_may_be_done_again_but_counts_once(store, commits, held):
+    """After the rollback of its batch; so a work must come to the same end when it is done twice."""
+    done = []
+
+    def work(transaction):
+        done.append(1)
+        return transaction.append("a")
+
+    task = Task(commits.write, work, full=True)
+    in_line()
+    bad = Task(commits.write, raising(ValueError()), full=True)
+    in_line()
+    held.open()
+    bad.wait()
+    assert task.wait().value == "did a"
+    assert len(done) == 2
+    assert store.file == ["first", "a"]
+
+
+def test_threads_that_hammer_it_get_what_is_theirs_and_nothing_is_lost(store, commits):
+    threads, writes = 12, 120
+    store.at_commit = lambda: time.sleep(0) if random.random() < 0.5 else None
+    wrong = []
+
+    def hammer(name):
+        dice = random.Random(name)
+        for number in range(writes):
+            item, kind = (name, number), dice.randrange(5)
+            try:
+                if kind == 0:
+                    commits.write(raising(ValueError(item)), full=True)
+                elif kind == 1:
+                    written = commits.write(Statement("INSERT", item), full=True) in {f"did {item}", f"alone {item}"}
+                else:
+                    written = commits.write(put(item), full=dice.random() < 0.5) == f"did {item}"
+            except ValueError as error:
+                if kind != 0 or error.args != (item,):
+                    wrong.append((item, error))
+            else:
+                if kind == 0 or not written or item not in store.file[-threads * 3 :]:
+                    wrong.append((item, "not in the file when acknowledged"))
+
+    tasks = [Task(hammer, name) for name in range(threads)]
+    assert [task.wait().error for task in tasks] == [None] * threads
+    assert wrong == []
+    assert "half of it" not in store.file
+    assert len(set(store.file)) == len(store.file)
+    for name in range(threads):
+        mine = [number for owner, number in store.file if owner == name]
+        assert mine == sorted(mine), "in the order of its calls"
+        dice = random.Random(name)
+        expected = 0
+        for _ in range(writes):
+            kind = dice.randrange(5)
+            expected += kind != 0
+            if kind > 1:
+                dice.random()
+        assert len(mine) == expected
+
+
+def test_the_lead_goes_to_the_first_in_line(store, commits, held):
+    """No thread commits for others for ever: each leads one commit at most."""
+    tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
+    in_line()
+    held.open()
+    for task in tasks:
+        task.wait()
+    leaders = [name for what, name in store.calls if what == "commit"]
+    assert len(set(leaders)) == len(leaders) == 2
+
+
+# -- a commit that fails ----------------------------------------------------------------------------------------------
+
+
+def assert_ends_all_writing(store, commits, write):
+    with pytest.raises(JournalError, match="unknown whether its records are in the file") as raised:
+        write()
+    assert "Close the engine and open the journal again" in str(raised.value)
+    assert isinstance(raised.value.__cause__, JournalError)
+    calls = len(store.calls)
+    for again in (
+        lambda: commits.write(put("b"), full=True),
+        lambda: commits.write(put("b"), full=False),
+        lambda: commits.write(Statement("INSERT", "b"), full=True),
+        lambda: commits.write_if_idle(put("b")),
+        lambda: commits.submit(Entry(put("b"), full=True, port=Port())),
+    ):
+        with pytest.raises(JournalError, match="unknown whether its records are in the file"):
+            again()
+    assert len(store.calls) == calls, "the file is not touched any more"
+    assert "b" not in store.file
+
+
+def test_an_error_from_commit_means_that_nothing_is_acknowledged_ever_after(store, commits):
+    store.commit_errors = [JournalError("input/output error")]
+    assert_ends_all_writing(store, commits, lambda: commits.write(put("a"), full=True))
+
+
+def test_an_error_from_commit_fails_all_of_the_batch_and_all_in_line(store, commits, held):
+    port = Port(2)
+    store.commit_errors = [None, JournalError("input/output error")]
+    tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
+    for name in "ab":
+        commits.submit(Entry(put(name), full=True, port=port))
+    in_line()
+    held.open()
+    held.first.wait()
+    for task in tasks:
+        assert isinstance(task.wait().error, JournalError)
+        assert "unknown" in str(task.error)
+    port.wait()
+    assert all("unknown" in str(entry.error) for entry in port.entries())
+    assert store.file == ["first"]
+
+
+def test_what_came_during_a_failing_commit_fails_too_without_touching_the_file(store, commits, held):
+    store.commit_errors = [JournalError("input/output error")]
+    port = Port()
+    tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
+    commits.submit(Entry(put("e"), full=True, port=port))
+    in_line()
+    held.open()
+    for task in tasks:
+        assert "unknown" in str(task.wait().error)
+    port.wait()
+    assert "unknown" in str(port.entries()[0].error)
+    assert [what for what, _ in store.calls] == ["begin", "commit"]
+
+
+def test_after_a_failing_commit_of_one_by_one_the_rest_is_not_tried(store, commits, held):
+    store.commit_errors = [None, JournalError("input/output error")]
+    tasks = [Task(commits.write, work, full=True) for work in (put("a"), raising(ValueError()), put("b"))]
+    in_line()
+    held.open()
+    errors = [task.wait().error for task in tasks]
+    assert store.file == ["first"]
+    assert sum("unknown" in str(error) for error in errors) >= 2
+    assert None not in errors
+
+
+# -- event loops ------------------------------------------------------------------------------------------------------
+
+
+def test_entries_of_an_event_loop_are_posted_from_another_thread(store, commits):
+    port = Port()
+    entry = Entry(put("a"), full=True, port=port, then="whatever")
+    commits.submit(entry)
+    port.wait()
+    [(entries, thread)] = port.posts
+    assert entries == [entry]
+    assert thread is not threading.current_thread()
+    assert entry.result == "did a"
+    assert entry.error is None
+    assert entry.then == "whatever"
+    assert store.commits == [(["a"], True)]
+
+
+def test_a_loop_is_told_once_a_commit(store, commits, held):
+    one, other = Port(10), Port(5)
+    for number in range(15):
+        commits.submit(Entry(put(number), full=True, port=other if number % 3 == 0 else one))
+    held.open()
+    one.wait()
+    other.wait()
+    assert len(one.posts) == len(other.posts) == 1
+    assert len(store.commits) == 2
+    assert store.file == ["first", *range(15)]
+
+
+def test_an_entry_of_a_loop_that_fails_is_posted_with_its_error_and_alone(store, commits, held):
+    port, error = Port(3), ValueError("x")
+    entries = [Entry(work, full=True, port=port) for work in (put("a"), raising(error), put("b"))]
+    for entry in entries:
+        commits.submit(entry)
+    held.open()
+    port.wait()
+    assert [entry.error for entry in entries] == [None, error, None]
+    assert [entries[0].result, entries[2].result] == ["did a", "did b"]
+    assert store.file == ["first", "a", "b"]
+
+
+def test_threads_and_loops_hand_the_lead_to_each_other(store, commits):
+    rounds, port = 150, Port(150)
+
+    def threads():
+        for number in range(rounds):
+            assert commits.write(put(("t", number)), full=True) == f"did {('t', number)}"
+
+    def loop():
+        for number in range(rounds):
+            commits.submit(Entry(put(("e", number)), full=True, port=port))
+
+    tasks = [Task(threads), Task(loop)]
+    assert [task.wait().error for task in tasks] == [None, None]
+    port.wait()
+    assert sorted(store.file) == sorted((kind, number) for kind in "te" for number in range(rounds))
+    assert [item for item in store.file if item[0] == "e"] == [("e", number) for number in range(rounds)]
+
+
+def test_a_leading_thread_acknowledges_entries_of_loops(store, commits, held):
+    port = Port()
+    task = Task(commits.write, put("t"), full=True)
+    in_line()
+    commits.submit(Entry(put("e"), full=True, port=port))
+    held.open()
+    port.wait()
+    assert task.wait().value == "did t"
+    assert store.file == ["first", "t", "e"]
+    assert len(store.commits) == 2
+
+
+def test_an_entry_of_a_loop_without_a_port_is_done_and_nobody_is_told(store, commits):
+    commits.submit(Entry(put("a"), full=True))
+    assert commits.write(put("b"), full=True) == "did b"
+    assert store.file == ["a", "b"]
+
+
+# -- if idle ----------------------------------------------------------------------------------------------------------
+
+
+def test_work_for_an_idle_writer_is_done_without_sync(store, commits):
+    assert commits.write_if_idle(put("a")) is True
+    assert store.commits == [(["a"], False)]
+
+
+def test_work_for_an_idle_writer_is_not_done_when_it_is_busy(store, commits, held):
+    assert commits.write_if_idle(put("a")) is False
+    held.open()
+    held.first.wait()
+    assert store.file == ["first"]
+
+
+def test_work_for_an_idle_writer_raises_its_own_error(store, commits):
+    with pytest.raises(ValueError):
+        commits.write_if_idle(raising(ValueError()))
+    assert commits.write_if_idle(put("a"))
+
+
+# -- closing ----------------------------------------------------------------------------------------------------------
+
+
+def assert_closed(commits):
+    for call in (
+        lambda: commits.write(put("z"), full=True),
+        lambda: commits.write_if_idle(put("z")),
+        lambda: commits.submit(Entry(put("z"), full=True, port=Port())),
+    ):
+        with pytest.raises(EngineClosedError):
+            call()
+
+
+def test_a_closed_one_refuses_everything(store, commits):
+    commits.write(put("a"), full=True)
+    commits.close()
+    assert_closed(commits)
+    commits.close()
+    assert store.file == ["a"]
+
+
+def test_closing_waits_for_the_entries_of_loops_that_were_accepted(store, commits):
+    port, gate = Port(50), Gate()
+    store.at_commit = gate
+    for number in range(50):
+        commits.submit(Entry(put(number), full=True, port=port))
+    gate.wait()
+    closing = Task(commits.close)
+    in_line()
+    assert closing.is_alive()
+    assert_closed(commits)
+    gate.open()
+    closing.wait()
+    assert len(port.entries()) == 50
+    assert store.file == list(range(50))
+
+
+def test_closing_waits_for_the_writes_of_threads_that_were_accepted(store, commits, held):
+    waiting = Task(commits.write, put("second"), full=True)
+    in_line()
+    closing = Task(commits.close)
+    in_line()
+    assert closing.is_alive(), "the file is closed next"
+    held.open()
+    closing.wait()
+    assert store.file == ["first", "second"]
+    assert waiting.wait().value == "did second"
+
+
+def test_closing_while_a_thread_writes_never_makes_two_write_at_a_time(store, commits):
+    port = Port()
+    commits.submit(Entry(put("e"), full=True, port=port))  # so that there is a helper thread
+    port.wait()
+    gate = store.at_commit = Gate()
+    first = Task(commits.write, put("first"), full=True)
+    gate.wait()
+    second = Task(commits.write, put("second"), full=True)
+    in_line()
+    late = Port()
+    commits.submit(Entry(put("late"), full=True, port=late))
+    closing = Task(commits.close)
+    in_line()
+    gate.open()
+    assert first.wait().value == "did first"
+    assert second.wait().value == "did second"
+    late.wait()
+    closing.wait()
+    assert store.file == ["e", "first", "second", "late"]
+
+
+def test_closing_from_the_helper_thread_does_not_wait_for_itself(store, commits):
+    class ClosingPort(Port):
+        def post(self, entries):
+            commits.close()
+            super().post(entries)
+
+    port = ClosingPort()
+    commits.submit(Entry(put("a"), full=True, port=port))
+    port.wait()
+    assert_closed(commits)
+
+
+# -- interrupts -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def interrupted_in(seconds):
+    """Ctrl-C in the main thread after a while."""
+    timer = threading.Timer(seconds, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+    yield
+    timer.join()
+
+
+def test_an_interrupt_while_waiting_is_raised_once_the_entry_is_done(store, commits, held):
+    opening = threading.Timer(0.3, held.open)
+    opening.start()
+    with pytest.raises(KeyboardInterrupt), interrupted_in(0.1):
+        commits.write(put("mine"), full=True)
+    assert store.file == ["first", "mine"], "it was in line, and may not be lost without a word"
+    assert commits.write(put("next"), full=True) == "did next"
+
+
+def test_an_interrupted_one_that_gets_the_lead_leads(store, commits, held):
+    others = []
+    opening = threading.Timer(0.3, held.open)
+    opening.start()
+    joining = threading.Timer(0.15, lambda: others.append(Task(commits.write, put("other"), full=True)))
+    joining.start()
+    with pytest.raises(KeyboardInterrupt), interrupted_in(0.1):
+        commits.write(put("mine"), full=True)
+    assert others[0].wait().value == "did other"
+    assert store.file == ["first", "mine", "other"]
+    assert ("commit", "MainThread") in store.calls
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupt_at_the_commit_sees_it_through_before_it_is_raised(store, commits, held, done):
+    """Struck before the commit was done, or right after it; either way the others are acknowledged rightly."""
+    if done:
+        commit = store.commit
+
+        def and_then_interrupt(full):
+            commit(full)
+            if len(store.commits) == 2 and store.calls[-2][0] != "commit":
+                raise KeyboardInterrupt
+
+        store.commit = and_then_interrupt
+    else:
+        store.commit_errors = [None, KeyboardInterrupt()]
+    leader = Task(commits.write, put("leader"), full=True)
+    in_line()
+    port = Port()
+    commits.submit(Entry(put("loop"), full=True, port=port))
+    other = Task(commits.write, put("other"), full=True)
+    in_line()
+    held.open()
+    assert isinstance(leader.wait().error, KeyboardInterrupt)
+    assert other.wait().value == "did other"
+    port.wait()
+    assert port.entries()[0].result == "did loop"
+    assert store.file == ["first", "leader", "loop", "other"]
+    assert commits.write(put("next"), full=True) == "did next"
+
+
+def test_an_interrupt_at_a_commit_that_then_fails_ends_all_writing(store, commits):
+    store.commit_errors = [KeyboardInterrupt(), JournalError("input/output error")]
+    assert_ends_all_writing(store, commits, lambda: commits.write(put("a"), full=True))
+
+
+def acknowledged_wrongly(store, tasks, port):
+    """Whoever was told that its record is written, and it is not."""
+    told = [task.item for task in tasks if not task.is_alive() and task.error is None]
+    told += [entry.item for entry in port.entries() if entry.error is None]
+    return [item for item in told if item not in store.file]
+
+
+class Marked(Entry):
+    """An entry that knows what it writes."""
+
+    __slots__ = ("item",)
+
+
+def marked(item, port):
+    entry = Marked(put(item), full=True, port=port)
+    entry.item = item
+    return entry
+
+
+@pytest.mark.parametrize("where", ["begin", "rollback", "second commit of one by one", "work"])
+def test_an_interrupt_in_the_leader_never_acknowledges_what_is_not_written(store, commits, held, where):
+    """Ctrl-C strikes the main thread, while it does the work of others too: they get their commit, or an error."""
+    struck = []
+
+    def strike():
+        if not struck:
+            struck.append(1)
+            raise KeyboardInterrupt
+
+    def first_of(method):
+        def struck_once(*args):
+            if len(store.calls) >= 2:
+                strike()
+            return method(*args)
+
+        return struck_once
+
+    tasks, port = [], Port()
+    works = {"leader": put("leader"), "a": put("a"), "b": put("b")}
+    if where == "begin":
+        store.begin = first_of(store.begin)
+    elif where == "rollback":
+        works["a"] = raising(ValueError("a"))
+        store.rollback = first_of(store.rollback)
+    elif where == "work":
+        append = put("a")
+
+        def work(transaction):
+            strike()  # a signal is handled wherever the leader is just then
+            return append(transaction)
+
+        works["a"] = work
+    else:
+        works["b"] = raising(ValueError("b"))
+        store.commit_errors = [None, None, KeyboardInterrupt()]
+    for item, work in works.items():
+        tasks.append(Task(commits.write, work, full=True))
+        tasks[-1].item = item
+        in_line()
+    commits.submit(marked("loop", port))
+    held.open()
+    for task in tasks:
+        task.wait()
+    port.wait()
+    assert acknowledged_wrongly(store, tasks, port) == []
+    assert isinstance(tasks[0].error, KeyboardInterrupt), "the interrupt is the leader's, and is not lost"
+    follow_up = Task(commits.write, put("next"), full=True).wait()
+    assert follow_up.error is None, "the queue goes on"
+    assert store.file[-1] == "next"
+    assert len(set(store.file)) == len(store.file)
+
+
+def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on():
+    """As a signal would: raised at each line that a write goes through, one after the other."""
+    stuck, wrong = [], []
+    for line in range(1, 200):
+        store = Store()
+        commits = Commits(store)
+        struck = write_interrupted_at(commits, line)
+        if struck is None:
+            break
+        follow_up = Task(commits.write, put("next"), full=True)
+        follow_up.join(0.5)
+        if follow_up.is_alive():
+            stuck.append(struck)
+        elif follow_up.error is not None:
+            wrong.append((struck, follow_up.error))
+    else:
+        pytest.fail("it never ran without an interrupt")
+    assert not stuck, f"interrupted at {stuck}, the next write waits for ever"
+    assert not wrong
+
+
+def write_interrupted_at(commits, line):
+    """Where the write was interrupted: at the so-manieth line of `_commits.py` that it went through, if it has so many."""
+    count, struck = 0, None
+
+    def trace(frame, event, _):
+        nonlocal count, struck
+        if not frame.f_code.co_filename.endswith("_commits.py"):
+            return None
+        if event == "line":
+            count += 1
+            if count == line:
+                struck = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return trace
+
+    def write():
+        sys.settrace(trace)
+        try:
+            commits.write(put("a"), full=True)
+        finally:
+            sys.settrace(None)
+
+    Task(write).wait()
+    return struck

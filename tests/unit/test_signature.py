@@ -1,0 +1,324 @@
+"""Inputs as text: bound by name, read back, compared, and described where they cannot be held."""
+
+import functools
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable._signature import Signature, as_fingerprint, is_fingerprint
+from durable.errors import SerializationError
+
+CLOSURE = object()  # a default that no journal holds
+
+
+@dataclass
+class Order:
+    id: str
+    count: int = 1
+
+
+class Shop:
+    def order(self, order: Order, count: int = 1) -> Order: ...
+
+
+def plain(order: Order, count: int) -> str: ...
+def defaulted(order: Order, count: int = 1, *, urgent: bool = False) -> str: ...
+def positional_only(a: int, b: int = 2, /, c: int = 3) -> None: ...
+def variadic(first: int, *rest: int, key: str = "k", **more: float) -> None: ...
+def mixed(a: int, /, b: int, *args: int, c: int, **kwargs: int) -> None: ...
+def gap(a: int = 1, b: int = 2, *, c: int = 3) -> None: ...
+def untyped(value, other=None): ...
+def with_client(url: str, client: Any = CLOSURE) -> None: ...
+
+
+def load(signature, text):
+    return signature.load_inputs(text, "workflow 'w'")
+
+
+def recorded(function, *args, **kwargs):
+    signature = Signature(function)
+    return signature.dump_run_inputs(signature.bind(args, kwargs), "workflow 'w'")
+
+
+# -- binding ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "bound"),
+    [
+        (plain, (Order("a"), 2), {}, {"order": Order("a"), "count": 2}),
+        (plain, (Order("a"),), {"count": 2}, {"order": Order("a"), "count": 2}),
+        (defaulted, (Order("a"),), {}, {"order": Order("a"), "count": 1, "urgent": False}),
+        (positional_only, (1,), {}, {"a": 1, "b": 2, "c": 3}),
+        (positional_only, (1, 5), {"c": 6}, {"a": 1, "b": 5, "c": 6}),
+        (variadic, (1,), {}, {"first": 1, "rest": (), "key": "k", "more": {}}),
+        (variadic, (1, 2, 3), {"x": 1.5}, {"first": 1, "rest": (2, 3), "key": "k", "more": {"x": 1.5}}),
+        (mixed, (1, 2, 3), {"c": 4, "a": 5}, {"a": 1, "b": 2, "args": (3,), "c": 4, "kwargs": {"a": 5}}),
+        (functools.partial(plain, count=3), (Order("a"),), {}, {"order": Order("a"), "count": 3}),
+        (Shop().order, (Order("a"),), {}, {"order": Order("a"), "count": 1}),
+    ],
+)
+def test_arguments_by_name_and_back(function, args, kwargs, bound):
+    signature = Signature(function)
+    assert signature.bind(args, kwargs) == bound
+    args, kwargs = signature.unbind(bound)
+    assert signature.bind(args, kwargs) == bound
+    text = signature.dump_run_inputs(bound, "workflow 'w'")
+    assert load(signature, text) == bound
+    assert signature.bind(*signature.unbind(load(signature, text))) == bound
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [((), {}, "missing a required argument: 'order'"), ((1, 2, 3), {}, "too many"), ((1, 2), {"z": 1}, "unexpected")],
+)
+def test_a_wrong_call_is_the_type_error_that_python_makes(args, kwargs, message):
+    with pytest.raises(TypeError, match=message):
+        Signature(plain).bind(args, kwargs)
+    with pytest.raises(TypeError, match=message):
+        Signature(plain).dump_step_inputs(args, kwargs, "step 'plain'")
+
+
+@pytest.mark.parametrize("function", [defaulted, positional_only, variadic, gap])
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+def test_a_parameter_that_came_later_is_left_to_its_default(function, left_out):
+    signature = Signature(function)
+    args = (Order("a"),) if function is defaulted else (7,)
+    bound = signature.bind(args, {})
+    names = [name for name in bound if name not in {"order", "first", "rest", "more"} and bound[name] != 7]
+    journal = {name: value for name, value in bound.items() if name not in names[:left_out]}
+    if function is positional_only and left_out == 1:
+        journal["c"] = 9
+        bound["c"] = 9
+    if function is gap and left_out == 1:
+        journal["c"] = 9
+        bound["c"] = 9
+    args, kwargs = signature.unbind(journal)
+    assert signature.bind(args, kwargs) == bound
+
+
+def test_arguments_after_a_gap_are_passed_by_name():
+    def later(a: int, new: int = 5, *, c: int = 0): ...
+
+    def between(a: int, new: int = 5, b: int = 0): ...
+
+    assert Signature(later).unbind({"a": 1, "c": 2}) == ((1,), {"c": 2})
+    assert Signature(between).unbind({"a": 1, "b": 2}) == ((1,), {"b": 2})
+
+
+# -- steps: strict in nothing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (plain, (Order("a"), 2), {}),
+        (plain, (Order("a"),), {"count": 2}),
+        (defaulted, (Order("a"),), {}),
+        (variadic, (1, 2), {"x": 1.5}),
+        (untyped, (1, (2, 3)), {}),
+        (positional_only, (1, 2, 3), {}),
+    ],
+)
+def test_step_inputs_are_an_object_by_parameter_name(function, args, kwargs):
+    signature = Signature(function)
+    text = signature.dump_step_inputs(args, kwargs, "step 's'")
+    assert list(json.loads(text)) == list(signature.bind(args, kwargs))
+    assert load(signature, text) == signature.bind(args, kwargs)
+
+
+def test_positional_and_keyword_calls_are_written_alike():
+    signature = Signature(plain)
+    one = signature.dump_step_inputs((Order("a"), 2), {}, "step 's'")
+    other = signature.dump_step_inputs((), {"count": 2, "order": Order("a")}, "step 's'")
+    assert one == other == '{"order":{"id":"a","count":1},"count":2}'
+
+
+def test_no_parameters_are_an_empty_object():
+    assert Signature(lambda: None).dump_step_inputs((), {}, "step 's'") == "{}"
+
+
+def test_a_callable_without_code_is_bound_by_its_signature():
+    text = Signature(functools.partial(plain, count=3)).dump_step_inputs((Order("a"),), {}, "step 's'")
+    assert json.loads(text)["count"] == 3
+
+
+def test_what_cannot_be_held_is_described_with_one_warning_an_argument():
+    def fetch(url: str, client: Any, other: Any = None): ...
+
+    signature = Signature(fetch)
+    with pytest.warns(RuntimeWarning, match="argument 'client' of step 'fetch' cannot be journaled") as seen:
+        text = signature.dump_step_inputs(("u", lambda: None, 1), {}, "step 'fetch'")
+    assert len(seen) == 1
+    assert "is not compared on replay" in str(seen[0].message)
+    parts = json.loads(text)
+    assert parts["url"] == "u"
+    assert list(parts["client"]) == ["$opaque"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        signature.dump_step_inputs(("u", lambda: None, 1), {}, "step 'fetch'")
+    with pytest.warns(RuntimeWarning, match="argument 'other'"):
+        signature.dump_step_inputs(("u", 1, lambda: None), {}, "step 'fetch'")
+
+
+def test_an_opaque_input_is_never_a_difference():
+    signature = Signature(untyped)
+    with pytest.warns(RuntimeWarning):
+        one = signature.dump_step_inputs((lambda: None, 1), {}, "step 's'")
+    other = signature.dump_step_inputs((3, 1), {}, "step 's'")
+    assert signature.differences(one, other) == []
+    assert signature.differences(other, one) == []
+    changed = signature.dump_step_inputs((3, 2), {}, "step 's'")
+    assert signature.differences(one, changed) == [("other", "1", "2")]
+
+
+# -- workflows: strict ------------------------------------------------------------------------------------------------
+
+
+def test_a_workflow_input_that_cannot_be_held_is_refused_with_argument_and_path():
+    signature = Signature(untyped)
+    with pytest.raises(SerializationError, match=r"argument 'value' of workflow 'w' cannot be journaled: \$\.a\[1\]"):
+        signature.dump_run_inputs({"value": {"a": [1, lambda: None]}, "other": None}, "workflow 'w'")
+
+
+def test_a_default_that_cannot_be_held_is_left_out_when_nobody_passed_it():
+    signature = Signature(with_client)
+    assert recorded(with_client, "u") == '{"url":"u"}'
+    assert signature.unbind(load(signature, '{"url":"u"}')) == (("u",), {})
+    with pytest.raises(SerializationError, match="argument 'client'"):
+        recorded(with_client, "u", client=object())
+
+
+def test_the_journal_s_argument_that_no_longer_fits_is_named_with_its_path():
+    text = '{"order":{"id":"a","count":"many"},"count":2}'
+    with pytest.raises(SerializationError, match=r"argument 'order' of workflow 'w' in the journal no longer fits: \$"):
+        load(Signature(plain), text)
+
+
+def test_a_parameter_that_is_gone_is_named():
+    text = recorded(defaulted, Order("a"), urgent=True)
+    with pytest.raises(SerializationError, match="workflow 'w' has no parameter 'urgent' any more"):
+        load(Signature(plain), text)
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_left_out_whether_passed_or_not():
+    signature = Signature(defaulted)
+    text = recorded(defaulted, Order("a"))
+    assert signature.without_defaults(text) == '{"order":{"id":"a","count":1}}'
+    passed = recorded(defaulted, Order("a"), 1, urgent=False)
+    assert signature.without_defaults(passed) == signature.without_defaults(text)
+    assert signature.without_defaults(recorded(defaulted, Order("a"), 2)) != signature.without_defaults(text)
+
+
+def test_the_order_of_parameters_does_not_matter():
+    def one(a: int, b: int): ...
+    def other(b: int, a: int): ...
+
+    assert Signature(one).without_defaults(recorded(one, 1, 2)) == Signature(other).without_defaults(recorded(other, 2, 1))
+
+
+def test_a_new_defaulted_parameter_differs_from_nothing():
+    before = recorded(plain, Order("a"), 2)
+    signature = Signature(defaulted)
+    assert signature.differences(before, recorded(defaulted, Order("a"), 2)) == []
+    assert signature.differences(before, recorded(defaulted, Order("a"), 2, urgent=True)) == [
+        ("urgent", "(not given)", "true")
+    ]
+    assert signature.without_defaults(before) == signature.without_defaults(recorded(defaulted, Order("a"), 2))
+
+
+def test_a_default_that_cannot_be_written_is_compared_as_any_value():
+    signature = Signature(with_client)
+    assert signature.differences('{"url":"u"}', '{"url":"u","client":3}') == [("client", "(not given)", "3")]
+
+
+def test_differences_name_each_argument_with_both_values():
+    signature = Signature(plain)
+    found = signature.differences(recorded(plain, Order("a"), 1), recorded(plain, Order("b"), 2))
+    assert found == [
+        ("order", '{"id":"a","count":1}', '{"id":"b","count":1}'),
+        ("count", "1", "2"),
+    ]
+
+
+def test_an_argument_that_only_one_side_has_is_a_difference():
+    signature = Signature(untyped)
+    assert signature.differences('{"value":1}', '{"value":1,"other":2}') == [("other", "(not given)", "2")]
+    assert signature.differences('{"value":1,"other":2}', '{"value":1}') == [("other", "2", "(not given)")]
+
+
+def test_the_spelling_of_json_is_no_difference():
+    signature = Signature(untyped)
+    assert signature.differences('{"value": "\\u00e9", "other": [1, 2]}', '{"value":"é","other":[1,2]}') == []
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "true"), ("1", "1.0"), ('"1"', "1"), ("null", "0"), ("[]", "{}")])
+def test_types_make_a_difference(one, other):
+    assert Signature(untyped).differences(f'{{"value":{one}}}', f'{{"value":{other}}}') == [("value", one, other)]
+
+
+def test_a_lone_surrogate_can_be_shown():
+    signature = Signature(untyped)
+    one = signature.dump_step_inputs(("\ud800", None), {}, "step 's'")
+    found = signature.differences(one, signature.dump_step_inputs(("x", None), {}, "step 's'"))
+    assert [name for name, _, _ in found] == ["value"]
+    found[0][1].encode()  # it goes into messages, and into the journal
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(json_values, json_values)
+def test_the_same_inputs_never_differ_and_others_always_do(one, other):
+    signature = Signature(untyped)
+    first = signature.dump_step_inputs((one, 0), {}, "step 's'")
+    second = signature.dump_step_inputs((other, 0), {}, "step 's'")
+    assert signature.differences(first, first) == []
+    assert bool(signature.differences(first, second)) == (json.loads(first) != json.loads(second) or first != second)
+
+
+# -- fingerprints -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_stands_for_inputs_without_telling_them():
+    text = '{"password":"hunter2"}'
+    printed = as_fingerprint(text)
+    assert is_fingerprint(printed)
+    assert not is_fingerprint(text)
+    assert "hunter2" not in printed
+    assert json.loads(printed)
+    assert as_fingerprint(printed) == printed
+    assert as_fingerprint('{"password":"hunter3"}') != printed
+
+
+def test_a_fingerprint_never_changes():
+    assert as_fingerprint("{}") == '{"$fingerprint":"2afb9b83f9314e5d029766197f539792"}'
+
+
+@pytest.mark.parametrize("kept", ["journal", "code", "both"])
+def test_fingerprints_are_compared_with_recorded_inputs_too(kept):
+    signature = Signature(untyped)
+    same, other = '{"value":1,"other":null}', '{"value":2,"other":null}'
+    old = as_fingerprint(same) if kept in {"journal", "both"} else same
+    new = as_fingerprint if kept in {"code", "both"} else str
+    assert signature.differences(old, new(same)) == []
+    assert signature.differences(old, new(other)) == [("inputs", old, new(other))]
+
+
+def test_the_result_has_the_codec_of_its_annotation():
+    text, value = Signature(Shop.order).result.dump_load(Order("a", 2))
+    assert text == '{"id":"a","count":2}'
+    assert value == Order("a", 2)
+    assert Signature(untyped).result.load('"x"') == "x"
