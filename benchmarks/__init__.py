@@ -1,1 +1,1 @@
-"""Measures durable against the disk it runs on: `python -m benchmarks`, and against peers: `python -m benchmarks.peers`."""
+"""Measures durable against its disk (`python -m benchmarks`) and against its peers (`python -m benchmarks.peers`)."""

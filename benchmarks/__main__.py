@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: calibrates the disk, measures each row, prints the table; `--only NAME --repeat N --json FILE`.
+"""`python -m benchmarks`: calibrates the disk, measures each row, and prints the table.
 
 A missed target is printed as missed and is no error: the exit code is 1 only where something could not be measured.
 """

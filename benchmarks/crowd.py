@@ -32,7 +32,7 @@ async def async_run(number: int) -> int:
 
 
 class Round(NamedTuple):
-    """From the first start to the last result: the wall clock, and the processor's time, which other programs do not touch."""
+    """From the first start to the last result: by the wall clock, and by the processor's, which a busy machine spares."""
 
     steps_per_second: float
     cpu_seconds_per_step: float
@@ -80,7 +80,8 @@ def _measure(work: Callable[[Path, int, str | None], Round], folder: Path, runs:
     rates, cpu = zip(*(work(path, runs, None) for _ in range(repeat)), strict=True)
     with counted_syncs() as (vfs, syncs):
         work(folder / "counted.db", runs, vfs)
-        return {"steps_per_second": rates, "cpu_seconds_per_step": cpu, "fsyncs_per_20_steps": syncs() * 20 / (runs * STEPS)}
+        per_20_steps = syncs() * 20 / (runs * STEPS)
+    return {"steps_per_second": rates, "cpu_seconds_per_step": cpu, "fsyncs_per_20_steps": per_20_steps}
 
 
 def _text(found: dict[str, Any]) -> str:

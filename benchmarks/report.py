@@ -81,14 +81,15 @@ def print_head(facts: dict[str, str], disk: Calibration) -> None:
     )
 
 
-COLUMNS = ("name", "what", "measured", "ratio", "target", "")
-
-
-def print_table(rows: Sequence[Row]) -> None:
-    lines = [COLUMNS, *((row.name, row.what, row.measured, row.ratio, row.target, row.verdict) for row in rows)]
+def print_columns(lines: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    head = ("name", "what", "measured", "ratio", "target", "")
+    print_columns([head, *((row.name, row.what, row.measured, row.ratio, row.target, row.verdict) for row in rows)])
     print()
     for row in rows:
         if row.note:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from worker import serve
+from worker import serve, settings
 
 import durable
 
@@ -31,7 +31,7 @@ durable.open(f"{sys.argv[1]}/durable.db")
 with asyncio.Runner() as runner:
     serve(
         "durable-functions",
-        "SQLite: journal_mode=wal, synchronous=FULL",
+        settings("wal", 2),
         lambda steps: runner.run(run(0, steps)),
         lambda runs, steps: runner.run(crowd(runs, steps)),
     )

@@ -1,10 +1,11 @@
-"""durable itself, sync, by the same rules as its peers."""
+"""durable itself, sync, by the same rules as its peers; a second argument is the durability."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from worker import serve
+from worker import serve, settings
 
 import durable
 
@@ -24,5 +25,6 @@ def crowd(runs: int, steps: int) -> None:
         started.result()
 
 
-durable.open(f"{sys.argv[1]}/durable.db")
-serve("durable-functions", "SQLite: journal_mode=wal, synchronous=FULL", lambda steps: run(0, steps), crowd)
+durability: Any = sys.argv[2] if len(sys.argv) > 2 else "full"
+durable.open(f"{sys.argv[1]}/durable.db", durability=durability)
+serve("durable-functions", settings("wal", 2 if durability == "full" else 1), lambda steps: run(0, steps), crowd)

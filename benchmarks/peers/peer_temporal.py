@@ -65,9 +65,10 @@ def journal_mode(file: Path) -> str:
 
 def main() -> None:
     file, port = Path(sys.argv[1]) / "temporal.db", free_port()
-    server = [str(Path(sys.executable).parent / "temporal"), "server", "start-dev", "--headless", "--log-level", "error"]
+    program = str(Path(sys.executable).parent / "temporal")
+    server = [program, "server", "start-dev", "--headless", "--log-level", "error", "--port", str(port)]
     with (
-        subprocess.Popen([*server, "--port", str(port), "--db-filename", str(file)], stdout=sys.stderr) as process,
+        subprocess.Popen([*server, "--db-filename", str(file)], stdout=sys.stderr) as process,
         asyncio.Runner() as runner,
     ):
         try:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
@@ -28,10 +28,17 @@ def serve(
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     commands = {"sequence": sequence, "crowd": crowd}
-    facts = {"version": f"{distribution} {version(distribution)}", "durability": durability}
-    print(json.dumps(facts | {"python": sys.version.split()[0]}), file=answers)
+    facts = {"version": _version(distribution), "durability": durability, "python": sys.version.split()[0]}
+    print(json.dumps(facts), file=answers)
     for line in sys.stdin:
         command, *sizes = line.split()
         began = time.perf_counter()
         commands[command](*map(int, sizes))
         print(json.dumps({"seconds": time.perf_counter() - began}), file=answers)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:  # run from its sources
+        return distribution

@@ -6,11 +6,13 @@ Importing declares; nothing is opened, started or written.
 
 from typing import TYPE_CHECKING, Any
 
-from ._decorators import Step, Workflow, step, workflow
 from ._engine import Engine, close, get, resume, runs
 from ._engine import open_engine as open  # noqa: A004 - reads as `durable.open(path)`
-from ._operations import Info, info, now, random, uuid4
+from ._operations import Info, connection, info, now, random, uuid4
+from ._parallel import StepFuture
 from ._retry import RetryPolicy
+from ._steps import Step, step
+from ._workflows import Workflow, workflow
 from .errors import (
     Cancelled,
     DurableError,
@@ -63,11 +65,13 @@ __all__ = [
     "SerializationError",
     "Step",
     "StepError",
+    "StepFuture",
     "StepInfo",
     "StepInterruptedError",
     "StepTimeoutError",
     "Workflow",
     "close",
+    "connection",
     "converter",
     "get",
     "info",
@@ -83,18 +87,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What is slow to import, on first use: `durable.converter` (cattrs) and `durable.logger` (logging)."""
-    if name == "converter":
-        from ._codec import converter
+if not TYPE_CHECKING:  # a misspelt name is an error for type checkers too
 
-        value: Any = converter()
-    elif name == "logger":
-        from ._logger import logger
+    def __getattr__(name: str) -> Any:
+        """What is slow to import, on first use: `durable.converter` (cattrs) and `durable.logger` (logging)."""
+        if name == "converter":
+            from ._codec import converter
 
-        value = logger
-    else:
-        msg = f"module 'durable' has no attribute {name!r}"
-        raise AttributeError(msg)
-    globals()[name] = value
-    return value
+            value: Any = converter()
+        elif name == "logger":
+            from ._logger import logger
+
+            value = logger
+        else:
+            msg = f"module 'durable' has no attribute {name!r}"
+            raise AttributeError(msg)
+        globals()[name] = value
+        return value

@@ -322,7 +322,7 @@ def _innermost_code(task: "asyncio.Task[Any]") -> Any:
 _COMBINATORS: Final = {
     asyncio.TaskGroup.__aexit__.__code__,
     asyncio.wait.__code__,
-    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]  # noqa: SLF001 - what `wait` waits in
+    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
 }
 """Where a task of the run waits for other tasks, and for nothing else."""
 

@@ -55,10 +55,12 @@ class Statement:
 class Entry:
     """Work to be done in a write transaction, and what came of it: `error` or else `result`."""
 
-    __slots__ = ("error", "full", "leads", "port", "result", "then", "wake", "work")
+    __slots__ = ("alone", "error", "full", "leads", "port", "result", "then", "wake", "work")
 
     def __init__(self, work: Work, full: bool, port: Port | None = None, then: Any = None) -> None:
         self.work = work
+        self.alone = False
+        """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
         self.full = full
         self.port = port
         self.then = then
@@ -82,9 +84,13 @@ class Commits:
         self._helper: threading.Thread | None = None
         self._helper_turn = threading.Semaphore(0)
 
-    def write(self, work: Work, full: bool) -> Any:
-        """Do `work` in a transaction and return its result once that is on disk (`full`) or in the file (not `full`)."""
+    def write(self, work: Work, full: bool, *, alone: bool = False) -> Any:
+        """Do `work` in a transaction and return its result once that is on disk (`full`), or in the file.
+
+        `alone`: in a transaction for itself, and in this thread.
+        """
         entry = Entry(work, full)
+        entry.alone = alone
         with self._guard:
             self._refuse_if_over()
             leads = not self._busy
@@ -99,7 +105,7 @@ class Commits:
         else:
             interrupt = _wait(entry)
             if entry.leads:
-                self._lead([entry, *self._take_queue()], entry)
+                self._lead([entry] if alone else [entry, *self._take_queue()], entry)
             if interrupt is not None:
                 raise interrupt
         if entry.error is not None:
@@ -151,9 +157,10 @@ class Commits:
                 _acknowledge(batch, mine)
 
     def _take_queue(self) -> list[Entry]:
+        batch: list[Entry] = []
         with self._guard:
-            batch = list(self._queue)
-            self._queue.clear()
+            while self._queue and not self._queue[0].alone:
+                batch.append(self._queue.popleft())
         return batch
 
     def _hand_over(self) -> None:

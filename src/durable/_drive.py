@@ -10,8 +10,9 @@ from typing import Any
 
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
+from ._journal import Transaction, put_step
 from ._model import AttemptRecord, StepRecord
-from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep, Slot
+from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep, Slot, Transact
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
@@ -55,6 +56,8 @@ def _perform(execution: Execution, effect: Effect) -> Any:
             raise execution.halted
     elif isinstance(effect, Sleep):
         pause(execution, effect.seconds)
+    elif isinstance(effect, Transact):
+        return _run_in_transaction(execution, effect)
     elif isinstance(effect, Slot):
         _take_slot(execution, effect.call)
     return None
@@ -101,6 +104,45 @@ def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | F
     finally:
         execution.attempts_in_flight -= 1
         SCOPE.reset(token)
+
+
+class _RolledBackError(Exception):
+    """Takes the error of a body out of the transaction, which it rolls back."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | Failed:
+    """Run the body with the journal's own connection; its writes and its outcome are committed together."""
+    call = effect.call
+
+    def work(transaction: Transaction) -> Any:
+        scope = StepScope(execution, call, effect.record.attempt)
+        token = SCOPE.set(scope)
+        try:
+            with transaction.lent() as scope.connection:
+                value = call.function(*call.args, **call.kwargs)
+            record, decoded = effect.conclude(value)
+        except INTERRUPTS:
+            raise
+        except BaseException as error:
+            raise _RolledBackError(error) from error
+        finally:
+            scope.connection = None
+            SCOPE.reset(token)
+        transaction.run(put_step(record))
+        return decoded
+
+    execution.attempts_in_flight += 1
+    try:
+        return Completed(execution.journal.write_alone(work))
+    except _RolledBackError as rolled_back:
+        return Failed(rolled_back.error)
+    except (JournalError, EngineClosedError) as error:
+        raise execution.halt(error) from error
+    finally:
+        execution.attempts_in_flight -= 1
 
 
 def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:

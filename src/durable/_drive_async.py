@@ -10,8 +10,22 @@ from ._branches import Branches, LoopPort, enter_loop, leave_loop
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
 from ._execution import SCOPE, Execution, StepScope, write_step
-from ._replay import CUT, Append, Attempt, Call, Completed, Conclude, Cut, Decision, Deliver, Effect, Failed, Slot
 from ._limits import Limit
+from ._replay import (
+    CUT,
+    Append,
+    Attempt,
+    Call,
+    Completed,
+    Conclude,
+    Cut,
+    Decision,
+    Deliver,
+    Effect,
+    Failed,
+    Sleep,
+    Slot,
+)
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 
@@ -53,7 +67,7 @@ async def _perform(execution: Execution, effect: Effect) -> Any:
             return await _attempt(execution, effect.call, effect.record.attempt)
         elif isinstance(effect, Slot):
             await _take_slot(execution, effect.call)
-        else:
+        elif isinstance(effect, Sleep):
             await _pause(execution, effect.seconds)
     except asyncio.CancelledError as error:
         if execution.halted is not None:

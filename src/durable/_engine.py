@@ -257,7 +257,7 @@ def _close_all() -> None:
 
 def _forget_all() -> None:
     for engine in list(_open_engines):
-        engine._forget()  # noqa: SLF001 - the same module
+        engine._forget()
     if any(handle is not None for handle in _leaked):
         import ctypes
 

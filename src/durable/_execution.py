@@ -168,9 +168,11 @@ class Branch:
 class StepScope:
     """Inside an attempt of a step."""
 
-    __slots__ = ("attempt", "call", "execution")
+    __slots__ = ("attempt", "call", "connection", "execution")
 
     def __init__(self, execution: Execution, call: Call, attempt: int) -> None:
+        self.connection: Any = None
+        """The journal's own, in a step with `transaction=True`."""
         self.execution = execution
         self.call = call
         self.attempt = attempt

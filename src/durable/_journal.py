@@ -43,9 +43,10 @@ _ATTEMPT_COLUMNS: Final = "%s|" * len(AttemptRecord._fields)
 class Transaction:
     """What the work of an entry may do, inside the write transaction that it shares with others."""
 
-    __slots__ = ("_execute", "number")
+    __slots__ = ("_connection", "_execute", "number")
 
     def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
         self._execute = connection.execute
         self.number = 0
         """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
@@ -58,6 +59,15 @@ class Transaction:
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""
         self._execute("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[apsw.Connection]:
+        """The connection for the user's own statements: they can neither end the transaction nor touch the journal."""
+        self._connection.authorizer = _authorize_user
+        try:
+            yield self._connection
+        finally:
+            self._connection.authorizer = None
 
     def put_attempt(self, record: AttemptRecord) -> None:
         """Write down an attempt that did not complete its step."""
@@ -103,6 +113,17 @@ class Transaction:
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
         return [_run(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
+
+
+_WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
+
+
+def _authorize_user(action: int, name: str | None, *_: str | None) -> int:
+    if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
+        return apsw.SQLITE_DENY
+    if action in _WRITES and (name or "").startswith("durable_"):
+        return apsw.SQLITE_DENY
+    return apsw.SQLITE_OK
 
 
 def put_step(record: StepRecord) -> Statement:
@@ -192,6 +213,10 @@ class Journal:
         except (apsw.Error, OSError) as error:
             raise _as_journal_error(error, self.path) from error
         return transaction.number
+
+    def write_alone(self, work: Callable[[Transaction], T]) -> T:
+        """Do `work`, which runs the user's code, in a transaction of its own and in this thread; on disk afterwards."""
+        return self.commits.write(work, True, alone=True)  # type: ignore[no-any-return]
 
     def begin(self, full: bool) -> Transaction:
         """For `Commits`: open a transaction that ends with an fsync, or without."""

@@ -13,10 +13,13 @@ from ._execution import SCOPE, Branch, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._replay import Append, Call, Decision, Deliver, Effect, World, replayed_outcome, require_same_operation
+from .errors import DurableError
 
 if TYPE_CHECKING:
     import datetime as dt
     import uuid as uuids
+
+    import apsw
 
 Decide = Callable[[Call, StepRecord | None, World], Decision]
 
@@ -115,6 +118,19 @@ class Info:
             f"Info(run_id={self.run_id!r}, workflow={self.workflow!r}, step={self.step!r}, "
             f"attempt={self.attempt}, idempotency_key={self.idempotency_key!r})"
         )
+
+
+def connection() -> "apsw.Connection":
+    """The journal's own connection, inside a step with `transaction=True`: what it writes commits with the outcome.
+
+    Statements that end the transaction, and writes to the tables of durable, are refused. Not to be kept: it belongs to the
+    step only while its body runs. `DurableError` anywhere else.
+    """
+    scope = SCOPE.get()
+    if not isinstance(scope, StepScope) or scope.connection is None:
+        msg = "durable.connection() is for the body of a step with @durable.step(transaction=True)"
+        raise DurableError(msg)
+    return scope.connection  # type: ignore[no-any-return]
 
 
 def info() -> Info:

@@ -56,6 +56,7 @@ class Call:
         "signature",
         "source",
         "timeout_seconds",
+        "transaction",
     )
 
     function: Callable[..., Any]
@@ -72,6 +73,7 @@ class Call:
     policy: RetryPolicy
     timeout_seconds: float | None
     at_most_once: bool
+    transaction: bool
     match_inputs: bool
     result: TypeCodec
     signature: Signature
@@ -129,13 +131,24 @@ class Attempt(NamedTuple):
     record: StepRecord
 
 
+class Transact(NamedTuple):
+    """Run the body of the call in a write transaction, and write in the same one what `conclude` makes of its value.
+
+    Sent back: `Completed` with the decoded value, which is on disk then, or `Failed`, and nothing of it is in the file.
+    """
+
+    call: Call
+    record: StepRecord
+    conclude: Callable[[Any], tuple[StepRecord, Any]]
+
+
 class Sleep(NamedTuple):
     """Go on after so many seconds; sent back: `None` or `Cut`."""
 
     seconds: float
 
 
-Effect = Append | Slot | Conclude | Deliver | Attempt | Sleep
+Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep
 Decision = Generator[Effect, Any, Any]
 
 
@@ -200,16 +213,18 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             call.inputs, None, None, world.now(), None, None, None,
         )  # fmt: skip
         try:
-            outcome = cut or (yield Append(begun, lost, call.at_most_once)) or (yield Attempt(call, begun))
+            outcome = cut or (yield Append(begun, lost, call.at_most_once)) or (yield _body(call, begun, world))
         finally:
             if call.concurrency:
                 call.release_slot()
                 call.release_slot = _nothing_to_release
         lost = None
+        if type(outcome) is Completed and call.transaction:
+            return outcome.value
         if type(outcome) is Completed:
             try:
-                text, value = call.result.dump_load(outcome.value)
-                yield Conclude(_with_outcome(begun, "completed", text, None, world.now(), failures), None)
+                completed, value = _completed(call, begun, outcome.value, world)
+                yield Conclude(completed, None)
             except SerializationError as unfit:
                 outcome = Failed(SerializationError(f"the result of step {call.name!r} cannot be journaled: {unfit}"))
             else:
@@ -228,6 +243,18 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
         if (yield Append(waiting, written, True)) or (yield Sleep(delay)):
             return (yield from _cut(call, waiting, world))
+
+
+def _body(call: Call, begun: StepRecord, world: World) -> Effect:
+    if not call.transaction:
+        return Attempt(call, begun)
+    return Transact(call, begun, lambda value: _completed(call, begun, value, world))
+
+
+def _completed(call: Call, begun: StepRecord, value: Any, world: World) -> tuple[StepRecord, Any]:
+    """The record of an attempt that returned, and the value that the workflow gets: the decoded one."""
+    text, decoded = call.result.dump_load(value)
+    return _with_outcome(begun, "completed", text, None, world.now(), begun.failures), decoded
 
 
 def _nothing_to_release() -> None:

@@ -37,7 +37,7 @@ CLOSE_SECONDS = 5.0
 
 
 class Declaration(Protocol):
-    """What the runtime needs of a workflow: see `Workflow` in `_decorators.py`."""
+    """What the runtime needs of a workflow: see `Workflow` in `_workflows.py`."""
 
     name: str
     module: str

@@ -7,9 +7,9 @@ from typing import Any
 
 from ._helpers import ThreadPool
 from ._identity import level_outside, listed
+from ._journal import Transaction
 from ._model import RunRecord
 from ._running import background, drive_run
-from ._journal import Transaction
 from ._runtime import Active, Admission, Request, Runtime
 
 DEFAULT_THREADS = 32

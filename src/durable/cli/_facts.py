@@ -24,6 +24,8 @@ class Facts(NamedTuple):
     """The process that last set the run going."""
     live: OwnerRecord | None
     """The process that owns the journal now."""
+    failure: str | None = None
+    """The error of the latest attempt, where the step waits for its next one."""
     damage: str = ""
     """What is to be said of a damaged record of a step."""
 
@@ -57,15 +59,18 @@ class Owners:
 
 def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Facts:
     """What a list tells of a run."""
-    step, damage = None, ""
+    step, failure, damage = None, None, ""
     try:
         if status not in {"completed", "queued"}:
             step = reader.latest_step(run.seq, "running", "retrying")
         if step is None and status == "failed":
             step = reader.latest_step(run.seq, "failed", "failed")
+        if step is not None and step.status == "retrying":
+            failure = reader.last_failure(step)
     except JournalError as error:
         damage = str(error)
-    return Facts(run, status, reader.tally(run.seq), step, owners.of(run.epoch), owners.live, damage)
+    tally, owner = reader.tally(run.seq), owners.of(run.epoch)
+    return Facts(run, status, tally, step, owner, owners.live, failure, damage)
 
 
 def status_of(run: RunRecord, owners: Owners) -> str:
@@ -84,7 +89,7 @@ def why(facts: Facts, now: float) -> str:
     if facts.status == "interrupted":
         return gone(facts, now) + _missed_retry(step, now)
     if facts.status == "running" and step is not None and step.status == "retrying":
-        return f"{next_retry(step, now)} after {first_line(step.error)}"
+        return next_retry(step, now) + (f" after {first_line(facts.failure)}" if facts.failure else "")
     if facts.status == "waiting":
         return "for a signal" if run.wake_at is None else _until(run.wake_at, now)
     if facts.status == "queued":

@@ -160,6 +160,11 @@ class Reader(Journal):
         rows = self._ask("latest_of_status", seq, *statuses)
         return _step(rows[0]) if rows else None
 
+    def last_failure(self, step: StepRecord) -> str | None:
+        """The error of the latest attempt of a step that waits for the next one."""
+        rows = self._ask("attempt", step.run, step.branch, step.position, step.attempt)
+        return _attempt(rows[0]).error if rows else None
+
     def owner(self, epoch: int) -> OwnerRecord | None:
         """The process that owned the journal in an epoch."""
         rows = self._ask("owner", epoch)

@@ -52,3 +52,7 @@ SELECT * FROM durable_step WHERE run = ? AND status IN (?, ?) ORDER BY started_a
 -- name: owner
 -- One process that owned the journal.
 SELECT epoch, pid, started_at, closed_at FROM durable_owner WHERE epoch = ?;
+
+-- name: attempt
+-- One attempt that did not complete its step.
+SELECT * FROM durable_attempt WHERE run = ? AND branch = ? AND position = ? AND attempt = ?;

@@ -1,0 +1,115 @@
+"""What a workflow and a step have in common: a function with a name, options that are checked where they are written."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from ._identity import default_name, module_of, require_name, source_of
+from ._signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Self
+
+    from ._execution import Execution
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - short, since it stands in every signature
+
+_COROUTINE = 0x80  # inspect.CO_COROUTINE; `inspect` is slow to import
+_GENERATOR = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
+
+
+class Decorated(Generic[P, R]):
+    """What a workflow and a step have in common: a function with a name, that may be a method."""
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, function: Callable[P, R], name: str | None, what: str) -> None:
+        self._is_static = isinstance(function, staticmethod)
+        plain = cast("Callable[P, R]", function.__func__ if isinstance(function, staticmethod) else function)
+        flags = _flags(plain, what)
+        functools.update_wrapper(cast("Any", self), plain)
+        self.function = plain
+        self.is_async = bool(flags & _COROUTINE)
+        self.name = default_name(plain) if name is None else require_name(name, f"the name of a {what}")
+        self.module = module_of(plain)
+        self.source = source_of(plain)
+        self.signature = Signature(plain)
+        self._bound: tuple[Any, ...] = ()
+
+    def _bind_to(self, instance: object) -> Self:
+        if instance is None or self._is_static:
+            return self
+        return self._copy(_bound=(instance,))
+
+    def _copy(self, **changes: Any) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
+        return other
+
+    def __repr__(self) -> str:
+        return f"<durable.{type(self).__name__.lower()} {self.name}>"
+
+
+def _flags(function: Any, what: str) -> int:
+    if isinstance(function, (classmethod, property)) or not callable(function) or isinstance(function, type):
+        msg = f"@durable.{what} takes a function, not {function!r}; put it below @classmethod or @property"
+        raise TypeError(msg)
+    if isinstance(function, Decorated):
+        msg = f"{function!r} is decorated already: one of @durable.workflow and @durable.step, once"
+        raise TypeError(msg)
+    flags: int = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if flags & _GENERATOR:
+        msg = f"{default_name(function)} is a generator, which cannot be a {what}: return a list instead of yielding"
+        raise TypeError(msg)
+    return flags
+
+
+async def _drive(execution: Execution, decision: Any) -> Any:
+    from ._drive_async import drive_async
+
+    return await drive_async(execution, decision)
+
+
+def awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
+    """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
+    coroutine: Any = _drive(execution, decision)
+    coroutine.__name__ = name
+    return coroutine  # type: ignore[no-any-return]
+
+
+def require_async_run(execution: Execution, what: str) -> None:
+    """An async operation needs a run that awaits it."""
+    if execution.branches is None:
+        msg = (
+            f"{what} is async, and was called in the sync workflow {execution.record.workflow!r}: make the workflow "
+            "'async def', or the function a plain 'def'"
+        )
+        raise TypeError(msg)
+
+
+def seconds(value: Any, what: str) -> float | None:
+    """An option in seconds or as a `timedelta`; `None` stays."""
+    if value is None:
+        return None
+    found = value.total_seconds() if hasattr(value, "total_seconds") else value
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
+        raise TypeError(msg)
+    if not 0 < found < float("inf"):
+        msg = f"{what} must be more than 0 and finite, not {value!r}"
+        raise ValueError(msg)
+    return float(found)
+
+
+def slots(value: Any, what: str) -> int:
+    """An option `concurrency`: how many at a time, 0 for `None`, any number."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{what} is a whole number of at least 1, not {value!r}"
+        raise ValueError(msg)
+    return value

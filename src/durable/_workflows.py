@@ -1,0 +1,233 @@
+"""`@durable.workflow`: a plain function whose executions are runs in the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
+
+from ._codec import codec_for
+from ._decorated import Decorated, P, R, awaiting, require_async_run, slots
+from ._drive import drive
+from ._engine import REGISTRY, current_engine
+from ._execution import SCOPE, Branch
+from ._identity import idempotency_key, require_name
+from ._operations import take_place
+from ._replay import Call, decide_step
+from ._retry import ONE_ATTEMPT
+from ._running import call, drive_run
+from ._runtime import Request
+from .errors import EngineClosedError, Halt, JournalError, RunBlockedError, RunInterruptedError
+from .run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Self
+
+    from ._engine import Engine
+
+Q = ParamSpec("Q")
+T = TypeVar("T")
+Q_ = TypeVar("Q_")
+
+
+class Workflow(Decorated[P, R]):
+    """A function whose executions are runs: made by `@durable.workflow`."""
+
+    def __init__(self, function: Callable[P, R], name: str | None, run_id: Any, concurrency: Any) -> None:
+        super().__init__(function, name, "workflow")
+        self.concurrency = slots(concurrency, f"concurrency of workflow {self.name!r}")
+        self._id = run_id
+        if isinstance(run_id, str):
+            _require_fields(run_id, self)
+        elif run_id is not None and not callable(run_id):
+            msg = f"id of workflow {self.name!r} is a format string or a callable of its arguments, not {run_id!r}"
+            raise TypeError(msg)
+        self._fixed_id: str | None = None
+        REGISTRY.declare_workflow(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the workflow here, and return its result or raise its error.
+
+        Goes on with the run that the id, or the inputs, mean: see "Which run does a call mean?" in the docs.
+        """
+        scope = SCOPE.get()
+        if type(scope) is Branch:
+            return cast("R", self._call_child(scope, args, kwargs))
+        engine = current_engine()
+        request = self._request(args, kwargs, "call")
+        if self.is_async:
+            return cast("R", _call_async(engine, request))
+        return cast("R", drive_run(engine._runtime, call(engine._runtime, request)))
+
+    @overload
+    def start(self: Workflow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+    def start(self, *args: Any, **kwargs: Any) -> Run[Any]:
+        """Run the workflow in the background; the run is on disk when this returns its handle."""
+        scope = SCOPE.get()
+        if type(scope) is Branch:
+            return self._start_child(scope, args, kwargs)
+        engine = current_engine()
+        return Run(engine._scheduler, engine._scheduler.start(self._request(args, kwargs, "start")))
+
+    @overload
+    def start_many(self: Workflow[[T], Coroutine[Any, Any, Q_]], items: Iterable[T]) -> list[Run[Q_]]: ...
+    @overload
+    def start_many(self: Workflow[[T], R], items: Iterable[T]) -> list[Run[R]]: ...
+    def start_many(self, items: Iterable[Any]) -> list[Run[Any]]:
+        """Start a run for each item, which is its one argument; all are acknowledged in one commit, or none is."""
+        if type(SCOPE.get()) is Branch:
+            return [cast("Any", self).start(item) for item in items]
+        scheduler = current_engine()._scheduler
+        requests = [self._request((item,), {}, "start") for item in items]
+        return [Run(scheduler, run_id) for run_id in scheduler.start_many(requests)]
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Workflow[Concatenate[T, Q], R], instance: T, owner: type | None = None) -> Workflow[Q, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As for any function: a method of its instance."""
+        return self._bind_to(instance)
+
+    def with_options(self, *, id: str) -> Workflow[P, R]:
+        """The same workflow with an id for one call: ``order_item.with_options(id="order-44")(order)``."""
+        return self._copy(_fixed_id=require_name(id, "the id of a run"))
+
+    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any], origin: str) -> Request:
+        args = self._bound + args
+        arguments = self.signature.bind(args, kwargs)
+        inputs = self.signature.dump_run_inputs(arguments, f"workflow {self.name!r}")
+        return Request(self, inputs, self._run_id(args, kwargs, arguments), origin, None, frozenset())
+
+    def _run_id(self, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: dict[str, Any]) -> str | None:
+        if self._fixed_id is not None or self._id is None:
+            return self._fixed_id
+        what = f"the id of a run of {self.name!r}"
+        if not isinstance(self._id, str):
+            return require_name(self._id(*args, **kwargs), what)
+        try:
+            return require_name(self._id.format(**arguments), what)
+        except (AttributeError, KeyError, IndexError) as error:
+            msg = f"{what} cannot be made from {self._id!r}: {error}"
+            raise ValueError(msg) from error
+
+    # -- children -----------------------------------------------------------------------------------------------------
+
+    def _call_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        execution = scope.execution
+        if self.is_async:
+            require_async_run(execution, f"workflow {self.name!r}")
+        child = self._child(scope, args, kwargs, "child")
+        request: Request = child.args[0]
+        runtime = current_engine()._runtime
+        if not self.is_async:
+            child.function = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)))
+            return drive(execution, take_place(scope, child, decide_step))
+
+        async def run_child(request: Request) -> Any:
+            from ._running_async import drive_run_async
+
+            try:
+                return await drive_run_async(runtime, call(runtime, request))
+            except _CHILD_HALTS as error:
+                raise Halt(error) from error
+
+        child.function = run_child
+        child.args = (request,)
+        return awaiting(execution, take_place(scope, child, decide_step), self.name)
+
+    def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
+        scheduler = current_engine()._scheduler
+        child = self._child(scope, args, kwargs, "start")
+        child.function = lambda request: _or_halt(lambda: scheduler.start(request))
+        child.result = codec_for(str)
+        return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
+
+    def _child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Call:
+        """A call of a workflow in a workflow is an operation whose body is the run of the child.
+
+        The child's id comes from the place of the call, so that it is the same run again after a crash.
+        """
+        parent = scope.execution.record
+        request = self._request(args, kwargs, "call" if kind == "child" else "start")
+        run_id = request.run_id or idempotency_key(parent.id, scope.name, scope.position)
+        request = request._replace(run_id=run_id, parent=parent, ancestors=scope.execution.ancestors)
+        call = Call()
+        call.kind = kind
+        call.name = self.name
+        call.module = self.module
+        call.source = self.source
+        call.args = (request,)
+        call.kwargs = {}
+        call.inputs = request.inputs
+        call.policy = ONE_ATTEMPT
+        call.timeout_seconds = None
+        call.concurrency = 0
+        call.at_most_once = False
+        call.transaction = False
+        call.match_inputs = True
+        call.signature = self.signature
+        call.result = self.signature.result
+        return call
+
+
+_CHILD_HALTS = (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError)
+"""What keeps a child from ending keeps its parent from ending too: the parent is taken down, and has no outcome."""
+
+
+def _or_halt(body: Callable[[], Any]) -> Any:
+    try:
+        return body()
+    except _CHILD_HALTS as error:
+        raise Halt(error) from error
+
+
+async def _call_async(engine: Engine, request: Request) -> Any:
+    from ._running_async import drive_run_async
+
+    return await drive_run_async(engine._runtime, call(engine._runtime, request))
+
+
+def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
+    """The fields of an id template are parameters of the workflow: checked where it is declared."""
+    from string import Formatter
+
+    code = getattr(workflow.function, "__code__", None)
+    if code is None:
+        return
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        msg = f"id={template!r} of workflow {workflow.name!r} is not a format string: {error}"
+        raise ValueError(msg) from error
+    for field in fields:
+        first = field.split(".")[0].split("[")[0]
+        if first not in known:
+            msg = (
+                f"id={template!r} of workflow {workflow.name!r} names {first!r}, which is not one of its parameters: "
+                f"{', '.join(known) or 'it has none'}"
+            )
+            raise ValueError(msg)
+
+
+@overload
+def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, id: str | Callable[..., str] | None = None, concurrency: int | None = None
+) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(
+    function: Any = None, /, *, name: str | None = None, id: Any = None, concurrency: int | None = None
+) -> Any:
+    """Make a function a workflow: each execution is a run in the journal, which goes on after a crash.
+
+    `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over the
+    arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how many of its
+    runs execute at a time in one engine; a run that waits for a child does not count. Raises `ValueError` or
+    `TypeError` for bad options, and for a second workflow of the same name in another module.
+    """
+    if function is None:
+        return lambda decorated: Workflow(decorated, name, id, concurrency)
+    return Workflow(function, name, id, concurrency)

@@ -1,0 +1,164 @@
+"""`durable show` on journals of real programs."""
+
+import re
+
+TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+def shown(folder, id):
+    return folder.on_a_terminal("show", id, NO_COLOR="1", width=140).splitlines()
+
+
+def squeezed(lines):
+    return [re.sub(r" +", " ", line).strip() for line in lines]
+
+
+def test_a_completed_run(shop):
+    lines = shown(shop, "order-2")
+    assert lines[0] == "✓ completed  buy  order-2"
+    assert re.fullmatch(r"created   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \(\d+[sm] ago\)", lines[2])
+    assert lines[3].startswith("finished  ")
+    assert lines[4].startswith("elapsed   ")
+    assert lines[5] == 'input     order = {"id": 2, "item": "tea", "works_at": 3}'
+    rows = squeezed(lines[7:])
+    assert rows[0] == "# STATUS STEP TRIES TIME RESULT"
+    assert re.fullmatch(r'0 ✓ completed init 1 \S+ \{"id":2,"item":"tea","works_at":3,"card":"charged"\}', rows[1])
+    assert re.fullmatch(r'1 ✓ completed fulfill 3 \S+ "shipped tea"', rows[2])
+    assert re.fullmatch(r"✗ failed attempt 1 \S+ Closed: the warehouse is closed", rows[3])
+    assert re.fullmatch(r"✗ failed attempt 2 \S+ Closed: the warehouse is closed", rows[4])
+    assert rows[-1] == 'result "shipped tea"'
+
+
+def test_a_failed_run_ends_with_its_error_and_the_users_part_of_the_traceback(shop):
+    lines = shown(shop, "order-3")
+    assert "error     Closed: the warehouse is closed" in lines
+    assert "          until Monday" in lines
+    text = "\n".join(lines)
+    assert re.search(r'File ".*shop.py", line \d+, in fulfill', text)
+    assert "_replay.py" not in text
+    assert lines[-1] == "next      run.retry() goes on from what failed, with fresh attempts"
+
+
+def test_an_interrupted_run_says_what_became_of_its_process_and_what_to_do(shop):
+    lines = shown(shop, "order-5")
+    assert lines[0] == "↯ interrupted  buy  order-5"
+    assert f"owner     process {shop.pid} died" in lines
+    assert "2 ↯ interrupted hang 1 the process died in it" in squeezed(lines)
+    assert lines[-1] == "next      call buy again with the same input, or durable.resume() in a program that declares it"
+
+
+def test_a_back_off_says_when_the_next_attempt_is_due(shop, live):
+    for folder in (shop, live):
+        rows = squeezed(shown(folder, "order-4"))
+        assert any(re.match(r"2 ↻ retrying call_back 1 .*retry in (1h 00m|59m \d\ds)", row) for row in rows)
+        assert any(re.fullmatch(r"✗ failed attempt 1 \S+ TimeoutError: nobody answers", row) for row in rows)
+
+
+def test_a_running_run_names_its_process(live):
+    lines = shown(live, "order-5")
+    assert lines[0] == "▸ running  buy  order-5"
+    assert f"owner     process {live.pid}" in lines
+    assert any(row.startswith("2 ▸ running hang 1") for row in squeezed(lines))
+
+
+def test_a_blocked_run_shows_the_whole_message(shop):
+    text = " ".join(squeezed(shown(shop, "moody")))
+    assert "blocked at position 0 step 'init' was called with other inputs" in text
+    assert text.endswith("take the journal's word with run.retry(trust_journal=True)")
+
+
+def test_branches_are_named(shop):
+    rows = squeezed(shown(shop, "pages"))
+    assert any(row.startswith("0 ✓ completed now 1") for row in rows)
+    assert any(row.startswith("/page:0 0 ✓ completed fetch 1") for row in rows)
+    assert "/page:1 0 ↯ interrupted fetch 1 the process died in it" in rows
+
+
+def test_an_attempt_in_which_the_process_died_is_listed_when_the_run_goes_on(folder):
+    folder.run_and_kill("buy({'id': 1, 'item': 'x', 'hang': True})", hanging=1)
+    folder.run("hang.with_options\nhang.function = None\ntime.sleep = lambda s: None\nbuy({'id': 1, 'item': 'x', 'hang': True})")
+    rows = squeezed(shown(folder, "order-1"))
+    assert any(re.match(r"2 ✓ completed hang 2 \S+ null", row) for row in rows)
+    assert "↯ interrupted attempt 1 the process died in it" in rows
+    (step,) = (o for o in folder.objects("show", "order-1") if o.get("name") == "hang")
+    assert [(a["attempt"], a["died"], a["error"]) for a in step["attempts"]] == [(1, True, None)]
+
+
+def test_a_run_whose_process_stopped_cleanly_says_so(folder):
+    folder.run(
+        """
+        def stop(*_):
+            raise SystemExit
+        import signal
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        buy({"id": 1, "item": "x", "hang": True})
+        """
+    )
+    assert folder.rows()[0][0] == "interrupted"
+    assert re.fullmatch(r"process \d+ stopped \d+s ago", folder.rows()[0][8])
+
+
+def test_json_is_the_run_and_then_its_operations(shop):
+    run, init, fulfill = shop.objects("show", "order-2")
+    assert run["kind"] == "run"
+    assert run.keys() >= {"id", "workflow", "status", "created_at", "finished_at", "error", "input", "output"}
+    assert (run["id"], run["status"], run["output"]) == ("order-2", "completed", "shipped tea")
+    assert (init["kind"], init["position"], init["branch"], init["name"]) == ("step", 0, "", "init")
+    assert init["input"] == {"order": {"id": 2, "item": "tea", "works_at": 3}}
+    assert init["output"] == {"id": 2, "item": "tea", "works_at": 3, "card": "charged"}
+    assert init["attempts"] == []
+    assert (fulfill["status"], fulfill["attempt"], fulfill["failures"]) == ("completed", 3, 2)
+    assert TIMES.fullmatch(fulfill["started_at"])
+    assert TIMES.fullmatch(fulfill["finished_at"])
+    first, _second = fulfill["attempts"]
+    assert first["attempt"] == 1
+    assert first["error"] == {"type": "Closed", "module": "shop", "message": "the warehouse is closed\nuntil Monday"}
+    retrying = shop.objects("show", "order-4")[3]
+    assert (retrying["status"], retrying["finished_at"]) == ("retrying", None)
+    assert TIMES.fullmatch(retrying["retry_at"])
+
+
+def test_a_pipe_gets_tabs_and_whole_values(folder):
+    folder.run("buy({'id': 1, 'item': 'x' * 5000})")
+    lines = folder.durable("show", "order-1").stdout.splitlines()
+    assert lines[:3] == ["id\torder-1", "workflow\tbuy", "status\tcompleted"]
+    assert "input\torder = " + '{"id": 1, "item": "' + "x" * 5000 + '"}' in lines
+    assert [line.split("\t")[:4] for line in lines if line[0].isdigit()] == [
+        ["0", "completed", "init", "1"],
+        ["1", "completed", "fulfill", "1"],
+    ]
+    on_terminal = folder.on_a_terminal("show", "order-1", NO_COLOR="1")
+    assert "letters in all: --json shows them" in on_terminal
+    assert len(on_terminal) < 6000
+
+
+# -- which run --------------------------------------------------------------------------------------------------------
+
+
+def test_a_beginning_of_an_id_will_do_and_a_whole_id_wins(folder):
+    folder.run("for id in (1, 10, 11, 2): buy({'id': id, 'item': 'x'})")
+    assert folder.objects("show", "order-2")[0]["id"] == "order-2"
+    assert folder.objects("show", "order-1")[0]["id"] == "order-1"
+    assert folder.objects("show", "order-11")[0]["id"] == "order-11"
+    several = folder.durable("show", "order")
+    assert (several.returncode, several.stdout) == (3, "")
+    for id in ("order-1", "order-10", "order-11", "order-2"):
+        assert f"  {id}  buy\n" in several.stderr
+    assert several.stderr.splitlines()[0].endswith("begins with 'order': give more letters")
+
+
+def test_an_unknown_id_says_what_to_try(shop):
+    for id in ("nothing", "ORDER-1", "order-1\udcff"):
+        done = shop.durable("show", id)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "durable ls lists them" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert shop.durable("show", "nothing", "--json").returncode == 3
+
+
+def test_many_candidates_are_cut(folder):
+    folder.run("for id in range(20): buy({'id': id, 'item': 'x'})")
+    lines = folder.durable("show", "order-").stderr.splitlines()
+    assert len(lines) == 12
+    assert lines[-1] == "  … and more"

@@ -1,0 +1,299 @@
+"""What is made at the first execution, with which settings, and what is not made by looking."""
+
+import os
+import re
+import sqlite3
+import stat
+from contextlib import closing
+
+import apsw
+import pytest
+
+from durable._database import FORMAT, has_journal, named_statements, open_reader, open_writer
+from durable._journal import Journal
+from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from durable.errors import JournalError
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# -- by whom and how --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_all_files_are_for_their_owner_only_whatever_the_umask(open_journal, path, make, mask):
+    before = os.umask(mask)
+    try:
+        journal = open_journal()
+        journal.write(lambda transaction: transaction.add_run(make.run()))
+        names = os.listdir(os.path.dirname(path))
+        assert set(names) >= {"journal.db", "journal.db-wal", "journal.db-shm", "journal.db-owner"}
+        assert {name: oct(mode(os.path.join(os.path.dirname(path), name))) for name in names} == dict.fromkeys(names, "0o600")
+    finally:
+        os.umask(before)
+
+
+def test_the_writer_s_settings_are_what_the_promises_need(path):
+    with closing(open_writer(path, None)) as writer:
+        assert writer.pragma("journal_mode") == "wal"
+        assert writer.pragma("synchronous") == 2
+        assert writer.pragma("wal_autocheckpoint") <= 1000
+        assert writer.pragma("fullfsync") == 1
+        assert writer.pragma("busy_timeout") == 5000
+        assert writer.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, -1) == 0
+        assert writer.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1) == 1
+
+
+def test_the_reader_is_read_only_and_hardened_too(open_journal, path):
+    open_journal()
+    with closing(open_reader(path, None)) as reader:
+        assert reader.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, -1) == 0
+        assert reader.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1) == 1
+        with pytest.raises(apsw.ReadOnlyError):
+            reader.execute("DELETE FROM durable_run")
+
+
+@pytest.mark.parametrize(("full", "expected"), [(True, [2, 1, 2]), (False, [1, 1, 1])])
+def test_full_commits_are_synced_and_others_are_not(open_journal, make, full, expected):
+    journal = open_journal(full=full)
+    found = []
+
+    def work(transaction):
+        found.append(journal._writer.pragma("synchronous"))
+
+    for each in (True, False, True):
+        journal.write(work, full=each)
+    assert found == expected
+
+
+def test_what_is_synced_is_known(open_journal, make):
+    journal = open_journal()
+    seq = journal.write(lambda transaction: transaction.add_run(make.run()), full=False).seq
+    begun = journal.write(make.put(make.step(run=seq)), full=False)
+    assert journal.synced < begun
+    done = journal.write(make.put(make.step(run=seq, position=1)), full=True)
+    assert journal.synced == done > begun
+
+
+def test_without_full_durability_a_commit_counts_as_safe(open_journal, make):
+    journal = open_journal(full=False)
+    done = journal.write(make.put(make.step()), full=False)
+    assert journal.synced == done
+
+
+def test_a_setting_that_sqlite_does_not_take_is_an_error(path):
+    """Dot-file locks know no shared memory, and so no WAL: SQLite stays in another mode without a word."""
+    with pytest.raises(JournalError, match="SQLite does not take journal_mode=wal"):
+        open_writer(path, "unix-dotfile")
+
+
+# -- the tables -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schema(open_journal, path):
+    open_journal().close(1.0)
+    with closing(sqlite3.connect(path)) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("table", "record"), [("run", RunRecord), ("step", StepRecord), ("attempt", AttemptRecord), ("owner", OwnerRecord)]
+)
+def test_the_columns_are_the_fields_of_the_record_in_order(schema, table, record):
+    columns = [row[1] for row in schema.execute(f"PRAGMA table_info(durable_{table})")]
+    assert [name for name in columns if name != "checksum"] == list(record._fields)
+    if table != "owner":
+        assert columns[-1] == "checksum"
+
+
+def test_everything_carries_the_prefix(schema):
+    names = [name for (name,) in schema.execute("SELECT name FROM sqlite_schema")]
+    assert names
+    assert all(name.startswith(("durable_", "sqlite_autoindex_durable_")) for name in names)
+
+
+def test_the_file_says_its_format(schema):
+    assert schema.execute("SELECT value FROM durable_meta WHERE key = 'format'").fetchall() == [(FORMAT,)]
+
+
+def test_the_file_knows_the_same_statuses_as_the_code(schema):
+    [(text,)] = schema.execute("SELECT sql FROM sqlite_schema WHERE name = 'durable_run'")
+    found = re.search(r"status IN \((.*?)\)", text, re.DOTALL)
+    assert found
+    assert set(re.findall(r"'(\w+)'", found[1])) == set(RUN_TRANSITIONS)
+
+
+def test_every_statement_is_known_to_sqlite(schema):
+    for name, sql in named_statements("journal.sql").items():
+        assert not sql.startswith("--"), name
+        schema.execute(f"EXPLAIN {sql}", [None] * sql.count("?"))
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("run_by_id", "sqlite_autoindex_durable_run"),
+        ("run_by_seq", "INTEGER PRIMARY KEY"),
+        ("runs_by_prefix", "sqlite_autoindex_durable_run"),
+        ("claimable_runs", "durable_run_claim"),
+        ("runs_of_status", "durable_run_status"),
+        ("due_runs", "durable_run_status"),
+        ("next_due", "durable_run_status"),
+        ("children", "durable_run_parent"),
+        ("steps", "PRIMARY KEY"),
+        ("attempts", "PRIMARY KEY"),
+    ],
+)
+def test_no_question_reads_a_whole_table(schema, name, index):
+    sql = named_statements("journal.sql")[name]
+    plan = " ".join(row[3] for row in schema.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?")))
+    assert index in plan
+    assert "SCAN" not in plan
+
+
+# -- in an application's own file -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def application(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, durable_id TEXT)")
+        connection.execute("CREATE TRIGGER told AFTER INSERT ON orders BEGIN UPDATE orders SET durable_id = 'x'; END")
+        connection.execute("INSERT INTO orders VALUES (1, 'a')")
+        connection.commit()
+    os.chmod(path, 0o640)
+
+
+def test_a_journal_can_live_in_an_application_s_file(application, open_journal, path, make):
+    journal = open_journal()
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    assert journal.run("run-1").workflow == "order"
+    journal.close(1.0)
+    assert mode(path) == 0o640, "the application's own choice"
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM orders").fetchall() == [(1, "x")]
+        assert connection.execute("SELECT id FROM durable_run").fetchall() == [("run-1",)]
+
+
+# -- looking makes nothing --------------------------------------------------------------------------------------------
+
+LOOKS = {
+    "has_tables": lambda journal: journal.has_tables(),
+    "runs": lambda journal: journal.runs(),
+    "run": lambda journal: journal.run("x"),
+    "steps": lambda journal: journal.steps(1),
+    "owners": lambda journal: journal.owners(5),
+    "live_epoch": lambda journal: journal.live_epoch(),
+    "owner_pid": lambda journal: journal.owner_pid(),
+}
+READS = ["runs", "run", "steps", "owners"]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("there", ["nothing", "an empty file", "an application's file"])
+def test_looking_creates_and_changes_nothing(read_journal, path, folder_bytes, request, there, look):
+    if there == "an empty file":
+        open(path, "wb").close()
+    elif there == "an application's file":
+        request.getfixturevalue("application")
+    before = folder_bytes(path)
+    journal = read_journal()
+    if look in READS:
+        with pytest.raises(JournalError, match=f"no journal in {re.escape(path)}"):
+            LOOKS[look](journal)
+    else:
+        assert not LOOKS[look](journal)
+    journal.close(0.0)
+    assert folder_bytes(path) == before
+
+
+def test_a_reader_leaves_no_trace_in_a_journal_that_nobody_owns(open_journal, read_journal, path, folder_bytes, make):
+    journal = open_journal()
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    journal.close(1.0)
+    before = folder_bytes(path)
+    reader = read_journal()
+    assert reader.has_tables()
+    assert [record.id for record in reader.runs()] == ["run-1"]
+    reader.close(0.0)
+    assert folder_bytes(path) == before
+
+
+def test_a_journal_may_be_opened_before_it_is_there(read_journal, open_journal, make):
+    reader = read_journal()
+    assert not reader.has_tables()
+    open_journal().write(lambda transaction: transaction.add_run(make.run()))
+    assert reader.has_tables()
+    assert reader.run("run-1").id == "run-1"
+
+
+def test_a_file_that_lies_in_no_folder_is_a_journal_error_that_names_it(tmp_path):
+    journal = Journal(str(tmp_path / "no" / "journal.db"))
+    with pytest.raises(JournalError, match=re.escape(str(tmp_path / "no" / "journal.db"))):
+        journal.own(1, 1.0)
+    assert not journal.has_tables()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_no_journal(tmp_path):
+    for call in (lambda journal: journal.own(1, 1.0), lambda journal: journal.runs()):
+        with pytest.raises(JournalError, match=re.escape(str(tmp_path))):
+            call(Journal(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["with space.db", "per%20cent.db", "q?mode=memory.db", "ünï#cödé.db", "file:x.db", "-.db"])
+def test_a_path_is_a_path_and_no_uri(tmp_path, open_journal, make, name):
+    where = str(tmp_path / name)
+    journal = open_journal(where)
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    assert journal.run("run-1") is not None
+    assert os.path.exists(where)
+    journal.close(1.0)
+    assert has_journal(where, None)
+
+
+def test_a_relative_path_stays_where_it_was_when_the_working_directory_changes(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    journal = Journal("journal.db")
+    journal.own(1, 1.0)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    assert journal.run("run-1") is not None
+    journal.close(1.0)
+    assert os.listdir(elsewhere) == []
+
+
+# -- symbolic links ---------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_behind_a_link_has_one_owner_whatever_it_is_called(path, open_journal, tmp_path, make):
+    """SQLite puts its files beside the real one; a lock beside the link would be another lock."""
+    open_journal()
+    link = str(tmp_path / "link.db")
+    os.symlink(path, link)
+    with pytest.raises(JournalError):
+        open_journal(link)
+
+
+def test_a_link_in_place_of_the_sidecar_is_not_followed(path, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    os.symlink(victim, path + "-owner")
+    journal = Journal(path)
+    with pytest.raises(JournalError):
+        journal.own(1, 1.0)
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_may_be_reached_by_a_link(tmp_path, path, open_journal, make):
+    os.symlink(os.path.dirname(path), tmp_path / "link")
+    journal = open_journal(str(tmp_path / "link" / "journal.db"))
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    assert journal.run("run-1") is not None
+    with pytest.raises(JournalError):
+        open_journal(path)
