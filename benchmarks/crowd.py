@@ -32,7 +32,7 @@ async def async_run(number: int) -> int:
 
 
 class Round(NamedTuple):
-    """From the first start to the last result: by the wall clock, and by the processor's, which a busy machine spares."""
+    """From the first start to the last result, by the wall clock and by the processor's."""
 
     steps_per_second: float
     cpu_seconds_per_step: float

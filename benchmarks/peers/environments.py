@@ -43,7 +43,7 @@ PEERS = (
 
 
 def python_of(peer: Peer, folder: Path, given: str | None) -> str:
-    """The Python of the peer's environment, made and filled on first use. `UnavailableError` tells why there is none."""
+    """The Python of the peer's environment, made on first use. `UnavailableError` tells why there is none."""
     if not peer.requirements:
         return sys.executable
     place = folder / peer.requirements[0]

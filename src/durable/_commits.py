@@ -4,34 +4,21 @@ Whoever finds the writer idle leads: it takes everything that waits, commits it 
 to the first that came meanwhile. So a lone caller pays no hand-over between threads, and under load the batches grow by
 themselves, without lingering. Entries of an event loop never lead on the loop's own thread: a helper thread does.
 
-The laws of this file: an entry is acknowledged only after the commit that holds it returned; a failing entry fails alone;
-an error from COMMIT means that the outcome is unknown, and nothing is acknowledged ever after.
+The laws of this file: an entry is acknowledged only after the commit that holds it returned. A failing entry fails
+alone. An error from COMMIT means that the outcome is unknown, and nothing is acknowledged ever after. An interrupt
+(Ctrl-C in the thread that leads) is raised there, and leaves the work of the others to the next leader.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .errors import EngineClosedError, JournalError, SerializationError
 
 Work = Callable[[Any], Any]
 
-
-class Port(Protocol):
-    """Where entries of an event loop are acknowledged: called once a commit, from any thread, never blocking."""
-
-    def post(self, entries: "list[Entry]") -> None: ...
-
-
-class Store(Protocol):
-    """What carries out a batch: see `Journal`. Each step raises what the file says."""
-
-    def run_alone(self, statement: "Statement", full: bool) -> Any: ...
-    def begin(self, full: bool) -> Any: ...
-    def commit(self, full: bool) -> None: ...
-    def rollback(self) -> None: ...
-    def explain(self, error: BaseException) -> BaseException: ...
+_CLOSE_SECONDS: Final = 5.0
 
 
 class NotWrittenError(JournalError):
@@ -39,7 +26,7 @@ class NotWrittenError(JournalError):
 
 
 class Statement:
-    """Work of one statement. Alone, SQLite makes it a transaction by itself, which saves a third of the price."""
+    """Work of one statement, which may be done twice. Alone, SQLite makes it a transaction by itself: a third cheaper."""
 
     __slots__ = ("sql", "values")
 
@@ -53,22 +40,48 @@ class Statement:
 
 
 class Entry:
-    """Work to be done in a write transaction, and what came of it: `error` or else `result`."""
+    """Work to be done in a write transaction, and what came of it: `error` or else `result`, once it is `done`."""
 
-    __slots__ = ("alone", "error", "full", "leads", "port", "result", "then", "wake", "work")
+    __slots__ = ("alone", "done", "error", "full", "port", "result", "then", "wake", "work")
 
-    def __init__(self, work: Work, full: bool, port: Port | None = None, then: Any = None) -> None:
+    def __init__(self, work: Work, full: bool, port: "Port | None" = None, then: Any = None) -> None:
         self.work = work
+        self.full = full
         self.alone = False
         """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
-        self.full = full
         self.port = port
         self.then = then
         """What the port does with the entry; nothing of this module's business."""
         self.wake: threading.Lock | None = None
-        self.leads = False
+        """Held while its thread waits in line; released when it is done, or leads."""
+        self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """It is done, in vain."""
+        self.error = error
+        self.done = True
+
+
+class Port(Protocol):
+    """Where entries of an event loop are acknowledged: called once a commit, from any thread, never blocking."""
+
+    def post(self, entries: list[Entry]) -> None: ...
+
+
+class Store(Protocol):
+    """What carries out a batch: see `Journal`. Each step raises what the file says; `commit` may be asked twice."""
+
+    def run_alone(self, statement: Statement, full: bool) -> Any: ...
+    def begin(self, full: bool) -> Any: ...
+    def commit(self, full: bool) -> None: ...
+    def rollback(self) -> None: ...
+    def explain(self, error: BaseException) -> BaseException: ...
+
+
+_HELPER: Final = Entry(lambda _: None, full=False)
+"""Leads in the name of the helper thread."""
 
 
 class Commits:
@@ -77,7 +90,9 @@ class Commits:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._guard = threading.Lock()
-        self._busy = False
+        self._idle = threading.Condition(self._guard)
+        self._leader: Entry | None = None
+        """Whose thread may use the store; changed under the guard only."""
         self._queue: deque[Entry] = deque()
         self._broken: JournalError | None = None
         self._closed = False
@@ -91,36 +106,38 @@ class Commits:
         """
         entry = Entry(work, full)
         entry.alone = alone
-        with self._guard:
-            self._refuse_if_over()
-            leads = not self._busy
-            if leads:
-                self._busy = True
-            else:
-                entry.wake = threading.Lock()
-                entry.wake.acquire()
-                self._queue.append(entry)
-        if leads:
-            self._lead([entry], entry)
-        else:
-            interrupt = _wait(entry)
-            if entry.leads:
-                self._lead([entry] if alone else [entry, *self._take_queue()], entry)
-            if interrupt is not None:
-                raise interrupt
+        try:
+            with self._guard:
+                self._refuse_if_over()
+                if self._leader is None:
+                    self._leader = entry
+                else:
+                    self._join_queue(entry)
+            interrupt = None if entry.wake is None else self._wait(entry)
+            if self._leader is entry:
+                self._lead(entry)
+        finally:
+            if self._leader is entry or not entry.done:
+                self._leave(entry)
+        if interrupt is not None:
+            raise interrupt
         if entry.error is not None:
             raise entry.error
         return entry.result
 
     def write_if_idle(self, work: Work) -> bool:
         """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits for others."""
-        with self._guard:
-            self._refuse_if_over()
-            if self._busy:
-                return False
-            self._busy = True
         entry = Entry(work, full=False)
-        self._lead([entry], entry)
+        try:
+            with self._guard:
+                self._refuse_if_over()
+                if self._leader is not None:
+                    return False
+                self._leader = entry
+            self._lead(entry)
+        finally:
+            if self._leader is entry:
+                self._leave(entry)
         if entry.error is not None:
             raise entry.error
         return True
@@ -130,31 +147,64 @@ class Commits:
         with self._guard:
             self._refuse_if_over()
             self._queue.append(entry)
-            if self._busy:
-                return
-            self._busy = True
-            self._start_helper()
-        self._helper_turn.release()
+            if self._leader is None:
+                self._wake_helper()
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until what was accepted is done."""
         with self._guard:
             self._closed = True
+            self._idle.wait_for(lambda: self._leader is None and not self._queue, _CLOSE_SECONDS)
             helper = self._helper
         self._helper_turn.release()
         if helper is not None and helper is not threading.current_thread():
-            helper.join()
+            helper.join(_CLOSE_SECONDS)
 
-    # -- leading ----------------------------------------------------------------------------------------------------
+    # -- in line ------------------------------------------------------------------------------------------------------
 
-    def _lead(self, batch: list[Entry], mine: Entry | None) -> None:
-        """Commit the batch, then give the lead away. Only ever run by the one that was given it."""
+    def _join_queue(self, entry: Entry) -> None:
+        entry.wake = threading.Lock()
+        entry.wake.acquire()
+        self._queue.append(entry)
+
+    def _wait(self, entry: Entry) -> BaseException | None:
+        """Wait until the entry is done, or leads. Returns the interrupt that came meanwhile: the entry stays in line."""
+        wake = entry.wake
+        assert wake is not None
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                wake.acquire()
+                with self._guard:
+                    if entry.done or self._leader is entry:
+                        return interrupt
+                    if entry not in self._queue:  # an interrupted leader woke it for nothing
+                        self._queue.appendleft(entry)
+            except BaseException as error:  # KeyboardInterrupt in the main thread
+                interrupt = error
+
+    def _leave(self, entry: Entry) -> None:
+        """An interrupt came between the lines: neither lead, nor stand in line for somebody who has gone."""
+        with self._guard:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            if self._leader is not entry:
+                return
+        self._hand_over(entry)
+
+    # -- leading ------------------------------------------------------------------------------------------------------
+
+    def _lead(self, mine: Entry) -> None:
+        """Commit what waits, with one's own, then give the lead away. Only ever run by the leader."""
+        batch = [] if mine is _HELPER else [mine]
         try:
+            if self._queue and not mine.alone:
+                batch += self._take_queue()
             self._carry_out(batch)
         finally:
-            self._hand_over()
-            if len(batch) > 1 or mine is None:
-                _acknowledge(batch, mine)
+            if len(batch) > 1 or mine is _HELPER:
+                self._acknowledge(batch, mine)
+            self._hand_over(mine)
 
     def _take_queue(self) -> list[Entry]:
         batch: list[Entry] = []
@@ -163,87 +213,118 @@ class Commits:
                 batch.append(self._queue.popleft())
         return batch
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, mine: Entry) -> None:
+        """Give the lead to the first in line; done again where an interrupt struck in it."""
         with self._guard:
+            if self._leader is not mine:
+                return
             if not self._queue:
-                self._busy = False
-                return
-            if (wake := self._queue[0].wake) is not None:
-                self._queue.popleft().leads = True
+                self._leader = None
+                if self._closed:
+                    self._idle.notify_all()
+            elif (wake := self._queue[0].wake) is not None:
+                following = self._queue.popleft()
                 wake.release()
-                return
-            self._start_helper()
-        self._helper_turn.release()
+                self._leader = following
+            else:
+                self._wake_helper()
 
-    def _start_helper(self) -> None:
+    def _acknowledge(self, batch: list[Entry], mine: Entry) -> None:
+        """Wake the threads, and tell each event loop once. What an interrupt left undone is first in line again."""
+        posts: dict[Port, list[Entry]] = {}
+        undone: list[Entry] = []
+        for entry in batch:
+            if entry is mine:
+                continue
+            if not entry.done:
+                undone.append(entry)
+            elif entry.wake is not None:
+                entry.wake.release()
+            elif entry.port is not None:
+                posts.setdefault(entry.port, []).append(entry)
+        if undone:
+            with self._guard:
+                self._queue.extendleft(reversed(undone))
+        for port, entries in posts.items():
+            port.post(entries)
+
+    def _wake_helper(self) -> None:
         if self._helper is None:
             self._helper = threading.Thread(target=self._help, name="durable-commits", daemon=True)
             self._helper.start()
+        self._helper_turn.release()
+        self._leader = _HELPER
 
     def _help(self) -> None:
         """The helper thread: leads whenever the next entry in line belongs to an event loop."""
         while True:
             self._helper_turn.acquire()
-            batch = self._take_queue()
-            if batch:
-                self._lead(batch, None)
-            elif self._closed:
-                return
+            with self._guard:
+                if self._leader is None and self._queue:
+                    self._leader = _HELPER
+                leads = self._leader is _HELPER
+                if not leads and self._closed and not self._queue:
+                    return
+            if leads:
+                self._lead(_HELPER)
 
-    # -- one batch --------------------------------------------------------------------------------------------------
+    # -- one batch ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, batch: list[Entry]) -> None:
-        if self._broken is not None:
-            _fail(batch, self._broken)
+        if len(batch) == 1 and type(batch[0].work) is Statement and self._broken is None:
+            self._transact_alone(batch[0], batch[0].work)
         elif not self._transact(batch):
             for entry in batch:  # one of them is at fault: each by itself, so that it fails alone
                 self._transact([entry])
 
     def _transact(self, batch: list[Entry]) -> bool:
-        """One transaction for the whole batch. False: nothing was written, and another try may be better."""
+        """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
         if self._broken is not None:
             _fail(batch, self._broken)
-            return True
-        if len(batch) == 1 and type(batch[0].work) is Statement:
-            self._transact_alone(batch[0], batch[0].work)
             return True
         full = any(entry.full for entry in batch)
         store = self._store
         try:
             transaction = store.begin(full)
-        except JournalError as error:
-            _fail(batch, error)
-            return True
-        try:
             for entry in batch:
                 entry.result = entry.work(transaction)
         except BaseException as error:
             store.rollback()
+            if not isinstance(error, Exception):
+                raise
             if len(batch) > 1:
                 return False
-            batch[0].error = store.explain(error)
+            batch[0].fail(store.explain(error))
             return True
         try:
-            try:
-                store.commit(full)
-            except JournalError:
-                raise
-            except BaseException:  # KeyboardInterrupt: first see the commit through, whatever is raised then
-                store.commit(full)
-                raise
+            self._commit(batch, full)
         except JournalError as error:
             self._broken = _unknown_outcome(error)
             _fail(batch, self._broken)
         return True
 
+    def _commit(self, batch: list[Entry], full: bool) -> None:
+        """An interrupt in it is raised when the commit has been seen through, so that it is known what was written."""
+        try:
+            self._store.commit(full)
+            _mark_done(batch)
+        except JournalError:
+            raise
+        except BaseException:
+            self._store.commit(full)
+            _mark_done(batch)
+            raise
+
     def _transact_alone(self, entry: Entry, statement: Statement) -> None:
-        """One statement: what fails may have failed in its commit, save for a value that SQLite cannot take."""
+        """One statement: what fails may have failed in its commit, save for what is certainly not written."""
         try:
             entry.result = self._store.run_alone(statement, entry.full)
+            entry.done = True
         except (NotWrittenError, SerializationError) as error:
-            entry.error = error
+            entry.fail(error)
         except JournalError as error:
-            self._broken = entry.error = _unknown_outcome(error)
+            self._broken = _unknown_outcome(error)
+            entry.fail(self._broken)
 
     def _refuse_if_over(self) -> None:
         if self._broken is not None:
@@ -253,36 +334,14 @@ class Commits:
             raise EngineClosedError(msg)
 
 
-def _wait(entry: Entry) -> BaseException | None:
-    """Wait until the entry is done, or leads. Returns the interrupt that came meanwhile: the entry stays in line."""
-    assert entry.wake is not None
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            entry.wake.acquire()
-        except BaseException as error:
-            interrupt = error
-        else:
-            return interrupt
-
-
-def _acknowledge(batch: list[Entry], mine: Entry | None) -> None:
-    """Wake the threads, and tell each event loop once."""
-    posts: dict[Port, list[Entry]] = {}
+def _mark_done(batch: list[Entry]) -> None:
     for entry in batch:
-        if entry is mine:
-            continue
-        if entry.wake is not None:
-            entry.wake.release()
-        elif entry.port is not None:
-            posts.setdefault(entry.port, []).append(entry)
-    for port, entries in posts.items():
-        port.post(entries)
+        entry.done = True
 
 
 def _fail(batch: list[Entry], error: BaseException) -> None:
     for entry in batch:
-        entry.error = error
+        entry.fail(error)
 
 
 def _unknown_outcome(error: BaseException) -> JournalError:

@@ -9,11 +9,12 @@ import weakref
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ._active import ENGINE
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
 from ._model import RUN_STATUSES, RunRecord, RunStatus
-from ._runtime import ENGINE, Runtime
+from ._runtime import Runtime
 from ._scheduler import DEFAULT_THREADS, Scheduler
 from .run import Run, not_found
 

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
-from zlib import crc32
 
 import apsw
 
@@ -27,6 +26,7 @@ from ._database import (
     refuse_network_file_system,
 )
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from ._records import attempt_from, attempt_row, run_from, run_row, step_from, step_row
 from .errors import JournalError, SerializationError
 
 T = TypeVar("T")
@@ -35,9 +35,6 @@ _FOLDER_TICK_SECONDS: Final = 0.1
 
 _SQL: Final = named_statements("journal.sql")
 _PUT_STEP: Final = _SQL["put_step"]
-_STEP_COLUMNS: Final = "%s|" * len(StepRecord._fields)
-_RUN_COLUMNS: Final = "%s|" * len(RunRecord._fields)
-_ATTEMPT_COLUMNS: Final = "%s|" * len(AttemptRecord._fields)
 
 
 class Transaction:
@@ -71,18 +68,18 @@ class Transaction:
 
     def put_attempt(self, record: AttemptRecord) -> None:
         """Write down an attempt that did not complete its step."""
-        self._execute(_SQL["put_attempt"], (*record, crc32((_ATTEMPT_COLUMNS % record).encode())))
+        self._execute(_SQL["put_attempt"], attempt_row(record))
 
     def add_run(self, record: RunRecord) -> RunRecord:
         """Write a new run, whose `seq` is given here; return it."""
         seq: Any = self._execute(_SQL["next_seq"]).fetchall()[0][0]
         record = record._replace(seq=seq)
-        self._execute(_SQL["add_run"], (*record, crc32((_RUN_COLUMNS % record).encode())))
+        self._execute(_SQL["add_run"], run_row(record))
         return record
 
     def put_run(self, record: RunRecord) -> int:
         """Write a run over what was there; return the number of this transaction."""
-        r, checksum = record, crc32((_RUN_COLUMNS % record).encode())
+        r, checksum = record, run_row(record)[-1]
         changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
         counters = (r.epoch, r.crashes, r.progress, r.trusting)
         self._execute(_SQL["put_run"], (*changing, *counters, checksum, r.seq))
@@ -95,7 +92,7 @@ class Transaction:
 
     def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
-        return _first(_run(row) for row in self._execute(_SQL["run_by_id"], (run_id,)).fetchall())
+        return next(map(run_from, self._execute(_SQL["run_by_id"], (run_id,)).fetchall()), None)
 
     def outcomes(self, seq: int) -> int:
         """How many outcomes a run has."""
@@ -108,11 +105,11 @@ class Transaction:
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, as this transaction sees them."""
-        return [_step(row) for row in self._execute(_SQL["steps"], (seq,)).fetchall()]
+        return [step_from(row) for row in self._execute(_SQL["steps"], (seq,)).fetchall()]
 
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
-        return [_run(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
+        return [run_from(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
 
 
 _WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
@@ -128,7 +125,7 @@ def _authorize_user(action: int, name: str | None, *_: str | None) -> int:
 
 def put_step(record: StepRecord) -> Statement:
     """Write an operation, over what was there."""
-    return Statement(_PUT_STEP, (*record, crc32((_STEP_COLUMNS % record).encode())))
+    return Statement(_PUT_STEP, step_row(record))
 
 
 class Journal:
@@ -233,6 +230,8 @@ class Journal:
         if self._writer is None or self._transaction is None:
             msg = f"{self.path} is not owned by this engine"
             raise JournalError(msg)
+        if self._writer.in_transaction:  # an interrupt struck between its begin and its end: nobody was told of it
+            self._writer.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1
         if synchronous != self._synchronous:
             self._writer.execute("PRAGMA synchronous=FULL" if synchronous == 2 else "PRAGMA synchronous=NORMAL")
@@ -259,10 +258,10 @@ class Journal:
             self.synced = self._transaction.number
 
     def rollback(self) -> None:
-        """For `Commits`: undo a transaction in which some work failed."""
-        assert self._writer is not None
-        with contextlib.suppress(apsw.Error):  # SQLite has rolled back by itself after some errors
-            self._writer.execute("ROLLBACK")
+        """For `Commits`: undo a transaction in which some work failed, unless SQLite has done so by itself."""
+        if self._writer is not None and self._writer.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                self._writer.execute("ROLLBACK")
 
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
@@ -316,15 +315,15 @@ class Journal:
 
     def run(self, run_id: str) -> RunRecord | None:
         """The run of an id."""
-        return _first(map(_run, self._read("run_by_id", run_id)))
+        return next(map(run_from, self._read("run_by_id", run_id)), None)
 
     def run_of_seq(self, seq: int) -> RunRecord | None:
         """The run of a key."""
-        return _first(map(_run, self._read("run_by_seq", seq)))
+        return next(map(run_from, self._read("run_by_seq", seq)), None)
 
     def runs_by_prefix(self, prefix: str, limit: int) -> list[RunRecord]:
         """Runs whose id starts with `prefix`, at most `limit`."""
-        return list(map(_run, self._read("runs_by_prefix", prefix, prefix + "\U0010ffff", limit)))
+        return list(map(run_from, self._read("runs_by_prefix", prefix, prefix + "\U0010ffff", limit)))
 
     def runs(
         self,
@@ -347,31 +346,23 @@ class Journal:
                 values.append(value)
         where = f"WHERE {' AND '.join(terms)} " if terms else ""
         sql = f"SELECT * FROM durable_run {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608 - terms are constants above
-        return list(map(_run, self._query(sql, (*values, limit))))
+        return list(map(run_from, self._query(sql, (*values, limit))))
 
     def runs_of_status(self, status: str) -> list[RunRecord]:
         """All runs of one stored status, oldest first."""
-        return list(map(_run, self._read("runs_of_status", status)))
-
-    def due_runs(self, now: float, limit: int) -> list[RunRecord]:
-        """Waiting runs that are due, the most overdue first."""
-        return list(map(_run, self._read("due_runs", now, limit)))
-
-    def next_due(self) -> float | None:
-        """When the next waiting run is due."""
-        return self._read("next_due")[0][0]  # type: ignore[no-any-return]
+        return list(map(run_from, self._read("runs_of_status", status)))
 
     def children(self, seq: int) -> list[RunRecord]:
         """The runs that a run has called, oldest first."""
-        return list(map(_run, self._read("children", seq)))
+        return list(map(run_from, self._read("children", seq)))
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, in the order of their positions."""
-        return [_step(row) for row in self._read("steps", seq)]
+        return [step_from(row) for row in self._read("steps", seq)]
 
     def attempts(self, seq: int) -> list[AttemptRecord]:
         """The attempts of a run that did not complete their step, in order."""
-        return [_attempt(row) for row in self._read("attempts", seq)]
+        return [attempt_from(row) for row in self._read("attempts", seq)]
 
     def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)
@@ -381,39 +372,6 @@ class Journal:
             if self._reader is None:
                 self._reader = open_reader(self.path, self._vfs)
             return self._reader.execute(sql, values).fetchall()
-
-
-def _first(records: Iterator[RunRecord]) -> RunRecord | None:
-    return next(records, None)
-
-
-def _run(row: tuple[Any, ...]) -> RunRecord:
-    record = RunRecord._make(row[:-1])
-    if crc32((_RUN_COLUMNS % record).encode()) != row[-1]:
-        _refuse_damaged(f"run {record.id!r}")
-    return record
-
-
-def _step(row: tuple[Any, ...]) -> StepRecord:
-    columns = row[:-1]
-    if crc32((_STEP_COLUMNS % columns).encode()) != row[-1]:
-        _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of run number {columns[0]}")
-    return StepRecord._make(columns)
-
-
-def _attempt(row: tuple[Any, ...]) -> AttemptRecord:
-    record = AttemptRecord._make(row[:-1])
-    if crc32((_ATTEMPT_COLUMNS % record).encode()) != row[-1]:
-        _refuse_damaged(f"attempt {record.attempt} at operation {record.position} of run number {record.run}")
-    return record
-
-
-def _refuse_damaged(what: str) -> None:
-    msg = (
-        f"the record of {what} is damaged: its checksum does not fit. The file was changed outside of durable, or the "
-        "disk is failing: restore the journal from a backup"
-    )
-    raise JournalError(msg)
 
 
 @contextlib.contextmanager

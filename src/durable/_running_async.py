@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ._active import ENGINE, Active
 from ._branches import LoopPort
 from ._commits import Entry
 from ._drive_async import end_attempts, run_body, settle_write, take_slot
 from ._outcome import Ending, raised, returned
 from ._running import Body, Course, Effect, TakeSlot, Write
-from ._runtime import ENGINE, Active, Runtime
+from ._runtime import Runtime
 
 
 async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:

@@ -7,9 +7,9 @@ has set going is in `active`; everything else is in the file.
 import os
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from ._active import Active, Admission, Declaration, Request
 from ._clock import Clock
 from ._codec import dump_error
 from ._execution import Execution
@@ -19,7 +19,6 @@ from ._journal import Journal, Transaction
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
-from ._signature import Signature
 from .errors import (
     EngineClosedError,
     Halt,
@@ -29,100 +28,8 @@ from .errors import (
     SerializationError,
 )
 
-ENGINE: ContextVar[Any] = ContextVar("durable_engine", default=None)
-"""The engine of this context, as `Runtime.engine` has it: of a `with engine:`, or of the run that executes here."""
-
 CLOSE_SECONDS = 5.0
 """How long `close` lets steps in flight end."""
-
-
-class Declaration(Protocol):
-    """What the runtime needs of a workflow: see `Workflow` in `_workflows.py`."""
-
-    name: str
-    module: str
-    function: Callable[..., Any]
-    signature: Signature
-    is_async: bool
-    concurrency: int
-    """How many runs of it execute at a time in one engine, 0 for any number."""
-
-
-class Active:
-    """A run that this engine has set going: queued here, or executing, until it ends or stops."""
-
-    def __init__(
-        self, run_id: str, workflow: Declaration, origin: str, ancestors: frozenset[str] = frozenset()
-    ) -> None:
-        self.run_id = run_id
-        self.workflow = workflow
-        self.origin = origin
-        """"call", "start" or "resume"."""
-        self.ancestors = ancestors
-        self.execution: Execution | None = None
-        self.thread: int | None = None
-        self.release_slot: Callable[[], None] | None = None
-        """Gives back the slot of the workflow's `concurrency` that it holds."""
-        self.error: BaseException | None = None
-        """What the execution raised for its caller, once it is over."""
-        self._over = threading.Event()
-        self._guard = threading.Lock()
-        self._watchers: list[Callable[[], None]] = []
-
-    def finish(self, error: BaseException | None) -> None:
-        """The execution is over, and the journal has what there is to have."""
-        self.error = error
-        with self._guard:
-            self._over.set()
-            watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher()
-
-    def give_slot_back(self) -> None:
-        """Hold no slot of the workflow's `concurrency`."""
-        release, self.release_slot = self.release_slot, None
-        if release is not None:
-            release()
-
-    def is_over(self) -> bool:
-        """Whether the execution is over."""
-        return self._over.is_set()
-
-    def wait(self, seconds: float | None) -> bool:
-        """Wait until it is over; say whether it is."""
-        return self._over.wait(seconds)
-
-    def watch(self, watcher: Callable[[], None]) -> None:
-        """Call `watcher` when it is over, from any thread, or now if it is."""
-        with self._guard:
-            if not self._over.is_set():
-                self._watchers.append(watcher)
-                return
-        watcher()
-
-
-class Admission(NamedTuple):
-    """Which run a call means, and what there is to do about it."""
-
-    record: RunRecord
-    active: Active | None
-    """The run in this process; `None` when it has ended."""
-    is_mine: bool
-    """Whether the caller is the one to execute it."""
-    is_new: bool
-    unsynced: int
-    """The transaction that wrote it."""
-
-
-class Request(NamedTuple):
-    """A call or a start of a workflow."""
-
-    workflow: Declaration
-    inputs: str
-    run_id: str | None
-    origin: str
-    parent: RunRecord | None
-    ancestors: frozenset[str]
 
 
 class Runtime:

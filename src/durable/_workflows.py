@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
+from ._active import Request
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run, slots
 from ._drive import drive
@@ -14,7 +15,6 @@ from ._operations import take_place
 from ._replay import Call, decide_step
 from ._retry import ONE_ATTEMPT
 from ._running import call, drive_run
-from ._runtime import Request
 from .errors import EngineClosedError, Halt, JournalError, RunBlockedError, RunInterruptedError
 from .run import Run
 

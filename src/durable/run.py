@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    from ._runtime import Active
+    from ._active import Active
     from ._scheduler import Scheduler
 
     R = TypeVar("R", default=Any)

@@ -110,9 +110,11 @@ class Folder:
             [sys.executable, "shop.py"], cwd=self.path, env=self.environment, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, code: str, prelude: str = SHOP) -> str:
+    def run(self, code: str, prelude: str = SHOP, expect: int = 0) -> str:
         with self.start(code, prelude) as process:
-            return process.communicate(timeout=60)[0]
+            output = process.communicate(timeout=60)[0]
+        assert process.returncode == expect
+        return output
 
     def run_and_kill(self, code: str, hanging: int) -> int:
         """Run until so many lines say that something hangs, then kill; the pid."""
@@ -193,7 +195,7 @@ def folder(tmp_path: Path) -> Folder:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A journal with a run of each kind, whose owner was killed. Only to be read."""
     folder = Folder(tmp_path_factory.mktemp("shop"))
-    folder.run(BLOCK)
+    folder.run(BLOCK, expect=-signal.SIGKILL)
     folder.run(BLOCK)
     folder.pid = folder.run_and_kill(PLAY, hanging=2)
     return folder

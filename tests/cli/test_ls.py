@@ -74,7 +74,7 @@ def test_running_and_interrupted_are_told_apart(live):
 
 
 MANY = """
-@durable.workflow(id="many-{x}")
+@durable.workflow(id=lambda x: f"many-{{x}}")
 def many(x: int) -> int:
     return x
 
@@ -85,7 +85,7 @@ for x in range({count}):
 
 
 def test_the_limit_says_what_it_cut(folder):
-    folder.run(MANY.format(count=60, pause=-1).replace("{x}", "{x}"))
+    folder.run(MANY.format(count=60, pause=-1))
     done = folder.durable("ls")
     assert len(done.stdout.splitlines()) == 50
     assert done.stdout.splitlines()[0].split("\t")[2] == "many-59"
@@ -162,7 +162,9 @@ def test_long_ids_are_cut_on_a_terminal_to_what_tells_them_apart(folder):
         """
     )
     ids = folder.ids("--workflow", "made")
-    shown = [line.split()[3] for line in folder.on_a_terminal("ls", "--workflow", "made", NO_COLOR="1").splitlines()[1:]]
+    shown = [
+        line.split()[3] for line in folder.on_a_terminal("ls", "--workflow", "made", NO_COLOR="1").splitlines()[1:]
+    ]
     assert [id.startswith(short) for id, short in zip(ids, shown, strict=True)] == [True] * 40
     assert {len(short) for short in shown} == {8}
     assert len(set(shown)) == 40

@@ -44,7 +44,9 @@ def test_an_interrupted_run_says_what_became_of_its_process_and_what_to_do(shop)
     assert lines[0] == "↯ interrupted  buy  order-5"
     assert f"owner     process {shop.pid} died" in lines
     assert "2 ↯ interrupted hang 1 the process died in it" in squeezed(lines)
-    assert lines[-1] == "next      call buy again with the same input, or durable.resume() in a program that declares it"
+    assert (
+        lines[-1] == "next      call buy again with the same input, or durable.resume() in a program that declares it"
+    )
 
 
 def test_a_back_off_says_when_the_next_attempt_is_due(shop, live):
@@ -76,7 +78,7 @@ def test_branches_are_named(shop):
 
 def test_an_attempt_in_which_the_process_died_is_listed_when_the_run_goes_on(folder):
     folder.run_and_kill("buy({'id': 1, 'item': 'x', 'hang': True})", hanging=1)
-    folder.run("hang.with_options\nhang.function = None\ntime.sleep = lambda s: None\nbuy({'id': 1, 'item': 'x', 'hang': True})")
+    folder.run("time.sleep = lambda seconds: None\nbuy({'id': 1, 'item': 'x', 'hang': True})")
     rows = squeezed(shown(folder, "order-1"))
     assert any(re.match(r"2 ✓ completed hang 2 \S+ null", row) for row in rows)
     assert "↯ interrupted attempt 1 the process died in it" in rows

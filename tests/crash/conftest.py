@@ -70,15 +70,15 @@ class Remains:
         self.lines = []
         if (folder / "effects.txt").exists():
             self.lines = [line.split() for line in (folder / "effects.txt").read_text().splitlines()]
-        self.steps: list[tuple[Any, ...]] = []
-        path = folder / "journal.db"
-        if path.exists() and path.stat().st_size:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-                if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'durable_meta'").fetchall():
-                    self.steps = connection.execute(
-                        "SELECT durable_run.id, branch, position, name, durable_step.status, durable_step.kind"
-                        " FROM durable_step JOIN durable_run ON run = seq"
-                    ).fetchall()
+        self.steps: list[tuple[Any, ...]]
+        try:
+            with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
+                self.steps = connection.execute(
+                    "SELECT durable_run.id, branch, position, name, durable_step.status, durable_step.kind"
+                    " FROM durable_step JOIN durable_run ON run = seq"
+                ).fetchall()
+        except sqlite3.OperationalError:  # killed before the tables were there
+            self.steps = []
 
     def with_outcome(self) -> set[str]:
         """Keys of the operations that must never run again."""

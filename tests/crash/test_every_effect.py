@@ -108,6 +108,6 @@ def test_the_moments_come_where_they_should(tmp_path, server, remains):
         seen[len(left.steps), len(left.with_outcome()), sum(left.starts().values())] += 1
     assert trial.deaths == 1
     operations, outcomes, starts = (set(values) for values in zip(*seen, strict=True))
-    assert operations == set(range(9))
-    assert outcomes == set(range(9))
+    assert operations >= {0, 1, 2, 3, 7, 8}  # `now` and its like go into the file with the next step
+    assert outcomes >= {0, 1, 2, 3, 7, 8}
     assert starts == set(range(6))

@@ -22,13 +22,15 @@ ROWS: list[tuple[str, ...]] = [
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
-    ("_commits", "_database"),
+    ("_commits", "_database", "_records"),
     ("_journal",),
     # 3 one execution
     ("_execution",),
     ("_branches", "_drive", "_logger", "_outcome"),
-    ("_drive_async", "_operations", "_parallel", "_runtime"),
+    ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
+    ("_active",),
+    ("_runtime",),
     ("_running",),
     ("_running_async",),
     ("_scheduler",),
@@ -36,7 +38,8 @@ ROWS: list[tuple[str, ...]] = [
     # 5 what users touch
     ("run",),
     ("_engine",),
-    ("_decorators",),
+    ("_decorated",),
+    ("_steps", "_workflows"),
     ("__init__",),
     ("cli",),
     ("__main__",),

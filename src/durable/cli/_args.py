@@ -22,7 +22,8 @@ class Version(argparse.Action):
             found = version("durable-functions")
         except PackageNotFoundError:  # run from its source
             found = "(not installed)"
-        parser.exit(message=f"durable {found}\n")
+        print(f"durable {found}")
+        parser.exit()
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

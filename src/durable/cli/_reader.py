@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from durable._database import named_statements, open_reader
-from durable._journal import Journal, _attempt, _mapped, _step
+from durable._journal import Journal, _mapped
 from durable._model import AttemptRecord, OwnerRecord, StepRecord
+from durable._records import attempt_from, step_from
 from durable.errors import JournalError
 
 _SQL: Final = named_statements("reading.sql")
@@ -158,12 +159,12 @@ class Reader(Journal):
     def latest_step(self, seq: int, *statuses: str) -> StepRecord | None:
         """The operation of a run that began last among those of two statuses."""
         rows = self._ask("latest_of_status", seq, *statuses)
-        return _step(rows[0]) if rows else None
+        return step_from(rows[0]) if rows else None
 
     def last_failure(self, step: StepRecord) -> str | None:
         """The error of the latest attempt of a step that waits for the next one."""
         rows = self._ask("attempt", step.run, step.branch, step.position, step.attempt)
-        return _attempt(rows[0]).error if rows else None
+        return attempt_from(rows[0]).error if rows else None
 
     def owner(self, epoch: int) -> OwnerRecord | None:
         """The process that owned the journal in an epoch."""
@@ -172,11 +173,11 @@ class Reader(Journal):
 
     def sound_steps(self, seq: int, damaged: Callable[[str], None]) -> list[StepRecord]:
         """The operations of a run less those whose record is damaged, of which `damaged` is told."""
-        return list(_sound(_step, self._read("steps", seq), damaged))
+        return list(_sound(step_from, self._read("steps", seq), damaged))
 
     def sound_attempts(self, seq: int, damaged: Callable[[str], None]) -> list[AttemptRecord]:
         """The attempts of a run that did not complete their step, in the same way."""
-        return list(_sound(_attempt, self._read("attempts", seq), damaged))
+        return list(_sound(attempt_from, self._read("attempts", seq), damaged))
 
 
 def _shared(one: str, other: str | None) -> int:

@@ -136,10 +136,10 @@ class Screen:
         assert self.width is not None
         pieces, left = [], self.width
         for index, (column, cell, width) in enumerate(zip(shape, row, widths, strict=True)):
-            text = clip(cell.text, width) if column.least is not None else cell.text
-            text = clip(text, left)
-            left -= max(columns(text), width) + len(_GAP)
-            padding = " " * (width - columns(text))
+            room = min(left, max(width, columns(cell.text)) if column.least is None else width)
+            text = clip(cell.text, room)
+            padding = " " * (min(width, room) - columns(text))
+            left -= max(width, columns(text)) + len(_GAP)
             painted = self._painted(text, cell.style)
             last = index == len(shape) - 1 or left <= 0
             pieces.append(padding + painted if column.right else painted + ("" if last else padding))

@@ -63,7 +63,7 @@ def wrapped(text: str, width: int) -> Iterator[str]:
             yield line.rstrip()
             line = ""
         line += word
-        while columns(line.rstrip()) > width:
+        while columns(line.rstrip()) > width and len(line) > 1:
             end = max(1, _fitting(line, width))
             yield line[:end]
             line = line[end:]

@@ -41,14 +41,6 @@ SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
 -- Runs of one stored status, oldest first.
 SELECT * FROM durable_run WHERE status = ? ORDER BY wake_at, seq;
 
--- name: due_runs
--- Waiting runs that are due, in order.
-SELECT * FROM durable_run WHERE status = 'waiting' AND wake_at <= ? ORDER BY wake_at, seq LIMIT ?;
-
--- name: next_due
--- When the next waiting run is due.
-SELECT min(wake_at) FROM durable_run WHERE status = 'waiting';
-
 -- name: children
 -- Runs that a run has called, oldest first.
 SELECT * FROM durable_run WHERE parent = ? ORDER BY seq;
@@ -86,8 +78,3 @@ SELECT epoch, pid, started_at, closed_at FROM durable_owner ORDER BY epoch DESC 
 -- name: owner_closed
 SELECT closed_at FROM durable_owner WHERE epoch = ?;
 
--- name: format
-SELECT value FROM durable_meta WHERE key = 'format';
-
--- name: set_format
-INSERT OR REPLACE INTO durable_meta VALUES ('format', ?);

@@ -1,0 +1,211 @@
+"""Runs of eight steps, killed with SIGKILL at random times until they complete: `python -m tests.crash.random_kills`.
+
+For each trial: no step whose outcome was acknowledged to the workflow ran again, none was lost, and the result is right.
+Prints a table and exits with 1 when anything is wrong.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import durable
+from durable import RetryPolicy
+from tests.crash import server
+
+STEPS = 8
+BODY_SECONDS = 0.001
+QUICK = RetryPolicy(initial_interval=0.002, maximum_attempts=0, jitter=0)
+
+file = -1
+
+
+def note(*words: object) -> None:
+    os.write(file, (" ".join(map(str, words)) + "\n").encode())
+
+
+def begun(number: int) -> str:
+    """A body begins: the token tells this attempt from all others."""
+    token = f"{number}.{durable.info().attempt}.{os.getpid()}"
+    note("start", number, token)
+    return token
+
+
+@durable.step(retry=QUICK)
+def work(number: int) -> str:
+    token = begun(number)
+    time.sleep(BODY_SECONDS)
+    if number == 3 and durable.info().attempt % 2:
+        note("fail", number, token)
+        raise ConnectionError(number)
+    note("end", number, token)
+    return token
+
+
+@durable.step(retry=QUICK)
+async def work_async(number: int) -> str:
+    token = begun(number)
+    await asyncio.sleep(BODY_SECONDS)
+    if number == 3 and durable.info().attempt % 2:
+        note("fail", number, token)
+        raise ConnectionError(number)
+    note("end", number, token)
+    return token
+
+
+def got(token: str) -> str:
+    note("got", token.partition(".")[0], token)
+    return token
+
+
+@durable.workflow(id="trial")
+def eight() -> list[str]:
+    return [got(work(number)) for number in range(STEPS)]
+
+
+async def branch(first: int) -> list[str]:
+    return [got(await work_async(first)), got(await work_async(first + 1))]
+
+
+@durable.workflow(id="trial")
+async def eight_async() -> list[str]:
+    alone = [got(await work_async(number)) for number in range(4)]
+    first, second = await asyncio.gather(branch(4), branch(6))
+    return alone + first + second
+
+
+PROGRAMS = {"sync": lambda: eight(), "async": lambda: asyncio.run(call_async())}
+
+
+async def call_async() -> Any:
+    return await eight_async()
+
+
+def execute(kind: str, folder: Path, resume: bool) -> None:
+    global file
+    file = os.open(folder / "effects.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    durable.open(folder / "journal.db")
+    if resume:
+        durable.resume(wait=True)
+    result = PROGRAMS[kind]()
+    durable.close()
+    (folder / "result.txt").write_text(" ".join(result))
+
+
+def one_trial(kind: str, folder: Path, dice: random.Random, longest: float) -> Counter[str]:
+    """Kill and run again until it completes; count what happened."""
+    seen: Counter[str] = Counter(trials=1)
+    while True:
+        resume = dice.random() < 0.5
+        pid = server.fork(lambda resume=resume: execute(kind, folder, resume), folder)
+        time.sleep(dice.uniform(0, longest))
+        killed = os.waitpid(pid, os.WNOHANG) == (0, 0)
+        if killed:
+            os.kill(pid, signal.SIGKILL)
+            killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+        seen["kills"] += killed
+        if (folder / "result.txt").exists():
+            break
+        assert killed, (folder / "output.txt").read_text()
+        seen["kills in a body"] += in_a_body(folder)
+        seen["kills with a step under way"] += step_under_way(folder)
+        longest *= 1.1  # so that each trial ends
+    seen.update(judge(folder))
+    return seen
+
+
+def in_a_body(folder: Path) -> bool:
+    """Whether the last line of the dead process says that a body had begun, and had not ended."""
+    lines = (folder / "effects.txt").read_text().splitlines() if (folder / "effects.txt").exists() else []
+    return bool(lines) and lines[-1].startswith("start")
+
+
+def step_under_way(folder: Path) -> bool:
+    """Whether the journal has a step without an outcome."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("SELECT 1 FROM durable_step WHERE turn IS NULL").fetchall())
+    except sqlite3.OperationalError:  # killed before the tables were there
+        return False
+
+
+def judge(folder: Path) -> Counter[str]:
+    """What went wrong in a trial that completed."""
+    lines = [line.split() for line in (folder / "effects.txt").read_text().splitlines()]
+    tokens = (folder / "result.txt").read_text().split()
+    wrong: Counter[str] = Counter()
+    wrong["wrong results"] += [token.partition(".")[0] for token in tokens] != [str(n) for n in range(STEPS)]
+    acknowledged: set[str] = set()
+    for word, number, token in lines:
+        if word == "got":
+            acknowledged.add(number)
+            wrong["acknowledged outcomes lost"] += token not in tokens
+        if word == "start":
+            wrong["acknowledged steps run again"] += number in acknowledged
+    wrong["steps run"] += sum(line[0] == "start" for line in lines)
+    wrong["results that no body returned"] += sum(["end", token.partition(".")[0], token] not in lines for token in tokens)
+    with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
+        wrong["runs not completed"] += connection.execute("SELECT status FROM durable_run").fetchall() != [("completed",)]
+        wrong["damaged journals"] += connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]
+    return wrong
+
+
+FAULTS = (
+    "acknowledged steps run again",
+    "acknowledged outcomes lost",
+    "wrong results",
+    "results that no body returned",
+    "runs not completed",
+    "damaged journals",
+)
+FACTS = ("trials", "kills", "kills in a body", "kills with a step under way", "steps run")
+
+
+def undisturbed_seconds(kind: str, folder: Path) -> float:
+    """How long a run takes that is not killed, its process included."""
+    folder.mkdir()
+    before = time.monotonic()
+    os.waitpid(server.fork(lambda: execute(kind, folder, False), folder), 0)
+    return time.monotonic() - before
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=100, help="for each of sync and async (default: 100)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    options = parser.parse_args()
+    server.warm_up()
+    dice = random.Random(options.seed)
+    print(f"{'seed ' + str(options.seed):34}" + "".join(f"{kind:>8}" for kind in PROGRAMS))
+    columns = {}
+    with tempfile.TemporaryDirectory(prefix="durable-random-kills-") as base:
+        for kind in PROGRAMS:
+            seen: Counter[str] = Counter()
+            longest = undisturbed_seconds(kind, Path(base) / kind) * 1.1
+            begun_at = time.monotonic()
+            for number in range(options.trials):
+                folder = Path(base) / f"{kind}-{number}"
+                folder.mkdir()
+                seen.update(one_trial(kind, folder, dice, longest))
+                shutil.rmtree(folder)
+            seen["seconds"] += round(time.monotonic() - begun_at)
+            columns[kind] = seen
+    for name in (*FACTS, *FAULTS, "seconds"):
+        print(f"{name:34}" + "".join(f"{columns[kind][name]:8}" for kind in PROGRAMS))
+    return int(any(columns[kind][fault] for kind in PROGRAMS for fault in FAULTS))
+
+
+if __name__ == "__main__":
+    from tests.crash import random_kills  # under its own name, which is the one in the journal
+
+    sys.exit(random_kills.main())
