@@ -40,8 +40,13 @@ format: $(VENV)/.dev                 ## formats, and mends what ruff can mend
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-bench: $(VENV)/.dev                  ## the figures of docs/, as ratios
-	@$(BIN)/python -m benchmarks
+# `make bench ARGS="--only replay --repeat 3"`; the same for bench-peers.
+bench: $(VENV)/.dev                  ## the figures of docs/benchmarks.md, against this disk
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.dev            ## the same steps with other libraries, installed into .bench/
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 clean:                               ## removes .venv and what tools leave behind
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import durable
 
 from .disk import counted_syncs
-from .report import Row, in_time, spread
+from .report import Row, in_time, is_noisy, spread
 from .steps import trivial, trivial_async
+from .stopwatch import Lap, Stopwatch
 
 STEPS = 20
 
@@ -31,57 +31,48 @@ async def async_run(number: int) -> int:
     return total
 
 
-class Round(NamedTuple):
-    """From the first start to the last result, by the wall clock and by the processor's."""
-
-    steps_per_second: float
-    cpu_seconds_per_step: float
-
-
-class _Stopwatch:
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._began = time.perf_counter(), time.process_time()
-
-    def read(self) -> Round:
-        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        return Round(self._steps / wall, cpu / self._steps)
-
-
-def _sync_round(path: Path, runs: int, vfs: str | None = None) -> Round:
+def _sync_laps(path: Path, runs: int, rounds: int, vfs: str | None = None) -> list[Lap]:
+    """From the first start to the last result, for each step; several rounds in one engine."""
     with durable.open(path, vfs=vfs):
-        sync_run(-1)  # the engine is open, the codecs are made
-        watch = _Stopwatch(runs * STEPS)
-        started = (
-            sync_run.start_many(range(runs))
-            if hasattr(sync_run, "start_many")
-            else [sync_run.start(number) for number in range(runs)]
-        )
-        for run in started:
-            run.result()
-        return watch.read()
+        return [_sync_lap(runs) for _ in range(rounds)]
 
 
-def _async_round(path: Path, runs: int, vfs: str | None = None) -> Round:
-    async def main() -> Round:
+def _sync_lap(runs: int) -> Lap:
+    watch = Stopwatch()
+    if hasattr(sync_run, "start_many"):
+        started = sync_run.start_many(range(runs))
+    else:
+        started = [sync_run.start(number) for number in range(runs)]
+    for run in started:
+        run.result()
+    return watch.lap(runs * STEPS)
+
+
+def _async_laps(path: Path, runs: int, rounds: int, vfs: str | None = None) -> list[Lap]:
+    async def main() -> list[Lap]:
         async with durable.open(path, vfs=vfs):
-            await async_run(-1)
-            watch = _Stopwatch(runs * STEPS)
-            await asyncio.gather(*(async_run(number) for number in range(runs)))
-            return watch.read()
+            return [await _async_lap(runs) for _ in range(rounds)]
 
     return asyncio.run(main())
 
 
-def _measure(work: Callable[[Path, int, str | None], Round], folder: Path, runs: int, repeat: int) -> dict[str, Any]:
-    """Several rounds, and one more, which counts fsyncs and is not timed."""
-    path = folder / "crowd.db"
-    work(path, runs, None)
-    rates, cpu = zip(*(work(path, runs, None) for _ in range(repeat)), strict=True)
+async def _async_lap(runs: int) -> Lap:
+    watch = Stopwatch()
+    await asyncio.gather(*(async_run(number) for number in range(runs)))
+    return watch.lap(runs * STEPS)
+
+
+def _measure(work: Callable[[Path, int, int, str | None], list[Lap]], folder: Path, runs: int, repeat: int) -> Any:
+    """A round to warm up and several that count; then two that are not timed, to count their fsyncs."""
+    laps = work(folder / "crowd.db", runs, repeat + 1, None)[1:]
     with counted_syncs() as (vfs, syncs):
-        work(folder / "counted.db", runs, vfs)
-        per_20_steps = syncs() * 20 / (runs * STEPS)
-    return {"steps_per_second": rates, "cpu_seconds_per_step": cpu, "fsyncs_per_20_steps": per_20_steps}
+        work(folder / "counted.db", runs, 2, vfs)
+        per_20_steps = syncs() * 20 / (2 * runs * STEPS)
+    return {
+        "steps_per_second": [1 / lap.wall for lap in laps],
+        "cpu_seconds_per_step": [lap.cpu for lap in laps],
+        "fsyncs_per_20_steps": per_20_steps,
+    }
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -92,7 +83,7 @@ def _text(found: dict[str, Any]) -> str:
 
 def async_crowd(folder: Path, repeat: int) -> Row:
     runs = 1000
-    found = _measure(_async_round, folder, runs, min(repeat, 7))
+    found = _measure(_async_laps, folder, runs, min(repeat, 7))
     return Row(
         "async-crowd",
         f"{runs:,} concurrent async runs × {STEPS} steps, FULL",
@@ -100,12 +91,13 @@ def async_crowd(folder: Path, repeat: int) -> Row:
         "at least 20,000 steps/s, at most 1 fsync per 20",
         met=statistics.median(found["steps_per_second"]) >= 20_000 and found["fsyncs_per_20_steps"] <= 1,
         figures=found,
+        is_noisy=is_noisy(found["steps_per_second"]),
     )
 
 
 def sync_crowd(folder: Path, repeat: int) -> Row:
     runs, grouped = 200, hasattr(sync_run, "start_many")
-    found = _measure(_sync_round, folder, runs, min(repeat, 7))
+    found = _measure(_sync_laps, folder, runs, min(repeat, 7))
     return Row(
         "sync-crowd",
         f"{runs} sync runs × {STEPS} steps, FULL, by {'start_many' if grouped else 'start, one at a time'}",
@@ -114,4 +106,5 @@ def sync_crowd(folder: Path, repeat: int) -> Row:
         met=statistics.median(found["steps_per_second"]) >= 6_000,
         note="" if grouped else "there is no start_many yet: each start was a commit and an fsync of its own",
         figures=found,
+        is_noisy=is_noisy(found["steps_per_second"]),
     )

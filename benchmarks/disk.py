@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import apsw
+
+from .stopwatch import Lap, Stopwatch
 
 WAL_FRAMES = 1000
 """SQLite checkpoints a WAL of this length, and writes it from its start again: the file is warm then."""
@@ -60,15 +61,15 @@ class Bare:
         for _ in cold(path):
             self.commits(500)
 
-    def commits(self, count: int) -> float:
-        """Commit so many rows, one at a time; return seconds for each."""
+    def commits(self, count: int) -> Lap:
+        """Commit so many rows, one at a time."""
         execute = self._connection.execute
         first = self._key
         self._key += count
-        began = time.perf_counter()
+        watch = Stopwatch()
         for key in range(first, self._key):
             execute("INSERT INTO bare VALUES (?, ?)", (key, ROW_TEXT))
-        return (time.perf_counter() - began) / count
+        return watch.lap(count)
 
     def close(self) -> None:
         self._connection.close()
@@ -84,32 +85,36 @@ def cold(path: Path, most_seconds: float = 20.0) -> Iterator[None]:
 
 
 class Calibration(NamedTuple):
-    """Seconds for one bare commit with and without fsync, and for one fdatasync: medians of several turns."""
+    """Seconds for one bare commit with and without fsync, and for one fdatasync, of several turns."""
 
-    full: float
-    normal: float
-    fdatasync: float
+    full: list[float]
+    normal: list[float]
+    fdatasync: list[float]
 
 
 def calibrate(folder: Path, repeat: int) -> Calibration:
     full, normal = Bare(folder / "full.db", "FULL"), Bare(folder / "normal.db", "NORMAL")
-    turns = [(full.commits(200), normal.commits(2000), _fdatasync(folder / "sync", 200)) for _ in range(repeat)]
+    found = Calibration([], [], [])
+    for _ in range(repeat):
+        found.full.append(full.commits(200).wall)
+        found.normal.append(normal.commits(2000).wall)
+        found.fdatasync.append(_fdatasync(folder / "sync", 200).wall)
     full.close()
     normal.close()
-    return Calibration(*map(statistics.median, zip(*turns, strict=True)))
+    return found
 
 
-def _fdatasync(path: Path, count: int) -> float:
-    """Seconds to overwrite a page of a file and see it on disk."""
+def _fdatasync(path: Path, count: int) -> Lap:
+    """Overwrite a page of a file, and see it on disk."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         os.pwrite(descriptor, bytes(4096), 0)
         os.fsync(descriptor)
-        began = time.perf_counter()
+        watch = Stopwatch()
         for number in range(count):
             os.pwrite(descriptor, number.to_bytes(4, "big") * 1024, 0)
             os.fdatasync(descriptor)
-        return (time.perf_counter() - began) / count
+        return watch.lap(count)
     finally:
         os.close(descriptor)
 

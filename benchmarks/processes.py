@@ -15,7 +15,7 @@ from typing import Any
 
 import durable
 
-from .report import Row, in_time, spread
+from .report import Row, in_time, is_noisy, spread
 from .steps import trivial_async
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -54,6 +54,7 @@ def imports(folder: Path, repeat: int) -> Row:  # noqa: ARG001 - writes no file
         "under 30 ms",
         met=statistics.median(more) < 0.030,
         figures={"pairs": pairs},
+        is_noisy=is_noisy([bare for _, bare in pairs]),
     )
 
 
@@ -83,6 +84,7 @@ def ls(folder: Path, repeat: int) -> Row:
         met=statistics.median(whole for whole, _ in pairs) < 0.1,
         note="a modest journal; the target is for 1,000,000 runs and 10,000,000 steps",
         figures={"pairs": pairs},
+        is_noisy=is_noisy([bare for _, bare in pairs]),
     )
 
 
@@ -99,6 +101,7 @@ def replay(folder: Path, repeat: int) -> Row:
         "at most 10 µs a step, at most 150 ms",
         met=statistics.median(step) <= 10e-6 and statistics.median(call) <= 0.150,
         figures={"seconds_a_step": step, "seconds_from_call": call},
+        is_noisy=is_noisy(call),
     )
 
 
@@ -113,6 +116,7 @@ def resume(folder: Path, repeat: int) -> Row:
         "under 20 ms",
         met=slower < 0.020,
         figures=found,
+        is_noisy=any(is_noisy(values) for values in found.values()),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 
 from .disk import Calibration, file_system
+from .stopwatch import Lap
 
 
 @dataclass
@@ -28,25 +29,37 @@ class Row:
     note: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
 
+    is_noisy: bool = False
+    """Other programs were at the disk or the processor: the verdict means little."""
+
     @property
     def verdict(self) -> str:
-        return {True: "met", False: "missed", None: "not measured"}[self.met]
+        return {True: "met", False: "missed", None: "not measured"}[self.met] + (", noisy" if self.is_noisy else "")
 
 
-def ratio_row(name: str, what: str, pairs: Sequence[tuple[float, float]], most: float, unit: str = "a step") -> Row:
-    """A row about two things measured in turns: the median of the ratios of the pairs is held against the target."""
-    ratios = [ours / bare for ours, bare in pairs]
+def ratio_row(name: str, what: str, pairs: Sequence[tuple[Lap, Lap]], most: float) -> Row:
+    """A row about steps and commits in turns: the median of the ratios of the pairs is held against the target."""
+    ratios = [ours.wall / bare.wall for ours, bare in pairs]
     ratio = statistics.median(ratios)
-    ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    step, commit = (Lap(*map(statistics.median, zip(*side, strict=True))) for side in zip(*pairs, strict=True))
     return Row(
         name,
         what,
-        f"{in_time(ours)} {unit}, bare {in_time(bare)}",
+        f"{in_time(step.wall)} a step, bare {in_time(commit.wall)} (CPU {in_time(step.cpu)}, {in_time(commit.cpu)})",
         f"at most {most:g} ×",
         met=ratio <= most,
         ratio=f"{ratio:.2f} × ({min(ratios):.2f}–{max(ratios):.2f})",
-        figures={"pairs": list(pairs), "ratio": ratio},
+        figures={"pairs": [{"step": ours._asdict(), "bare": bare._asdict()} for ours, bare in pairs], "ratio": ratio},
+        is_noisy=is_noisy([bare.wall for _, bare in pairs]) or is_noisy(ratios),
     )
+
+
+def is_noisy(values: Sequence[float]) -> bool:
+    """Whether the middle half of the values is far apart: on a quiet machine it lies within a few percent."""
+    if len(values) < 4:
+        return max(values) > 1.25 * min(values)
+    low, _, high = statistics.quantiles(values)
+    return high > 1.25 * low
 
 
 def in_time(seconds: float) -> str:
@@ -75,10 +88,13 @@ def machine(folder: Path) -> dict[str, str]:
 def print_head(facts: dict[str, str], disk: Calibration) -> None:
     print(" · ".join(facts.values()))
     print(
-        f"one bare commit: FULL {in_time(disk.full)}, NORMAL {in_time(disk.normal)}; "
-        f"one fdatasync: {in_time(disk.fdatasync)}\n",
+        f"one bare commit: FULL {spread(disk.full)}, NORMAL {spread(disk.normal)}; "
+        f"one fdatasync: {spread(disk.fdatasync)}",
         flush=True,
     )
+    if is_noisy(disk.full) or is_noisy(disk.normal):
+        print("these differ much: other programs use this machine, and the figures below mean little")
+    print()
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ import durable
 
 from .disk import Bare, cold
 from .report import Row, ratio_row
+from .stopwatch import Lap, Stopwatch
 
 
 @durable.step
@@ -19,12 +19,9 @@ def trivial(number: int) -> int:
 
 
 @durable.workflow
-def sequence(steps: int) -> float:
-    """Return seconds for each step; the run's own records are not in it."""
-    began = time.perf_counter()
+def sequence(steps: int) -> None:
     for number in range(steps):
         trivial(number)
-    return (time.perf_counter() - began) / steps
 
 
 @durable.step
@@ -33,15 +30,26 @@ async def trivial_async(number: int) -> int:
 
 
 @durable.workflow
-async def sequence_async(steps: int) -> float:
-    began = time.perf_counter()
+async def sequence_async(steps: int) -> None:
     for number in range(steps):
         await trivial_async(number)
-    return (time.perf_counter() - began) / steps
+
+
+def _lap(steps: int) -> Lap:
+    """One run, from the call to its result: its own two records are in it."""
+    watch = Stopwatch()
+    sequence(steps)
+    return watch.lap(steps)
+
+
+async def _lap_async(steps: int) -> Lap:
+    watch = Stopwatch()
+    await sequence_async(steps)
+    return watch.lap(steps)
 
 
 def sync_full(folder: Path, repeat: int) -> Row:
-    pairs = _sync_pairs(folder, repeat, "full", 300)
+    pairs = _sync_pairs(folder, repeat, "full", 400)
     return ratio_row("sync-full", "sync step, FULL, to a bare FULL commit", pairs, 1.5)
 
 
@@ -50,15 +58,13 @@ def sync_process(folder: Path, repeat: int) -> Row:
     return ratio_row("sync-process", 'sync step, durability="process", to a bare NORMAL commit', pairs, 4.5)
 
 
-def _sync_pairs(
-    folder: Path, repeat: int, durability: Literal["full", "process"], steps: int
-) -> list[tuple[float, float]]:
+def _sync_pairs(folder: Path, repeat: int, durability: Literal["full", "process"], steps: int) -> list[tuple[Lap, Lap]]:
     bare = Bare(folder / f"bare-{durability}.db", "FULL" if durability == "full" else "NORMAL")
     path = folder / f"sync-{durability}.db"
     with durable.open(path, durability=durability):
         for _ in cold(path):
             sequence(300)
-        pairs = [(sequence(steps), bare.commits(steps)) for _ in range(repeat)]
+        pairs = [(_lap(steps), bare.commits(steps)) for _ in range(repeat)]
     bare.close()
     return pairs
 
@@ -67,11 +73,11 @@ def async_full(folder: Path, repeat: int) -> Row:
     bare = Bare(folder / "bare-async.db", "FULL")
     path = folder / "async-full.db"
 
-    async def main() -> list[tuple[float, float]]:
+    async def main() -> list[tuple[Lap, Lap]]:
         async with durable.open(path):
             for _ in cold(path):
                 await sequence_async(300)
-            return [(await sequence_async(300), bare.commits(300)) for _ in range(repeat)]
+            return [(await _lap_async(400), bare.commits(400)) for _ in range(repeat)]
 
     pairs = asyncio.run(main())
     bare.close()

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.disk import NOT_A_DISK, Bare, Calibration, calibrate, cold, data_folder, file_system
 from benchmarks.processes import environment
-from benchmarks.report import in_time, machine, print_columns, print_head, spread
+from benchmarks.report import in_time, is_noisy, machine, print_columns, print_head, spread
 
 from .environments import PEERS, Peer, UnavailableError, python_of
 
@@ -117,7 +117,7 @@ def measure(peer: Peer, folder: Path, options: argparse.Namespace) -> Found:
         program.warm_up(peer.steps)
         for _ in range(options.repeat):
             step = program.seconds("sequence", peer.steps) / peer.steps
-            found.pairs.append((step, bare.commits(300 if found.is_full else 2000)))
+            found.pairs.append((step, bare.commits(300 if found.is_full else 2000).wall))
         for _ in range(peer.crowd_rounds):
             seconds = program.seconds("crowd", CROWD_RUNS, CROWD_STEPS)
             found.crowd_steps_per_second.append(CROWD_RUNS * CROWD_STEPS / seconds)
@@ -137,17 +137,20 @@ def print_found(all_found: list[Found]) -> None:
     for found in all_found:
         if found.reason:
             print(f"{found.name}: {found.reason}")
-    print("versions:", ", ".join(f"{f.facts['version']} (Python {f.facts['python']})" for f in all_found if f.facts))
+    measured = [found.facts for found in all_found if found.facts]
+    versions = dict.fromkeys(f"{facts['version']} (Python {facts['python']})" for facts in measured)
+    print("versions:", ", ".join(versions))
 
 
 def _line(found: Found) -> tuple[str, ...]:
     if not found.pairs:
         return (found.name, "not measured: see below", "", "", found.facts.get("durability", ""))
     ratios = [step / bare for step, bare in found.pairs]
+    noisy = ", noisy" if is_noisy(ratios) or is_noisy([bare for _, bare in found.pairs]) else ""
     return (
         found.name,
         in_time(statistics.median(step for step, _ in found.pairs)),
-        f"{spread(ratios, '{:.2f}'.format)} × {'FULL' if found.is_full else 'NORMAL'}",
+        f"{spread(ratios, '{:.2f}'.format)} × {'FULL' if found.is_full else 'NORMAL'}{noisy}",
         f"{statistics.median(found.crowd_steps_per_second):,.0f} steps/s" if found.crowd_steps_per_second else "",
         found.facts["durability"],
     )
@@ -164,7 +167,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=7, help="turns with the bare commit (default: 7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured here")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the files go (default: beside the sources)")
-    parser.add_argument("--python", metavar="PATH", help="the Python for the peers' environments (default: this one)")
+    parser.add_argument("--python", metavar="PATH", help="for peers that need a newer Python than this one")
     options = parser.parse_args()
     with data_folder(options.data) as folder:
         if file_system(folder) in NOT_A_DISK:

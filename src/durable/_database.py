@@ -49,6 +49,8 @@ def open_writer(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         _harden(connection)
+        _refuse_other_format(path, _format(connection))  # before anything is changed
+        _wait_for_other_writers(connection)
         _set(connection, "journal_mode", "wal")  # one sequential write a commit, and readers that never block it
         _set(connection, "synchronous", 2)
         _set(connection, "wal_autocheckpoint", 1000)  # a longer WAL makes every commit dearer
@@ -75,7 +77,8 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
         if found is None:
             msg = f"no journal in {path}: it is an SQLite file without the tables of durable"
             raise JournalError(msg)
-        _refuse_newer(path, found)
+        _refuse_other_format(path, found)
+        _refuse_changed_schema(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -86,13 +89,17 @@ def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
     if not os.path.exists(path) or not os.path.getsize(path):
         return False
-    connection = _open_read_only(path, vfs)
+    try:
+        connection = _open_read_only(path, vfs)
+    except apsw.ReadOnlyError:
+        if os.path.exists(path + "-journal"):
+            return False  # somebody died while creating it: the owner's connection rolls that back
+        raise
     try:
         found = _format(connection)
     finally:
         connection.close()
-    if found is not None:
-        _refuse_newer(path, found)
+    _refuse_other_format(path, found)
     return found is not None
 
 
@@ -101,9 +108,9 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
     try:
         _harden(connection)
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-    except apsw.CantOpenError:
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
         connection.close()
-        if os.path.exists(path + "-wal"):
+        if os.path.exists(path + "-wal") or os.path.exists(path + "-journal"):
             raise
         # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
         connection = _open_immutable(path, vfs)
@@ -130,6 +137,12 @@ def _harden(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
 
 
+def _wait_for_other_writers(connection: apsw.Connection) -> None:
+    """Switching to WAL gives up at once where another process writes; beginning a transaction waits for its end."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ROLLBACK")
+
+
 def _set(connection: apsw.Connection, pragma: str, value: object) -> None:
     """Set a pragma and read it back: SQLite ignores what it cannot do without a word."""
     connection.pragma(pragma, value)
@@ -153,8 +166,11 @@ def _format(connection: apsw.Connection) -> int | None:
     return int(rows[0][0])
 
 
-def _refuse_newer(path: str, found: int) -> None:
-    if found > FORMAT:
+def _refuse_other_format(path: str, found: int | None) -> None:
+    if found is not None and found < 1:
+        msg = f"{path} says that it is in format {found}, which never was: it is damaged; restore it from a backup"
+        raise JournalError(msg)
+    if found is not None and found > FORMAT:
         msg = (
             f"{path} was written by a newer version of durable (format {found}, this one knows {FORMAT}); "
             "it was left untouched: upgrade durable-functions"
@@ -164,10 +180,7 @@ def _refuse_newer(path: str, found: int) -> None:
 
 def _migrate(connection: apsw.Connection, path: str) -> None:
     """Bring the file to `FORMAT` in one transaction: a crash in it leaves the old format whole."""
-    found = _format(connection)
-    if found is not None:
-        _refuse_newer(path, found)
-    if found != FORMAT:
+    if _format(connection) != FORMAT:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for version in range((_format(connection) or 0) + 1, FORMAT + 1):
@@ -213,14 +226,18 @@ class OwnerLock:
         """Take the lock of the journal at `path`, or raise `JournalLockedError` after 250 ms."""
         self._path = path + "-owner"
         self._fd = self._acquire()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError:  # a full disk
+            self.abandon()
+            raise
         _held.add(self)
 
     def _acquire(self) -> int:
         deadline = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE_SECONDS  # a reader may probe it for an instant
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(fd, self._path):
@@ -306,6 +323,7 @@ def _kinds_of_longest_mount(mounts: Iterator[str], folder: str) -> list[str]:
     best, kinds = "", [""]
     for line in mounts:
         _, point, kind, *_ = line.split()
+        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), point)  # a space is written as \040
         if (folder + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
             best, kinds = point, [kind]
     return kinds

@@ -222,6 +222,8 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         return await root
     finally:
         execution.on_halt = None
+        if branches.root is not None and branches.root.done() and not branches.root.cancelled():
+            branches.root.exception()  # seen: asyncio need not say that nobody looked
         leave_loop(loop)
 
 

@@ -26,7 +26,7 @@ from ._database import (
     refuse_network_file_system,
 )
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
-from ._records import attempt_from, attempt_row, run_from, run_row, step_from, step_row
+from ._records import attempt_from, attempt_row, owner_from, owner_row, run_from, run_row, step_from, step_row
 from .errors import JournalError, SerializationError
 
 T = TypeVar("T")
@@ -101,7 +101,8 @@ class Transaction:
 
     def closed_cleanly(self, epoch: int) -> bool:
         """Whether that owner stopped by itself, and was not killed."""
-        return any(row[0] is not None for row in self._execute(_SQL["owner_closed"], (epoch,)).fetchall())
+        rows = self._execute(_SQL["owner"], (epoch,)).fetchall()
+        return any(owner_from(row).closed_at is not None for row in rows)
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, as this transaction sees them."""
@@ -133,7 +134,7 @@ class Journal:
 
     def __init__(self, path: str, *, full: bool = True, vfs: str | None = None) -> None:
         """Nothing is opened before it is needed. `full=False` leaves out the fsync of every commit."""
-        self.path = os.path.abspath(path)
+        self.path = os.path.realpath(path)  # one file, one lock, by whatever name
         self.epoch = 0
         """Which owner of the journal this process is; 0 while it is none."""
         self.synced = 0
@@ -141,12 +142,13 @@ class Journal:
         self._full = full
         self._vfs = vfs
         self._lock: OwnerLock | None = None
+        self._owner: OwnerRecord | None = None
         self._writer: apsw.Connection | None = None
         self._transaction: Transaction | None = None
         self._synchronous = 2
         self._identity: tuple[int, ...] = ()
         self._folder = os.path.dirname(self.path)
-        self._folder_changed_at = 0
+        self._folder_seen = (0, 0)
         self._reader: apsw.Connection | None = None
         self._reading = threading.Lock()
         self.commits = Commits(self)
@@ -161,12 +163,14 @@ class Journal:
             try:
                 self._writer = open_writer(self.path, self._vfs)
                 self._transaction = Transaction(self._writer)
-                self._writer.execute(_SQL["open_owner"], (pid, now))
-                self.epoch = self._writer.last_insert_rowid()
+                newest = self._writer.execute(_SQL["owners"], (1,)).fetchall()
+                self._owner = OwnerRecord(owner_from(newest[0]).epoch + 1 if newest else 1, pid, now, None)
+                self._writer.execute(_SQL["open_owner"], owner_row(self._owner))
                 self._identity = self._files()
             except BaseException:
                 self._release()
                 raise
+            self.epoch = self._owner.epoch
 
     def close(self, now: float) -> None:
         """Finish what was accepted, note that this owner stopped cleanly, and let the lock go."""
@@ -175,9 +179,10 @@ class Journal:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-        if self._writer is not None:
+        if self._writer is not None and self._owner is not None:
+            closed = owner_row(self._owner._replace(closed_at=now))
             with contextlib.suppress(apsw.Error):  # the run of an owner that could not say so counts as a crash
-                self._writer.execute(_SQL["close_owner"], (now, self.epoch))
+                self._writer.execute(_SQL["close_owner"], (now, closed[-1], self.epoch))
         self._release()
 
     def _release(self) -> None:
@@ -274,18 +279,23 @@ class Journal:
         the WAL each time doubles the price of a commit: `stat` makes the next write touch the inode, which the fsync
         then has to write too.) A time as young as the clock's tick may hide a second change, and is not relied on.
         """
-        changed_at = os.stat(self._folder).st_mtime_ns
-        if changed_at == self._folder_changed_at:
+        folder = os.stat(self._folder)
+        seen = (folder.st_ino, folder.st_mtime_ns)
+        if seen == self._folder_seen:
             return
-        if self._files() != self._identity:
-            msg = f"{self.path} or its -wal file was moved, removed or replaced while it was open"
+        try:
+            found = self._files()
+        except FileNotFoundError:
+            found = ()
+        if found != self._identity:
+            msg = f"{self.path}, or its -wal or -owner file, was moved, removed or replaced while it was open"
             raise JournalError(msg)
-        old = SYSTEM_CLOCK.now() - changed_at / 1e9 > _FOLDER_TICK_SECONDS
-        self._folder_changed_at = changed_at if old else 0
+        old = SYSTEM_CLOCK.now() - folder.st_mtime > _FOLDER_TICK_SECONDS
+        self._folder_seen = seen if old else (0, 0)
 
     def _files(self) -> tuple[int, ...]:
-        main, wal = os.stat(self.path), os.stat(self.path + "-wal")
-        return main.st_ino, main.st_dev, wal.st_ino, wal.st_dev
+        found = [os.stat(self.path + suffix) for suffix in ("", "-wal", "-owner")]
+        return tuple(number for stat in found for number in (stat.st_ino, stat.st_dev))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -311,7 +321,7 @@ class Journal:
 
     def owners(self, limit: int) -> list[OwnerRecord]:
         """The processes that have owned the journal, newest first."""
-        return [OwnerRecord._make(row) for row in self._read("owners", limit)]
+        return list(map(owner_from, self._read("owners", limit)))
 
     def run(self, run_id: str) -> RunRecord | None:
         """The run of an id."""

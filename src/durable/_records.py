@@ -6,12 +6,13 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 from typing import Any, Final
 from zlib import crc32
 
-from ._model import AttemptRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from .errors import JournalError
 
 _STEP: Final = "%s|" * len(StepRecord._fields)
 _RUN: Final = "%s|" * len(RunRecord._fields)
 _ATTEMPT: Final = "%s|" * len(AttemptRecord._fields)
+_OWNER: Final = "%s|" * len(OwnerRecord._fields)
 
 
 def run_row(record: RunRecord) -> tuple[Any, ...]:
@@ -27,6 +28,19 @@ def step_row(record: StepRecord) -> tuple[Any, ...]:
 def attempt_row(record: AttemptRecord) -> tuple[Any, ...]:
     """The columns of an attempt, with its checksum."""
     return (*record, crc32((_ATTEMPT % record).encode()))
+
+
+def owner_row(record: OwnerRecord) -> tuple[Any, ...]:
+    """The columns of an owner, with its checksum."""
+    return (*record, crc32((_OWNER % record).encode()))
+
+
+def owner_from(row: tuple[Any, ...]) -> OwnerRecord:
+    """An owner, from its row."""
+    record = OwnerRecord._make(row[:-1])
+    if crc32((_OWNER % record).encode()) != row[-1]:
+        _refuse_damaged(f"owner number {record.epoch}")
+    return record
 
 
 def run_from(row: tuple[Any, ...]) -> RunRecord:

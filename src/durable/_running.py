@@ -63,9 +63,14 @@ def call(runtime: Runtime, request: Request) -> Course:
         return (yield from _call(runtime, request))
     parent.give_slot_back()
     try:
-        return (yield from _call(runtime, request))
-    finally:
+        value = yield from _call(runtime, request)
+    except GeneratorExit:  # nobody drives this any more
+        raise
+    except BaseException:
         yield TakeSlot(parent, limit)
+        raise
+    yield TakeSlot(parent, limit)
+    return value
 
 
 def _call(runtime: Runtime, request: Request) -> Course:

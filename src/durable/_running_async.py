@@ -23,6 +23,9 @@ async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | Non
         while True:
             try:
                 answer = await _perform(runtime, effect, port)
+            except GeneratorExit:  # the loop was dropped with this in it
+                course.close()
+                raise
             except BaseException as error:
                 effect = course.throw(error)
             else:
@@ -66,6 +69,9 @@ async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:
     engine = ENGINE.set(runtime.engine)  # the body's task copies it
     try:
         value = await run_body(execution, effect.workflow.function, effect.args, effect.kwargs, port)
+    except GeneratorExit:
+        execution.interrupt("its event loop was dropped")
+        raise
     except BaseException as error:
         ending = raised(execution, error)
     else:

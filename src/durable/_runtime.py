@@ -200,7 +200,7 @@ class Runtime:
             msg = (
                 f"the process died {crashes} times in a row in run {found.id} of {found.workflow!r} without a step "
                 "completing: it is not tried again by itself. Find out what kills the process, then "
-                f"durable retry {found.id} (or run.retry())"
+                f"durable.get({found.id!r}).retry()"
             )
             claimed = claimed._replace(status="blocked", error=dump_error(RunBlockedError(msg)))
         transaction.put_run(claimed)

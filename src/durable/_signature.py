@@ -163,9 +163,16 @@ class Signature:
         found = []
         for name in dict.fromkeys((*given_before, *given_now)):
             old, new = before.get(name, "(not given)"), now.get(name, "(not given)")
-            if old != new and not (_is_opaque(old) or _is_opaque(new)):
+            if old != new and not (_is_opaque(old) or _is_opaque(new) or self._respelled(name, old) == new):
                 found.append((name, old, new))
         return found
+
+    def _respelled(self, name: str, recorded: str) -> str | None:
+        """A recorded value as today's code would write it: a class may have got a new field with a default."""
+        try:
+            return _normal(self._codecs[name].dump(self._codecs[name].load(recorded)))
+        except (KeyError, ValueError, SerializationError):
+            return None
 
     def as_fingerprint(self, text: str) -> str:
         """The stand-in for inputs that are not to be recorded, of what can be compared; itself for one that is one."""

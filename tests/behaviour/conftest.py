@@ -1,4 +1,7 @@
-"""A journal of its own for each test, and restarts within the process: close the engine, open another on the same file."""
+"""A journal of its own for each test, and restarts within the process.
+
+A restart closes the engine and opens another on the same file; the test declares changed code again.
+"""
 
 import asyncio
 import logging

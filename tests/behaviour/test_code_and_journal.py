@@ -1,6 +1,7 @@
 """DESIGN, "Code and journal": each way in which they can disagree, what the message says, and how the run goes on."""
 
 import asyncio
+import contextlib
 import random
 import types
 
@@ -98,7 +99,13 @@ def test_message_says_what_to_do_next(plan):
         plan.run("two")
     with pytest.raises(NonDeterminismError) as caught:
         plan.run(("one", 5), "two")
-    for remedy in ("durable.now()", "durable.uuid4()", "durable.random()", "match_inputs=False", "run.retry(trust_journal=True)"):
+    for remedy in (
+        "durable.now()",
+        "durable.uuid4()",
+        "durable.random()",
+        "match_inputs=False",
+        "run.retry(trust_journal=True)",
+    ):
         assert remedy in str(caught.value)
     with pytest.raises(NonDeterminismError, match="put its code back"):
         plan.run("one")
@@ -196,7 +203,9 @@ def test_disagreement_is_sticky_in_finally_too(plan):
     assert plan.calls == []
 
 
-def test_disagreement_is_sticky_in_async_bodies_and_through_a_task_group(journal, run_async):
+@pytest.fixture
+def grouped(journal, run_async):
+    """An async run that was interrupted behind two calls of `one` in a group; and the list of what ran."""
     calls = []
 
     @durable.step(name="one")
@@ -217,44 +226,64 @@ def test_disagreement_is_sticky_in_async_bodies_and_through_a_task_group(journal
     with pytest.raises(KeyboardInterrupt):
         run_async(before())
     journal.restart()
+    return one, two, calls
 
-    async def wrong():
-        await two()
+
+def test_disagreement_is_sticky_in_async_bodies(grouped, run_async):
+    one, two, calls = grouped
 
     @durable.workflow(name="w", id="run")
     async def after():
-        try:
+        with contextlib.suppress(BaseException):
             await two()
-        except BaseException:
-            pass
         try:
             await one()
         except BaseException:
             return "I do not care"
 
-    with pytest.raises(NonDeterminismError):
+    with pytest.raises(NonDeterminismError, match="journal has step 'one'"):
         run_async(after())
     assert durable.get("run").status == "blocked"
+    assert calls == ["one", "one"]
+
+
+def test_disagreement_is_sticky_through_a_task_group_that_wraps_it(grouped, run_async):
+    one, two, calls = grouped
+
+    @durable.workflow(name="w", id="run")
+    async def after():
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(one())
+                group.create_task(two())
+        except BaseException:
+            pass
+        with contextlib.suppress(BaseException):
+            await one()
+        return "I do not care"
+
+    with pytest.raises(NonDeterminismError, match="journal has step 'one'"):
+        run_async(after())
+    assert durable.get("run").status == "blocked"
+    assert calls == ["one", "one"]
+
+
+def test_new_branch_beside_those_in_the_journal_is_no_change(grouped, run_async):
+    one, two, calls = grouped
 
     async def branch():
         await two()
 
     @durable.workflow(name="w", id="run")
-    async def grouped():
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(one())
-                group.create_task(one())
-                group.create_task(branch())
-            await two()
-        except* ValueError:
-            pass
-        return "odd"
+    async def after():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one())
+            group.create_task(one())
+            group.create_task(branch())
+        return "fits"
 
-    # a branch more is an insertion of something new; what the journal has is called
-    run = run_async(grouped())
-    assert run == "odd"
-    assert calls == ["one", "one", "two", "two"]
+    assert run_async(after()) == "fits"
+    assert calls == ["one", "one", "two"]
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------------
@@ -461,7 +490,10 @@ def test_opaque_inputs_are_described_not_compared_and_warned_of_once(journal):
         journal.crash()
         return results
 
-    with pytest.warns(RuntimeWarning, match="argument 'client' of step .*fetch") as warned, pytest.raises(KeyboardInterrupt):
+    with (
+        pytest.warns(RuntimeWarning, match="argument 'client' of step .*fetch") as warned,
+        pytest.raises(KeyboardInterrupt),
+    ):
         flow()
     assert len(warned) == 1
     assert "Client" in str(durable.runs()[0].steps()[0].input)

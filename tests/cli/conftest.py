@@ -103,6 +103,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DURABLE", "NO_COLOR", "COLUMNS"))}
+        self.environment["TERM"] = "xterm-256color"
 
     def start(self, code: str, prelude: str = SHOP) -> "subprocess.Popen[str]":
         (self.path / "shop.py").write_text(prelude + textwrap.dedent(code))
@@ -137,7 +138,7 @@ class Folder:
         mode = termios.tcgetattr(follower)
         mode[1] &= ~termios.OPOST
         termios.tcsetattr(follower, termios.TCSANOW, mode)
-        env = {**self.environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}
+        env = {**self.environment, "PYTHONIOENCODING": "utf-8", **environment}
         command = [sys.executable, "-m", "durable", *arguments]
         with subprocess.Popen(command, cwd=self.path, env=env, stdin=follower, stdout=follower, stderr=follower):
             os.close(follower)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,10 @@ def test_a_closed_journal_is_left_as_it_is(folder, command):
     folder.run("buy({'id': 1, 'item': 'x'})")
     before = folder.content()
     assert not any(name.endswith(("-wal", "-shm")) for name in before)
-    changed_at = os.stat(folder.path).st_mtime_ns
+    changed_at = folder.path.stat().st_mtime_ns
     folder.durable(*command)
     assert folder.content() == before
-    assert os.stat(folder.path).st_mtime_ns == changed_at
+    assert folder.path.stat().st_mtime_ns == changed_at
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -234,9 +235,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(shop):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_output_that_cannot_be_written_is_an_error(shop):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "durable", "ls"]
         done = subprocess.run(command, cwd=shop.path, env=shop.environment, stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)

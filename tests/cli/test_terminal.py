@@ -85,7 +85,10 @@ HOSTILE = """
 import durable
 durable.open("durable.db")
 
-EVIL = "\\x1b[2J\\x1b]0;owned\\x07 \\x00 \\x7f \\x9b31m \\x85 \\u202e\\u2066 \\u2028\\u2029 \\r\\n\\tend \\ud800 \\U000e0041"
+EVIL = (
+    "\\x1b[2J\\x1b]0;owned\\x07 \\x00 \\x7f \\x9b31m \\x85 \\u202e\\u2066 \\u2028\\u2029 "
+    "\\r\\n\\tend \\ud800 \\U000e0041"
+)
 class Bad(Exception): ...
 Bad.__qualname__ = Bad.__name__ = "Bad\\x1b[31m"
 
@@ -116,7 +119,7 @@ def hostile(tmp_path_factory, shop):
     folder = type(shop)(tmp_path_factory.mktemp("hostile"))
     folder.run("", prelude=HOSTILE)
     with contextlib.closing(sqlite3.connect(folder.path / "durable.db")) as db, db:
-        forge(db, "durable_run", {1: lambda id: id + NAME, 2: lambda _: NAME, 3: lambda _: NAME})
+        forge(db, "durable_run", {1: lambda before: before + NAME, 2: lambda _: NAME, 3: lambda _: NAME})
         forge(db, "durable_step", {4: lambda _: NAME + "-step", 5: lambda _: NAME})
     return folder
 

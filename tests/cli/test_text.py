@@ -32,7 +32,7 @@ def test_everything_that_steers_a_terminal_is_escaped():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("", 0), ("abc", 3), ("本", 2), ("e\u0301", 1), ("ａ", 2), ("a\u200bb", 2)]
+    ("text", "expected"), [("", 0), ("abc", 3), ("本", 2), ("e\u0301", 1), ("\uff41", 2), ("a\u200bb", 2)]
 )
 def test_columns(text, expected):
     assert columns(text) == expected

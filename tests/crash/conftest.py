@@ -1,18 +1,23 @@
 """Real processes that are really killed: programs run by a fork server, and what they left behind."""
 
+import functools
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import durable
 from durable._identity import idempotency_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +63,100 @@ def fresh() -> Any:
         command = [sys.executable, "-m", "tests.crash.programs", program, str(folder), f"--die-at={die_at}"]
         command += ["--resume"] * resume
         with (folder / "output.txt").open("a") as output:
-            return subprocess.run(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, timeout=60).returncode
+            return subprocess.run(
+                command, cwd=ROOT, env=environment(), stdout=output, stderr=output, timeout=60
+            ).returncode
 
     return run
+
+
+class Script:
+    """A program of its own in a folder, with a journal beside it that this process only reads."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder = folder
+        self.path = folder / "program.py"
+        self.path.write_text(PROLOGUE + textwrap.dedent(source))
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        command = [sys.executable, str(self.path), *arguments]
+        process = subprocess.Popen(command, cwd=self.folder, env=environment(), stdout=pipe, stderr=pipe, text=True)
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start it, wait for its end, and give its output as attributes."""
+        process = self.start(*arguments)
+        process.output, process.errors = process.communicate(timeout=60)  # type: ignore[attr-defined]
+        return process
+
+    def lines(self) -> list[str]:
+        """What the bodies of steps have noted."""
+        path = self.folder / "notes.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 20.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            for process in self.started:
+                if process.poll() not in {None, 0, -signal.SIGKILL}:
+                    raise AssertionError(process.communicate())
+            assert time.monotonic() < deadline, self.lines()
+            time.sleep(0.002)
+        return found
+
+    def kill(self, process: "subprocess.Popen[str]") -> None:
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+    def run_handle(self, run_id: str) -> Any:
+        """The run, read by this process; `None` when it is not there yet."""
+        try:
+            return self.engine.get(run_id)
+        except (durable.RunNotFoundError, durable.JournalError):
+            return None
+
+    @functools.cached_property
+    def engine(self) -> durable.Engine:
+        return durable.Engine(self.folder / "journal.db")
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        if "engine" in self.__dict__:
+            self.engine.close()
+
+
+PROLOGUE = """
+import asyncio, os, signal, sys, time
+import durable
+from durable import RetryPolicy
+
+def note(*words):
+    fd = os.open("notes.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(fd, (" ".join(map(str, words)) + "\\n").encode())
+    os.close(fd)
+
+durable.open("journal.db")
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Any]:
+    scripts: list[Script] = []
+
+    def make(source: str) -> Script:
+        scripts.append(Script(tmp_path, source))
+        return scripts[-1]
+
+    yield make
+    for each in scripts:
+        each.close()
 
 
 class Remains:

@@ -1,8 +1,8 @@
-"""Small programs that die at a chosen effect: before or after a transaction of the journal, or of what a step body does.
+"""Small programs that die at a chosen effect: before or after a transaction, or what a step body does.
 
-`python -m tests.crash.programs PROGRAM FOLDER [--die-at N] [--resume]` runs one in FOLDER, where it leaves
-`journal.db`, `effects.txt` (a line for each start and end of a step body, and for each outcome that a workflow got) and,
-when it survives, `result.txt`.
+`python -m tests.crash.programs PROGRAM FOLDER [--die-at N] [--resume]` runs one in FOLDER, where it
+leaves `journal.db`, `effects.txt` (a line for each start and end of a step body, and for each
+outcome that a workflow got) and, when it survives, `result.txt`.
 """
 
 import argparse
@@ -39,20 +39,21 @@ class Effects:
     def begin(self, folder: Path, die_at: int) -> None:
         self.die_at = die_at
         self.file = os.open(folder / "effects.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        Journal.begin = self.around(Journal.begin)  # type: ignore[method-assign]
-        Journal.commit = self.around(Journal.commit)  # type: ignore[method-assign]
+        Journal.begin = self.around(Journal.begin, after=False)  # the moment before the commit is as good
+        Journal.commit = self.around(Journal.commit)
 
     def moment(self) -> None:
         self.passed += 1
         if self.passed == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def around(self, function: Callable[..., Any], *, after: bool = True) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapper(*args: Any) -> Any:
             self.moment()
             result = function(*args)
-            self.moment()
+            if after:
+                self.moment()
             return result
 
         return wrapper
@@ -110,8 +111,7 @@ def flaky(name: str) -> str:
 
 def attempts_that_ended(name: str) -> int:
     """The world outside fails twice, however often the process died."""
-    path = Path(f"/proc/self/fd/{EFFECTS.file}") if os.path.exists("/proc/self/fd") else Path(os.environ["EFFECTS"])
-    return path.read_text().count(f"failing {name}\n")
+    return Path("effects.txt").read_text().count(f"failing {name}\n")
 
 
 @durable.step(retry=RetryPolicy(initial_interval=0.001, maximum_attempts=2, non_retryable=[Declined]))
@@ -361,6 +361,35 @@ def on_a_loop(workflow: Any, *args: Any) -> Any:
     return asyncio.run(main())
 
 
+# -- a program that dies by itself -----------------------------------------------------------------------------------
+
+
+@durable.step(retry=RetryPolicy(maximum_attempts=0))
+def kills() -> str:
+    with body():
+        if not Path("harmless").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "alive"
+
+
+@durable.workflow
+def deadly(number: int) -> list[Any]:
+    return [got(double(number)), got(kills()), got(double(number))]
+
+
+def deadly_or_blocked() -> Any:
+    try:
+        return deadly(1)
+    except durable.RunBlockedError as error:
+        return str(error)
+
+
+def retried() -> Any:
+    (run,) = durable.runs()
+    run.retry()
+    return run.result(), run.status
+
+
 PROGRAMS: dict[str, Callable[[], Any]] = {
     "values": lambda: values(1),
     "failures": lambda: failures(5),
@@ -374,11 +403,14 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "branches": lambda: on_a_loop(branches, 3),
     "cuts": lambda: on_a_loop(cuts, 5),
     "children_async": lambda: on_a_loop(parent_async, 5),
+    "deadly": deadly_or_blocked,
+    "retried": retried,
 }
 
 
 def execute(program: str, folder: Path, die_at: int, resume: bool) -> None:
     """Run a program to its end, or to its death."""
+    os.chdir(folder)
     EFFECTS.begin(folder, die_at)
     durable.open(folder / "journal.db")
     if resume:

@@ -1,7 +1,7 @@
-"""Runs of eight steps, killed with SIGKILL at random times until they complete: `python -m tests.crash.random_kills`.
+"""Runs of eight steps, killed with SIGKILL at random times until they complete.
 
-For each trial: no step whose outcome was acknowledged to the workflow ran again, none was lost, and the result is right.
-Prints a table and exits with 1 when anything is wrong.
+`python -m tests.crash.random_kills --trials 1000` prints a table, and exits with 1 when in any trial a
+step ran again whose outcome the workflow had, an outcome was lost, or the result is wrong.
 """
 
 import argparse
@@ -84,7 +84,7 @@ async def eight_async() -> list[str]:
     return alone + first + second
 
 
-PROGRAMS = {"sync": lambda: eight(), "async": lambda: asyncio.run(call_async())}
+PROGRAMS = {"sync": eight, "async": lambda: asyncio.run(call_async())}
 
 
 async def call_async() -> Any:
@@ -153,9 +153,13 @@ def judge(folder: Path) -> Counter[str]:
         if word == "start":
             wrong["acknowledged steps run again"] += number in acknowledged
     wrong["steps run"] += sum(line[0] == "start" for line in lines)
-    wrong["results that no body returned"] += sum(["end", token.partition(".")[0], token] not in lines for token in tokens)
+    wrong["results that no body returned"] += sum(
+        ["end", token.partition(".")[0], token] not in lines for token in tokens
+    )
     with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
-        wrong["runs not completed"] += connection.execute("SELECT status FROM durable_run").fetchall() != [("completed",)]
+        wrong["runs not completed"] += connection.execute("SELECT status FROM durable_run").fetchall() != [
+            ("completed",)
+        ]
         wrong["damaged journals"] += connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]
     return wrong
 
@@ -191,7 +195,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="durable-random-kills-") as base:
         for kind in PROGRAMS:
             seen: Counter[str] = Counter()
-            longest = undisturbed_seconds(kind, Path(base) / kind) * 1.1
+            longest = undisturbed_seconds(kind, Path(base) / kind)
             begun_at = time.monotonic()
             for number in range(options.trials):
                 folder = Path(base) / f"{kind}-{number}"

@@ -156,7 +156,9 @@ def check_transcript(page: Path, transcript: Transcript, where: Path) -> None:
         printed = run(command, where)
     expected = normal(transcript.output)
     found = normal(printed)
-    assert re.fullmatch(pattern(expected), found), f"{place}\n--- printed\n{printed}\n--- normalised\n{found}\n{expected}"
+    assert re.fullmatch(pattern(expected), found), (
+        f"{place}\n--- printed\n{printed}\n--- normalised\n{found}\n{expected}"
+    )
 
 
 def run(command: str, where: Path) -> str:
@@ -224,7 +226,7 @@ NORMAL = [
     (r"\b[0-9a-f]{8}\b", "<id>"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "<time>"),
     (r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "<time>"),
-    (r"\b\d+(\.\d+)? ?(µs|ms|s|m|min|h|d)( ago)?\b", "<span>"),
+    (r"<?\b\d+(\.\d+)? ?(µs|ms|s|m|min|h|d)( ago)?\b", "<span>"),
     (r"\bprocess \d+\b", "process <pid>"),
     (r"(/[\w.+-]+)+/(?=[\w.-]+\.db)", ""),
     (r"[ \t]+", " "),

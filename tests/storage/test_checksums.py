@@ -219,7 +219,6 @@ def test_the_writer_notices_too(made, open_journal):
         lambda journal: journal.runs(statuses=("waiting",), workflow="order", since=0.0, before=9e9),
         lambda journal: journal.runs_by_prefix("run", 5),
         lambda journal: journal.runs_of_status("waiting"),
-        lambda journal: journal.due_runs(9e9, 5),
         lambda journal: journal.children(77),
     ],
 )

@@ -21,13 +21,15 @@ from durable._replay import (
     Deliver,
     Failed,
     Sleep,
+    Slot,
+    Transact,
     decide_step,
     describe,
     place,
     remaining_delay,
     require_nothing_left,
 )
-from durable._signature import Signature, as_fingerprint
+from durable._signature import Signature
 from durable.errors import (
     Halt,
     JournalError,
@@ -73,6 +75,9 @@ class Order:
 def charge(order: str, cents: int = 5) -> int: ...
 
 
+SIGNATURE = Signature(charge)
+
+
 def call(**changes):
     made = Call()
     made.function = charge
@@ -82,8 +87,8 @@ def call(**changes):
     made.inputs = '{"order":"o","cents":1}'
     made.policy, made.timeout_seconds = POLICY, None
     made.at_most_once, made.match_inputs = False, True
-    made.concurrency = 0
-    made.signature = Signature(charge)
+    made.concurrency, made.release_slot, made.transaction = 0, lambda: None, False
+    made.signature = SIGNATURE
     made.result = made.signature.result
     for name, value in changes.items():
         setattr(made, name, value)
@@ -141,6 +146,9 @@ class Driver:
 
     def kinds(self):
         return [type(effect) for effect in self.effects]
+
+
+CANCELLED = TimeoutError("cut by asyncio")
 
 
 class PaymentFailed(Exception):
@@ -336,6 +344,84 @@ def test_a_journal_that_fails_is_no_outcome():
         assert play.error is error
 
 
+# -- a limit on how many at a time ------------------------------------------------------------------------------------
+
+
+def limited(released, **changes):
+    made = call(concurrency=2, **changes)
+    made.release_slot = lambda: released.append("too early")
+    return made
+
+
+def taking_slot(play, released):
+    """Answer a `Slot` as a driver does: leave the way to give it back with the call."""
+    assert type(play.last) is Slot
+    play.last.call.release_slot = lambda: released.append(len(play.effects))
+    return play.answer(None)
+
+
+def test_a_limited_step_takes_a_slot_for_each_attempt_and_gives_it_back_before_its_back_off():
+    released = []
+    play = taking_slot(Driver(limited(released)), released)
+    assert type(play.last) is Append
+    play.answer(None)
+    assert released == []
+    play.answer(failing(PaymentFailed()))
+    assert released == [3], "after slot, start and attempt"
+    play.answer(None, None)
+    taking_slot(play, released).answer(None, Completed(1), None)
+    assert play.value == 1
+    assert play.kinds() == [Slot, Append, Attempt, Append, Sleep, Slot, Append, Attempt, Conclude]
+    assert released == [3, 8]
+
+
+def test_a_start_is_written_when_there_is_room_for_it():
+    play = Driver(limited([]))
+    play.world.time = 5000.0
+    play.answer(None)
+    assert play.last.record.started_at == 5001.0
+
+
+@pytest.mark.parametrize("answers", [(Throw(JournalError("disk")),), (None, Throw(KeyboardInterrupt()))])
+def test_a_slot_is_given_back_whatever_happens(answers):
+    released = []
+    taking_slot(Driver(limited(released)), released).answer(*answers)
+    assert len(released) == 1
+
+
+def test_a_cut_while_waiting_for_a_slot_is_journaled_as_cut():
+    play = Driver(limited([])).answer(Cut(CANCELLED))
+    assert play.kinds() == [Slot, Conclude]
+    assert play.last.record.error == CUT
+
+
+# -- a body that writes into the journal's own file -------------------------------------------------------------------
+
+
+def test_a_transactional_attempt_makes_its_outcome_in_the_transaction_of_its_body():
+    play = Driver(call(transaction=True)).answer(None)
+    effect = play.last
+    assert type(effect) is Transact
+    completed_now, value = effect.conclude(42)
+    assert value == 42
+    assert completed_now == effect.record._replace(status="completed", output="42", finished_at=1002.0, turn=0)
+    play.answer(Completed(value))
+    assert play.value == 42
+    assert play.kinds() == [Append, Transact], "the outcome is on disk already"
+
+
+def test_a_transactional_result_that_cannot_be_held_is_refused_before_the_commit():
+    made = call(transaction=True, result=Signature(lambda: None).result)
+    play = Driver(made).answer(None)
+    with pytest.raises(SerializationError):
+        play.last.conclude(lambda: None)
+
+
+def test_a_transactional_attempt_that_failed_is_tried_again():
+    play = Driver(call(transaction=True)).answer(None, failing(PaymentFailed()), None, None, None)
+    assert play.kinds() == [Append, Transact, Append, Sleep, Append, Transact]
+
+
 # -- replay -----------------------------------------------------------------------------------------------------------
 
 
@@ -454,9 +540,6 @@ def test_a_back_off_without_times_is_over():
 
 
 # -- cut by the workflow itself ---------------------------------------------------------------------------------------
-
-CANCELLED = TimeoutError("cut by asyncio")
-
 
 @pytest.mark.parametrize(
     ("past", "answers", "attempt", "failures"),
@@ -586,11 +669,11 @@ def test_no_recorded_inputs_are_none():
 
 
 def test_inputs_that_were_not_recorded_are_compared_by_their_fingerprint():
-    recorded = completed._replace(input=as_fingerprint('{"order":"o","cents":1}'))
+    recorded = completed._replace(input=SIGNATURE.as_fingerprint('{"order":"o","cents":1}'))
     assert Driver(call(), recorded).answer(None).value == 42
     assert Driver(call(inputs=recorded.input), recorded).answer(None).value == 42
     assert "inputs" in str(halted(call(inputs='{"order":"o","cents":2}'), recorded))
-    now_hidden = call(inputs=as_fingerprint('{"order":"o","cents":1}'))
+    now_hidden = call(inputs=SIGNATURE.as_fingerprint('{"order":"o","cents":1}'))
     assert Driver(now_hidden, completed).answer(None).value == 42
 
 

@@ -11,7 +11,7 @@ from durable._codec.tagged import untag
 from durable._codec.untyped import TypeCodec
 
 if TYPE_CHECKING:
-    from durable._codec.converter import DurableConverter
+    from durable._codec.conversion import DurableConverter
 
 _TAGGED = '{"$'
 """How the self-describing form begins under an annotation; a typed form that does is not used."""
@@ -26,7 +26,7 @@ class Hooks(NamedTuple):
 
 def converter() -> "DurableConverter":
     """The one cattrs converter, made when first needed: cattrs takes tens of ms to import."""
-    from durable._codec.converter import CONVERTER  # made once, under Python's lock of imports
+    from durable._codec.conversion import CONVERTER  # made once, under Python's lock of imports
 
     return CONVERTER
 

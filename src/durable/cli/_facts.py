@@ -195,4 +195,4 @@ def json_line(tree: dict[str, Any]) -> str:
     """A line of ASCII without a control character, whatever the values hold."""
     import json
 
-    return json.dumps(tree).replace("\x7f", "\\u007f")
+    return json.dumps(tree)

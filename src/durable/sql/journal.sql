@@ -65,16 +65,16 @@ DELETE FROM durable_attempt WHERE run = ? AND branch = ? AND position = ?;
 
 -- name: open_owner
 -- This process owns the journal from now on.
-INSERT INTO durable_owner (pid, started_at) VALUES (?, ?);
+INSERT INTO durable_owner VALUES (?, ?, ?, ?, ?);
 
 -- name: close_owner
 -- This process has stopped cleanly: what it left running was not killed.
-UPDATE durable_owner SET closed_at = ? WHERE epoch = ?;
+UPDATE durable_owner SET closed_at = ?, checksum = ? WHERE epoch = ?;
 
 -- name: owners
 -- The processes that have owned the journal, newest first.
-SELECT epoch, pid, started_at, closed_at FROM durable_owner ORDER BY epoch DESC LIMIT ?;
+SELECT * FROM durable_owner ORDER BY epoch DESC LIMIT ?;
 
--- name: owner_closed
-SELECT closed_at FROM durable_owner WHERE epoch = ?;
+-- name: owner
+SELECT * FROM durable_owner WHERE epoch = ?;
 

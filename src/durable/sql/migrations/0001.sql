@@ -11,7 +11,8 @@ CREATE TABLE durable_owner (
     epoch INTEGER PRIMARY KEY,  -- counts the processes that have owned this journal
     pid INTEGER NOT NULL,
     started_at REAL NOT NULL,
-    closed_at REAL              -- NULL while it lives, and for ever when it died
+    closed_at REAL,             -- NULL while it lives, and for ever when it died
+    checksum INTEGER NOT NULL
 );
 
 CREATE TABLE durable_run (

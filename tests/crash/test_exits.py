@@ -1,0 +1,273 @@
+"""How a process ends by itself: at the program's end, by Ctrl-C, by `sys.exit`; what `fork` leaves to a child."""
+
+import os
+import signal
+import time
+
+import pytest
+
+FLOWS = """
+    POLICY = RetryPolicy(initial_interval=60)
+    INTERRUPT = sys.argv[1] if len(sys.argv) > 1 else ""
+
+    def strike(where):
+        if INTERRUPT == f"exit in {where}":
+            sys.exit(3)
+
+    @durable.step
+    def slow(seconds):
+        note("slow begun")
+        strike("step")
+        time.sleep(seconds)
+        note("slow ended")
+        return "slow"
+
+    @durable.step(retry=POLICY)
+    def flaky():
+        note("flaky")
+        if INTERRUPT != "well":
+            raise ConnectionError
+        return "well"
+
+    @durable.step
+    async def slow_async(seconds):
+        note("slow begun")
+        strike("step")
+        await asyncio.sleep(seconds)
+        note("slow ended")
+        return "slow"
+
+    @durable.step(retry=POLICY)
+    async def flaky_async():
+        note("flaky")
+        if INTERRUPT != "well":
+            raise ConnectionError
+        return "well"
+
+    @durable.workflow(id="{what}")
+    def sync(what, seconds=0.3):
+        result = slow(seconds) if what == "step" else flaky()
+        strike("body")
+        note("body goes on")
+        return result, slow(0)
+
+    @durable.workflow(id="{what}-async")
+    async def asynchronous(what, seconds=0.3):
+        result = await (slow_async(seconds) if what == "step" else flaky_async())
+        strike("body")
+        note("body goes on")
+        return result, await slow_async(0)
+"""
+
+
+def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else(script):
+    program = script(
+        FLOWS
+        + """
+    for flow in (sync, asynchronous):
+        flow.start("step")
+        flow.start("back-off")
+    while sum(1 for line in open("notes.txt")) < 4:
+        time.sleep(0.002)
+    time.sleep(0.1)
+"""
+    )
+    before = time.monotonic()
+    done = program.run()
+    assert done.returncode == 0
+    assert done.errors == ""
+    assert time.monotonic() - before < 5
+    assert sorted(program.lines()) == ["flaky"] * 2 + ["slow begun"] * 2 + ["slow ended"] * 2
+    for what in ("step", "step-async"):
+        run = program.run_handle(what)
+        assert run.status == "interrupted"
+        assert [(step.status, step.output) for step in run.steps()] == [("completed", "slow")]
+    for what in ("back-off", "back-off-async"):
+        run = program.run_handle(what)
+        assert run.status == "interrupted"
+        assert [(step.status, step.attempt) for step in run.steps()] == [("retrying", 1)]
+
+
+CALLING = (
+    FLOWS
+    + """
+    what, kind = sys.argv[2:]
+    async def main():
+        return await asynchronous(what, 30 if INTERRUPT == "wait" else 0)
+    print(asyncio.run(main()) if kind == "async" else sync(what, 30 if INTERRUPT == "wait" else 0))
+"""
+)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("what", ["step", "back-off"])
+def test_ctrl_c_leaves_the_run_interrupted(script, what, kind):
+    program = script(CALLING)
+    process = program.start("wait", what, kind)
+    run_id = what + ("-async" if kind == "async" else "")
+    status = "running" if what == "step" else "retrying"
+    program.wait_for(lambda: (run := program.run_handle(run_id)) and (run.steps() and run.steps()[0].status == status))
+    program.wait_for(program.lines)
+    time.sleep(0.02)
+    program.started.remove(process)
+    process.send_signal(signal.SIGINT)
+    before = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - before < 4
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    run = program.run_handle(run_id)
+    assert run.status == "interrupted"
+    assert run.error is None
+    assert [step.status for step in run.steps()] == [status]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("where", ["step", "body"])
+def test_sys_exit_leaves_the_run_interrupted_and_the_next_process_goes_on(script, where, kind):
+    program = script(CALLING)
+    done = program.run(f"exit in {where}", "step", kind)
+    assert (done.returncode, done.output, done.errors) == (3, "", "")
+    run = program.run_handle("step" + ("-async" if kind == "async" else ""))
+    assert run.status == "interrupted"
+    assert [step.status for step in run.steps()] == ["running" if where == "step" else "completed"]
+    done = program.run("well", "step", kind)
+    assert (done.output, done.errors) == ("('slow', 'slow')\n", "")
+    assert program.lines().count("slow begun") == (3 if where == "step" else 2)
+
+
+# -- fork --------------------------------------------------------------------------------------------------------------
+
+FORKING = """
+    @durable.step
+    def step():
+        return os.getpid()
+
+    @durable.workflow(id="run-{n}")
+    def flow(n):
+        return step()
+
+    def in_child(function):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                function()
+            except BaseException as error:
+                print(type(error).__name__, error, flush=True)
+            os._exit(0)
+        return pid
+"""
+
+
+def test_child_of_fork_cannot_use_its_parents_engine_and_can_open_its_own(script):
+    program = script(
+        FORKING
+        + """
+    assert flow(1) == os.getpid()
+    parents_run = durable.get("run-1")
+
+    def child():
+        for use in (lambda: flow(2), lambda: flow.start(2), durable.runs, durable.resume, lambda: durable.get("run-1")):
+            try:
+                use()
+            except durable.EngineClosedError as error:
+                assert "durable.open" in str(error)
+                print("EngineClosedError")
+        durable.open("journal.db")
+        try:
+            flow(2)
+        except durable.JournalLockedError as error:
+            print("locked by", "the parent" if error.pid == os.getppid() else error.pid)
+        print([run.id for run in durable.runs()])
+        durable.open("own.db")
+        assert flow(2) == os.getpid()
+        assert flow.start(3).result() == os.getpid()
+        durable.close()
+
+    os.waitpid(in_child(child), 0)
+    assert flow(4) == os.getpid()
+    assert flow.start(5).result() == os.getpid()
+    print([run.id for run in durable.runs()])
+    durable.open("own.db")
+    print([run.id for run in durable.runs()])
+"""
+    )
+    done = program.run()
+    assert done.errors == ""
+    assert done.output.splitlines() == [
+        *["EngineClosedError"] * 5,
+        "locked by the parent",
+        "['run-1']",
+        "['run-5', 'run-4', 'run-1']",
+        "['run-3', 'run-2']",
+    ]
+
+
+def test_child_of_fork_in_a_program_with_background_threads(script):
+    program = script(
+        FORKING
+        + """
+    import warnings
+    warnings.simplefilter("ignore")
+
+    @durable.step
+    async def step_async():
+        await asyncio.sleep(0.01)
+        return os.getpid()
+
+    @durable.workflow(id="async-{n}")
+    async def flow_async(n):
+        return await step_async()
+
+    assert flow.start(1).result() == flow_async.start(1).result() == os.getpid()
+    background = flow_async.start(2)
+
+    def child():
+        durable.open("own.db")
+        assert flow.start(1).result() == flow_async.start(1).result() == os.getpid()
+        assert asyncio.run(main()) == os.getpid()
+        durable.close()
+        print("child done", flush=True)
+
+    async def main():
+        return await flow_async(3)
+
+    os.waitpid(in_child(child), 0)
+    assert background.result() == os.getpid()
+    print("parent done")
+"""
+    )
+    done = program.run()
+    assert done.errors == ""
+    assert done.output == "child done\nparent done\n"
+
+
+def test_child_does_not_keep_the_lock_of_a_dead_owner(script):
+    program = script(
+        FORKING
+        + """
+    if sys.argv[1] == "own":
+        flow(1)
+        child = in_child(lambda: time.sleep(30))
+        import subprocess
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], stdout=subprocess.DEVNULL)
+        note(child)
+        note(other.pid)
+        time.sleep(30)
+    print(flow(2) == os.getpid(), durable.get("run-1").status)
+"""
+    )
+    owner = program.start("own")
+    program.wait_for(lambda: len(program.lines()) == 2)
+    children = [int(line) for line in program.lines()]
+    try:
+        owner.kill()
+        owner.wait()
+        for child in children:
+            os.kill(child, 0)  # they live
+        done = program.run("next")
+        assert done.errors == ""
+        assert done.output == "True completed\n"
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""docs/reference.md mentions everything public, and docs/architecture.md every module."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_overloads
+
+import pytest
+
+import durable
+from durable._model import RUN_STATUSES
+from durable.cli import _args
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "src" / "durable"
+
+
+def section(title: str) -> str:
+    """The text under the heading of a public name or command, up to the next heading of its level or above."""
+    found = re.search(rf"^(##+) `?{re.escape(title)}`?$(.*?)(?=^##+ |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/reference.md has no heading for {title}"
+    return found[2]
+
+
+def public(cls: type) -> Iterator[str]:
+    return (name for name in dir(cls) if not name.startswith("_"))
+
+
+def options_of(function: object) -> list[str]:
+    """The options of a function, or of its overload with options."""
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.POSITIONAL_ONLY]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", durable.__all__)
+def test_public_names(name: str) -> None:
+    assert re.search(rf"`(?:durable\.)?{name}\b", REFERENCE), f"docs/reference.md does not mention {name}"
+
+
+def test_names_that_are_documented_are_public() -> None:
+    documented = re.findall(r"^### `(\w+)`$", REFERENCE, re.MULTILINE)
+    assert set(documented) <= set(durable.__all__)
+
+
+@pytest.mark.parametrize("cls", [durable.Run, durable.Engine, durable.Workflow, durable.Step, durable.Info])
+def test_members(cls: type) -> None:
+    text = section(cls.__name__)
+    missing = [name for name in public(cls) if not re.search(rf"[`.]{name}\b", text)]
+    assert not missing, f"docs/reference.md does not tell of {missing} of {cls.__name__}"
+
+
+def test_fields_of_step_info() -> None:
+    text = section("StepInfo")
+    assert [name for name in durable.StepInfo._fields if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", ["open", "step", "workflow", "RetryPolicy", "resume", "runs", "get"])
+def test_options(name: str) -> None:
+    function = getattr(durable, name)
+    overloads = get_overloads(function)  # `step` itself takes `**options`
+    options = {option for each in overloads or [function] for option in options_of(each)}
+    assert options
+    text = section(name)
+    missing = [option for option in options if not re.search(rf"\b{option}\b", text)]
+    assert not missing, f"docs/reference.md does not tell of {missing} of {name}"
+
+
+def test_statuses() -> None:
+    text = section("Statuses")
+    for status in (*RUN_STATUSES, "retrying"):
+        assert f"| `{status}` |" in text
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    parser = _args._parser()
+    found = {"": parser}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(action.choices)
+    return found
+
+
+def test_commands() -> None:
+    for command in parsers():
+        if command:
+            assert f"### `durable {command}`" in REFERENCE
+
+
+@pytest.mark.parametrize("command", parsers())
+def test_options_of_commands(command: str) -> None:
+    whole = REFERENCE[REFERENCE.index("## Command line") :]
+    text = section(f"durable {command}") if command else whole
+    shared = {"--db", "--json", "--help", "-h"}
+    for action in parsers()[command]._actions:
+        for option in action.option_strings:
+            assert f"{option}" in (whole if option in shared else text), f"{option} of durable {command}"
+
+
+# -- modules ----------------------------------------------------------------------------------------------------------
+
+
+def test_architecture_names_every_module() -> None:
+    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent == PACKAGE]
+    missing = [str(path.relative_to(PACKAGE)) for path in modules if f"`{path.name}`" not in ARCHITECTURE]
+    packages = {path.parent.name for path in modules if path.parent != PACKAGE}
+    missing += [f"{name}/" for name in packages if f"`{name}/`" not in ARCHITECTURE]
+    assert not missing, f"docs/architecture.md does not name {missing}"
+
+
+def test_architecture_names_no_module_that_is_gone() -> None:
+    named = set(re.findall(r"`(\w+\.py)`", ARCHITECTURE))
+    assert named <= {path.name for path in PACKAGE.rglob("*.py")}
+
+
+def test_architecture_is_one_page() -> None:
+    assert len(ARCHITECTURE.splitlines()) <= 180

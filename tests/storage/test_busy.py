@@ -1,0 +1,131 @@
+"""Another process writes into the same file: an application's own transaction, a tool, a backup."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from durable import _database
+from durable.errors import JournalError
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(sys.argv[2])
+print("holding", flush=True)
+input()
+connection.execute("COMMIT")
+print("let go", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def holding(start, path):
+    def holding(begin="BEGIN IMMEDIATE"):
+        program = start(HOLD, path, begin)
+        assert program.line() == "holding"
+        return program
+
+    return holding
+
+
+def works(make):
+    put = make.put(make.step())
+    return {
+        "statement alone": put,
+        "transaction": lambda transaction: transaction.run(put),
+    }
+
+
+def say_soon(program):
+    """Let go in a fifth of a second."""
+
+    def say():
+        with contextlib.suppress(OSError, ValueError):  # the test may have ended
+            program.say()
+
+    threading.Timer(0.2, say).start()
+
+
+@pytest.mark.parametrize("kind", ["statement alone", "transaction"])
+def test_a_write_waits_for_another_process(open_journal, holding, make, kind):
+    journal = open_journal()
+    other = holding()
+    say_soon(other)
+    begun = time.perf_counter()
+    journal.write(works(make)[kind])
+    assert time.perf_counter() - begun > 0.15
+    assert len(journal.steps(1)) == 1
+
+
+@pytest.mark.parametrize("kind", ["statement alone", "transaction"])
+def test_a_write_that_waited_too_long_fails_and_the_next_goes_on(open_journal, holding, make, monkeypatch, kind):
+    monkeypatch.setattr(_database, "_BUSY_MILLISECONDS", 50)
+    journal = open_journal()
+    other = holding()
+    with pytest.raises(JournalError, match="locked"):
+        journal.write(works(make)[kind])
+    assert journal.steps(1) == []
+    other.say()
+    assert other.line() == "let go"
+    journal.write(works(make)[kind])
+    assert len(journal.steps(1)) == 1
+
+
+def test_the_first_start_waits_for_another_process(open_journal, holding, path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    other = holding()
+    say_soon(other)
+    assert open_journal().epoch == 1
+
+
+def test_readers_are_not_held_up_by_a_writer(open_journal, read_journal, holding, make):
+    journal = open_journal()
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    holding("BEGIN EXCLUSIVE")
+    begun = time.perf_counter()
+    assert read_journal().run("run-1") is not None
+    assert journal.run("run-1") is not None
+    assert time.perf_counter() - begun < 0.5
+
+
+def test_a_reader_s_open_transaction_does_not_hold_up_writing(open_journal, holding, make, path):
+    journal = open_journal()
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM durable_run").fetchall()
+        for position in range(50):
+            journal.write(make.put(make.step(position=position)), full=False)
+        assert reader.execute("SELECT count(*) FROM durable_step").fetchall() == [(0,)]
+    assert len(journal.steps(1)) == 50
+
+
+def test_reading_leaves_no_transaction_open(open_journal, read_journal, make, path):
+    """One that is left open pins the WAL, which then grows for ever."""
+    journal = open_journal()
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    for reader in (journal, read_journal()):
+        reader.runs()
+        reader.run("run-1")
+        reader.steps(1)
+        reader.children(1)
+        reader.owners(1)
+    for position in range(5):
+        journal.write(make.put(make.step(position=position)), full=False)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        [(busy, pages, moved)] = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    assert busy == 0
+    assert pages == moved
+
+
+def test_a_reader_sees_what_was_committed_since(open_journal, read_journal, make):
+    journal, reader = open_journal(), read_journal()
+    for number in range(5):
+        journal.write(lambda transaction, number=number: transaction.add_run(make.run(id=f"run-{number}")), full=False)
+        assert len(reader.runs()) == len(journal.runs()) == number + 1

@@ -1,0 +1,91 @@
+"""Threads that write at a time share an fsync; each commit that says FULL has one."""
+
+import threading
+import time
+
+import apsw
+import pytest
+
+
+class CountingVfs(apsw.VFS):
+    """The real file system, that counts syncs by file and can be made slow."""
+
+    def __init__(self):
+        self.syncs = []
+        self.seconds = 0.0
+        super().__init__("durable-counting", "")
+
+    def xOpen(self, name, flags):
+        return CountingFile(self, name, flags)
+
+
+class CountingFile(apsw.VFSFile):
+    def __init__(self, vfs, name, flags):
+        self._vfs = vfs
+        self._name = name if isinstance(name, str) or name is None else name.filename()
+        self._is_wal = bool(flags[0] & apsw.SQLITE_OPEN_WAL)
+        super().__init__("", name, flags)
+
+    def xSync(self, flags):
+        self._vfs.syncs.append("wal" if self._is_wal else "db")
+        time.sleep(self._vfs.seconds)
+        return super().xSync(flags)
+
+
+@pytest.fixture
+def vfs():
+    made = CountingVfs()
+    yield made
+    made.unregister()
+
+
+def test_a_named_vfs_is_used_by_writer_and_reader(vfs, open_journal, read_journal, make):
+    journal = open_journal(vfs="durable-counting")
+    assert vfs.syncs
+    journal.write(lambda transaction: transaction.add_run(make.run()))
+    assert read_journal(vfs="durable-counting").run("run-1") is not None
+    assert read_journal(vfs="durable-counting").has_tables()
+
+
+def test_each_full_commit_is_synced_before_it_is_acknowledged_and_no_other_is(vfs, open_journal, make):
+    journal = open_journal(vfs="durable-counting")
+    put = make.put(make.step())
+    for work in (put, lambda transaction: transaction.run(put)):
+        vfs.syncs.clear()
+        for full, expected in ((True, ["wal"]), (False, []), (False, []), (True, ["wal"]), (True, ["wal"])):
+            journal.write(work, full=full)
+            assert vfs.syncs == expected
+            vfs.syncs.clear()
+
+
+def test_without_full_durability_no_commit_is_synced(vfs, open_journal, make):
+    journal = open_journal(vfs="durable-counting", full=False)
+    vfs.syncs.clear()
+    for position in range(20):
+        journal.write(make.put(make.step(position=position)), full=True)
+    assert vfs.syncs == []
+
+
+def test_threads_that_write_at_a_time_share_an_fsync(vfs, open_journal, make):
+    journal = open_journal(vfs="durable-counting")
+    vfs.syncs.clear()
+    vfs.seconds = 0.005  # a disk that takes its time
+    threads, writes = 20, 10
+    errors = []
+
+    def write(thread):
+        try:
+            for position in range(writes):
+                journal.write(make.put(make.step(run=thread + 1, position=position)))
+                assert len(journal.steps(thread + 1)) == position + 1, "acknowledged, so it is there"
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    pool = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    assert errors == []
+    assert len(vfs.syncs) <= threads * writes / 4, "twenty wait while one syncs"
+    assert sum(len(journal.steps(number + 1)) for number in range(threads)) == threads * writes
