@@ -201,6 +201,9 @@ class Commits:
             if self._queue and not mine.alone:
                 batch += self._take_queue()
             self._carry_out(batch)
+        except BaseException:
+            self._store.rollback()  # wherever the interrupt struck, no transaction stays open
+            raise
         finally:
             if len(batch) > 1 or mine is _HELPER:
                 self._acknowledge(batch, mine)

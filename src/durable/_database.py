@@ -87,7 +87,7 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
 
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
-    if not os.path.exists(path) or not os.path.getsize(path):
+    if not _has_content(path):
         return False
     try:
         connection = _open_read_only(path, vfs)
@@ -110,7 +110,7 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
         connection.close()
-        if os.path.exists(path + "-wal") or os.path.exists(path + "-journal"):
+        if _has_content(path + "-wal") or os.path.exists(path + "-journal"):
             raise
         # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
         connection = _open_immutable(path, vfs)
@@ -125,6 +125,10 @@ def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
     _harden(connection)
     return connection
+
+
+def _has_content(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
 
 
 def _quoted(path: str) -> str:
@@ -238,10 +242,15 @@ class OwnerLock:
         deadline = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE_SECONDS  # a reader may probe it for an instant
         while True:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(fd, self._path):
                     return fd
+            except (BlockingIOError, FileNotFoundError):  # taken; or removed between the two
+                pass
+            except OSError:
+                os.close(fd)
+                raise
             os.close(fd)
             if SYSTEM_CLOCK.monotonic() > deadline:
                 pid = owner_pid(self._path)

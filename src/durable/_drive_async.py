@@ -179,7 +179,8 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
         return Failed(error)
     finally:
         execution.attempts_in_flight -= 1
-        SCOPE.reset(token)
+        with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
+            SCOPE.reset(token)
 
 
 # -- the task of a run ------------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:
     else:
         ending = returned(execution, value, effect.workflow.signature.result)
     finally:
-        ENGINE.reset(engine)
+        with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
+            ENGINE.reset(engine)
     caller = asyncio.current_task()
     if execution.halted is not None and caller is not None and caller.cancelling():
         return ending._replace(error=asyncio.CancelledError())

@@ -44,6 +44,7 @@ def test_lists_the_runs_of_a_living_owner(live):
 def test_newest_first(shop):
     assert shop.ids()[-2:] == ["order-1", "moody"]
     assert shop.ids("--workflow", "buy")[-3:] == ["order-3", "order-2", "order-1"]
+    assert shop.ids("--status", "completed", "failed", "blocked") == ["order-3", "order-2", "order-1", "moody"]
 
 
 @pytest.mark.parametrize(

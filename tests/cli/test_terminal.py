@@ -75,8 +75,16 @@ def test_terminals_without_unicode_get_ascii(shop):
     text = shop.on_a_terminal("ls", NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert text.isascii()
     assert "! interrupted" in text
+    assert re.search(r"# blocked .*called with other inputs.*~$", text, re.MULTILINE)
     assert shop.on_a_terminal("show", "order-3", NO_COLOR="1", PYTHONIOENCODING="ascii").isascii()
-    assert shop.durable("ls", PYTHONIOENCODING="ascii").returncode == 0
+
+
+def test_what_an_encoding_cannot_say_is_escaped(folder):
+    folder.run("buy({'id': 1, 'item': '本'})")
+    for command in (["show", "order-1"], ["show", "本"]):
+        done = folder.durable(*command, PYTHONIOENCODING="ascii")
+        assert "\\u672c" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 # -- hostile text -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The blocks of a page run in its order, in one temporary folder a page:
 - a `python` block that begins with a comment such as `# order.py` is that file, whole; a transcript runs it;
 - any other `python` block runs in one process a page, in one namespace. `# raises ValueError` in it says that it is
   meant to fail so; comments `# prints: ...` say what it prints, all of it, in order;
+- a `sh` or `text` block is not run;
 - a `console` block is a transcript: commands after `$`, and what each prints. Ids, times, process ids and white space
   are normalised, and a line `...` stands for any lines. What needs the network or this repository is not run.
 """
@@ -29,7 +30,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PATIENCE_SECONDS = 60
-LANGUAGES = {"python", "console", "text", "sql"}
+LANGUAGES = {"python", "console", "sh", "text"}
 
 CRASH = re.compile(r"(python .*) & sleep [\d.]+; kill -9 \$!$")
 NOT_RUN = re.compile(r"(pip|git|make|cd|uvicorn|gunicorn|crontab|durable-functions)\b")
@@ -276,8 +277,9 @@ def test_page_shows_what_happens(page: Path, tmp_path: Path) -> None:
     finally:
         interpreter.close()
     for name in saved:
-        stem = name.removesuffix(".py")
-        used = name in transcripts or any(f"import {stem}" in text for text in saved.values())
+        imported = rf"(from|import) {name.removesuffix('.py')}\b"
+        used = name in transcripts or any(re.search(imported, text) for text in saved.values())
+        used = used or (name.startswith("test_") and "-m pytest" in transcripts)
         assert used, f"{name} of {page.name} is shown, and never run"
 
 

@@ -70,6 +70,7 @@ def test_a_full_disk_is_told_and_what_was_acknowledged_is_there(small_disk, open
     for reader in (journal, read_journal(where)):
         assert [step.position for step in reader.steps(1)][: len(acknowledged)] == acknowledged
     journal.close(1.0)
+    fill(small_disk)  # the room that its WAL took
     # A new owner on the full disk is told so, and harms nothing.
     with pytest.raises(JournalError, match="the disk is full|unable to open|disk I/O error"):
         open_journal(where)

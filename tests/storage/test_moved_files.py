@@ -90,7 +90,7 @@ def test_the_next_write_is_not_acknowledged(open_journal, path, make, change, se
 def test_the_message_says_what_happened(open_journal, path, make):
     journal = open_journal()
     os.rename(path + "-wal", path + "-wal.old")
-    with pytest.raises(JournalError, match="-wal file was moved, removed or replaced while it was open"):
+    with pytest.raises(JournalError, match="was moved, removed or replaced while it was open"):
         journal.write(make.put(make.step()))
 
 

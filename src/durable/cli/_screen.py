@@ -97,6 +97,8 @@ class Screen:
     def write(self, text: str) -> None:
         """A line that is harmless already."""
         if self._stream is not None:
+            if self.width is not None and not self._unicode:
+                text = text.replace("…", "~")
             self._stream.write(text + "\n")
 
     def flush(self) -> None:
