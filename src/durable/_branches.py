@@ -10,7 +10,9 @@ once: the order of such a run is not promised, but no value reaches the wrong ca
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -84,6 +86,9 @@ class Branches:
         self._called: dict[int, list[asyncio.Future[None]]] = {}
         self._gates: list[asyncio.Future[None]] = []
         self._cut_waits: set[asyncio.Future[None]] = set()
+        self._thread = threading.get_ident()
+        self._in_thread: dict[str, asyncio.Future[Any]] = {}
+        """Branches whose thread goes on, and what the task of each awaits: it only looks as if it waited."""
         self._ticking = False
         self._quiet_turns = 0
         self._restless_turns = 0
@@ -217,6 +222,41 @@ class Branches:
             self._tick_soon()
             await gate
 
+    # -- threads ------------------------------------------------------------------------------------------------------
+
+    def is_here(self) -> bool:
+        """Whether this is the thread of the loop."""
+        return threading.get_ident() == self._thread
+
+    def from_thread(self, branch: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await something of this class in a thread of the run; then that thread goes on, and its task with it."""
+
+        async def step() -> None:
+            self._in_thread.pop(branch, None)
+            try:
+                await make()
+            finally:
+                self._thread_goes_on(branch)
+
+        context = copy_context()
+        context.run(SCOPE.set, None)  # the helper is no task of the run
+        try:
+            context.run(asyncio.run_coroutine_threadsafe, step(), self.loop).result()
+        except (concurrent.futures.CancelledError, RuntimeError) as error:
+            raise self._execution.interrupt("its event loop ended") from error
+
+    def _thread_goes_on(self, branch: str) -> None:
+        task = self.root if not branch else next((t for t, b in self.tasks.items() if b.name == branch), None)
+        awaited = getattr(task, "_fut_waiter", None)
+        if awaited is not None:
+            self._in_thread[branch] = awaited
+            awaited.add_done_callback(lambda _: self._thread_ended(branch, awaited))
+
+    def _thread_ended(self, branch: str, awaited: "asyncio.Future[Any]") -> None:
+        if self._in_thread.get(branch) is awaited:
+            del self._in_thread[branch]
+        self._tick_soon()
+
     # -- turns --------------------------------------------------------------------------------------------------------
 
     def _tick_soon(self) -> None:
@@ -229,6 +269,9 @@ class Branches:
         """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
         if not (self._ready or self._order):
             self._ticking = False
+            return
+        if self._in_thread:
+            self._ticking = False  # a thread of the run is at work: looked at again when its task goes on
             return
         self._quiet_turns = self._quiet_turns + 1 if self._is_quiet() else 0
         self._restless_turns += 1
@@ -258,7 +301,7 @@ class Branches:
         # else: a task waits on what the library cannot see; when it calls, or ends, this is looked at again
 
     def _is_quiet(self) -> bool:
-        return all(_waits(task) for task in self.tasks) and (self.root is None or _waits(self.root))
+        return all(map(_waits, self.tasks)) and (self.root is None or _waits(self.root))
 
     def _is_stuck(self) -> bool:
         """Whether all that every task waits on is journaled outcomes, or each other: then the next can never be called."""
@@ -325,53 +368,3 @@ _COMBINATORS: Final = {
     asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
 }
 """Where a task of the run waits for other tasks, and for nothing else."""
-
-
-# -- who creates tasks ------------------------------------------------------------------------------------------------
-
-
-class BranchFactory:
-    """A task factory that gives each task of a run its branch when it is created, around the loop's own factory."""
-
-    def __init__(self, inner: Callable[..., Any] | None) -> None:
-        self.inner = inner
-        self.users = 0
-        """Executions on this loop."""
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
-        creator = SCOPE.get()
-        if type(creator) is not Branch or creator.execution.branches is None:
-            return self._make(loop, coro, **options)
-        branch = creator.child(getattr(coro, "__name__", type(coro).__name__))
-        context = options.get("context") or copy_context()
-        context.run(SCOPE.set, branch)
-        if options.get("context") is None:  # not handed on as an option: older factories take none
-            options.pop("context", None)
-            task = context.run(self._make, loop, coro, **options)
-        else:
-            task = self._make(loop, coro, **options)
-        creator.execution.branches.add(task, branch)
-        return task
-
-    def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
-        if self.inner is None:
-            return asyncio.Task(coro, loop=loop, **options)
-        return self.inner(loop, coro, **options)
-
-
-def enter_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """A run begins to execute on this loop."""
-    factory: Any = loop.get_task_factory()
-    if not isinstance(factory, BranchFactory):
-        factory = BranchFactory(factory)
-        loop.set_task_factory(factory)
-    factory.users += 1
-
-
-def leave_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """A run has ended on this loop; after the last one its own factory is back."""
-    factory: Any = loop.get_task_factory()
-    if isinstance(factory, BranchFactory):
-        factory.users -= 1
-        if not factory.users:
-            loop.set_task_factory(factory.inner)

@@ -14,7 +14,8 @@ from typing import Any, Final
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from .errors import JournalError, JournalLockedError
+from ._commits import NotWrittenError
+from .errors import JournalError, JournalLockedError, SerializationError
 
 FORMAT: Final = 1
 """The format that this version writes. Older ones are migrated by an owner, newer ones are refused untouched."""
@@ -213,6 +214,34 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
         if found.get(key) != expected.get(key):
             msg = f"the {key[0]} {key[1]} in {path} is not as durable made it: the journal was changed, and is not used"
             raise JournalError(msg)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mapped(path: str) -> Iterator[None]:
+    """Errors of SQLite and of the operating system come out as the library's own."""
+    try:
+        yield
+    except (apsw.Error, OSError, UnicodeError) as error:
+        raise as_journal_error(error, path) from error
+
+
+def as_journal_error(error: BaseException, path: str) -> Exception:
+    """What to raise for an error of SQLite or of the operating system: it says which file, and what to do."""
+    if isinstance(error, apsw.TooBigError):
+        return SerializationError(
+            "$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here"
+        )
+    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
+        return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
+    if isinstance(error, apsw.BusyError):
+        waited = "another process kept a write transaction open for longer than 5 s"
+        return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")
+    if isinstance(error, apsw.FullError):
+        return JournalError(f"{path}: the disk is full ({error}); free some space, then open the journal again")
+    return JournalError(f"{path}: {error}")
 
 
 # -- the owner's lock ---------------------------------------------------------------------------------------------

@@ -12,7 +12,20 @@ from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
 from ._journal import Transaction, put_step
 from ._model import AttemptRecord, StepRecord
-from ._replay import Append, Attempt, Call, Completed, Conclude, Decision, Effect, Failed, Sleep, Slot, Transact
+from ._replay import (
+    Append,
+    Attempt,
+    Call,
+    Completed,
+    Conclude,
+    Decision,
+    Deliver,
+    Effect,
+    Failed,
+    Sleep,
+    Slot,
+    Transact,
+)
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
@@ -21,11 +34,13 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
 
 def drive(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation, blocking this thread; return its value or raise its error."""
+    branches = execution.branches
+    perform = _perform if branches is None or branches.is_here() else _perform_in_thread
     try:
         effect = next(decision)
         while True:
             try:
-                answer = _perform(execution, effect)
+                answer = perform(execution, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
             else:
@@ -61,6 +76,23 @@ def _perform(execution: Execution, effect: Effect) -> Any:
     elif isinstance(effect, Slot):
         _take_slot(execution, effect.call)
     return None
+
+
+def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
+    """In a thread of an async run (`asyncio.to_thread`): outcomes have their turn among those of its tasks."""
+    branches = execution.branches
+    assert branches is not None
+    if isinstance(effect, Conclude):
+        branches.from_thread(effect.record.branch, lambda: branches.conclude(effect.record, effect.attempt))
+        if execution.halted is not None:
+            raise execution.halted
+        return None
+    if isinstance(effect, Deliver):
+        branches.from_thread(effect.record.branch, lambda: branches.deliver(effect.record))
+        return None
+    if isinstance(effect, (Attempt, Transact)):
+        branches.from_thread(effect.record.branch, branches.replayed)
+    return _perform(execution, effect)
 
 
 def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | None, full: bool) -> int:

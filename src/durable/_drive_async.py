@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from ._branches import Branches, LoopPort, enter_loop, leave_loop
+from ._branches import Branches, LoopPort
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
 from ._execution import SCOPE, Execution, StepScope, write_step
@@ -26,6 +26,7 @@ from ._replay import (
     Sleep,
     Slot,
 )
+from ._task_factory import enter_loop, leave_loop
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 

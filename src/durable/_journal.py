@@ -14,11 +14,13 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from ._commits import Commits, NotWrittenError, Statement
+from ._commits import Commits, Statement
 from ._database import (
     OwnerLock,
+    as_journal_error,
     has_journal,
     is_owned,
+    mapped,
     named_statements,
     open_reader,
     open_writer,
@@ -27,7 +29,7 @@ from ._database import (
 )
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from ._records import attempt_from, attempt_row, owner_from, owner_row, run_from, run_row, step_from, step_row
-from .errors import JournalError, SerializationError
+from .errors import JournalError
 
 T = TypeVar("T")
 
@@ -157,7 +159,7 @@ class Journal:
 
     def own(self, pid: int, now: float) -> None:
         """Become the owner: lock, create or migrate the file, and count a new epoch. `JournalLockedError` if taken."""
-        with _mapped(self.path):
+        with mapped(self.path):
             refuse_network_file_system(self.path)
             self._lock = OwnerLock(self.path)
             try:
@@ -213,7 +215,7 @@ class Journal:
             transaction.run(statement)
             self._committed(full)
         except (apsw.Error, OSError) as error:
-            raise _as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path) from error
         return transaction.number
 
     def write_alone(self, work: Callable[[Transaction], T]) -> T:
@@ -226,7 +228,7 @@ class Journal:
             transaction = self._prepare(full)
             transaction.begin()
         except apsw.Error as error:
-            raise _as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path) from error
         transaction.number += 1
         return transaction
 
@@ -251,7 +253,7 @@ class Journal:
                 self._writer.execute("COMMIT")
             self._committed(full)
         except (apsw.Error, OSError) as error:
-            raise _as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path) from error
 
     def _committed(self, full: bool) -> None:
         """Before an acknowledgement: it went into the file that is still there."""
@@ -270,7 +272,7 @@ class Journal:
 
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
-        return _as_journal_error(error, self.path) if isinstance(error, apsw.Error) else error
+        return as_journal_error(error, self.path) if isinstance(error, apsw.Error) else error
 
     def _require_same_files(self) -> None:
         """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
@@ -301,7 +303,7 @@ class Journal:
 
     def has_tables(self) -> bool:
         """Whether the file is there, and holds a journal. `JournalError` where it is no SQLite file, or a newer journal."""
-        with _mapped(self.path):
+        with mapped(self.path):
             return has_journal(self.path, self._vfs)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -378,30 +380,7 @@ class Journal:
         return self._query(_SQL[name], values)
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._reading, _mapped(self.path):
+        with self._reading, mapped(self.path):
             if self._reader is None:
                 self._reader = open_reader(self.path, self._vfs)
             return self._reader.execute(sql, values).fetchall()
-
-
-@contextlib.contextmanager
-def _mapped(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (apsw.Error, OSError, UnicodeError) as error:
-        raise _as_journal_error(error, path) from error
-
-
-def _as_journal_error(error: BaseException, path: str) -> Exception:
-    if isinstance(error, apsw.TooBigError):
-        return SerializationError(
-            "$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here"
-        )
-    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
-        return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
-    if isinstance(error, apsw.BusyError):
-        waited = "another process kept a write transaction open for longer than 5 s"
-        return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")
-    if isinstance(error, apsw.FullError):
-        return JournalError(f"{path}: the disk is full ({error}); free some space, then open the journal again")
-    return JournalError(f"{path}: {error}")

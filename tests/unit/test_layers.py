@@ -22,11 +22,12 @@ ROWS: list[tuple[str, ...]] = [
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
-    ("_commits", "_database", "_records"),
+    ("_commits", "_records"),
+    ("_database",),
     ("_journal",),
     # 3 one execution
     ("_execution",),
-    ("_branches", "_drive", "_logger", "_outcome"),
+    ("_branches", "_drive", "_task_factory", "_logger", "_outcome"),
     ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
     ("_active",),

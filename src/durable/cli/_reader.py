@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from durable._database import named_statements, open_reader
-from durable._journal import Journal, _mapped
+from durable._database import mapped, named_statements, open_reader
+from durable._journal import Journal
 from durable._model import AttemptRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, step_from
 from durable.errors import JournalError
@@ -60,7 +60,7 @@ class Reader(Journal):
         Should an owner come meanwhile, then its WAL is there when the rows are: they are read again, this time in the
         usual way.
         """
-        with self._reading, _mapped(self.path):
+        with self._reading, mapped(self.path):
             while True:
                 if self._reader is None:
                     _require_readable(self.path)
