@@ -61,6 +61,13 @@ class Active:
         if release is not None:
             release()
 
+    def give_up(self) -> bool:
+        """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""
+        ends = None if self.execution is None or self._over.is_set() else self.execution.on_give_up
+        if ends is not None:
+            ends()
+        return ends is not None
+
     def is_over(self) -> bool:
         """Whether the execution is over."""
         return self._over.is_set()

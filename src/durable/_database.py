@@ -258,6 +258,7 @@ class OwnerLock:
     def __init__(self, path: str) -> None:
         """Take the lock of the journal at `path`, or raise `JournalLockedError` after 250 ms."""
         self._path = path + "-owner"
+        self._fd = -1
         self._fd = self._acquire()
         try:
             os.ftruncate(self._fd, 0)
@@ -296,6 +297,10 @@ class OwnerLock:
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
             self.abandon()
+
+    def __del__(self) -> None:
+        """An engine that was dropped without `close` keeps nobody out."""
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the descriptor only: in a child of `fork`, the lock stays with the parent."""

@@ -220,10 +220,11 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         root.caller = asyncio.current_task()
         root.set_name(f"durable run {execution.record.id}")
         branches.root = root
-        execution.on_halt = lambda: _take_down_soon(loop, execution, root)
+        execution.on_halt = lambda: _soon(loop, lambda: _take_down(execution, root))
+        execution.on_give_up = lambda: _soon(loop, root.cancel)
         return await root
     finally:
-        execution.on_halt = None
+        execution.on_halt = execution.on_give_up = None
         if branches.root is not None and branches.root.done() and not branches.root.cancelled():
             branches.root.exception()  # seen: asyncio need not say that nobody looked
         leave_loop(loop)
@@ -237,19 +238,12 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
         await branches.end_all()
 
 
-def _take_down_soon(loop: asyncio.AbstractEventLoop, execution: Execution, root: RunTask) -> None:
+def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-        loop.call_soon_threadsafe(_take_down, execution, root)
+        loop.call_soon_threadsafe(callback)
 
 
 def _take_down(execution: Execution, root: RunTask) -> None:
     """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
     if not root.done() and not execution.attempts_in_flight:
         root.cancel()
-
-
-def end_attempts(execution: Execution) -> None:
-    """Whatever is still in flight has had its time: end it without an outcome."""
-    branches = execution.branches
-    if branches is not None and branches.root is not None:
-        branches.root.cancel()

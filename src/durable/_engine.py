@@ -59,6 +59,8 @@ class Engine:
         self._scheduler = Scheduler(self._runtime, threads)
         self._closing = threading.Lock()
         self._closed = False
+        self._options: dict[str, Any] | None = None
+        """As `durable.open` was called."""
         self._tokens: list[Token[Engine | None]] = []
         _open_engines.add(self)
 
@@ -204,10 +206,26 @@ def open_engine(
     lock taken, before something is executed.
     """
     global _default  # noqa: PLW0603 - the default engine is one for the whole program
-    engine = Engine(path, durability=durability, threads=threads, keep=keep, vfs=vfs)
+    options = {"durability": durability, "threads": threads, "keep": keep, "vfs": vfs}
     with _choosing:
+        engine = _already_open(path, options)
+        if engine is None:
+            engine = Engine(path, durability=durability, threads=threads, keep=keep, vfs=vfs)
+            engine._options = options
         _default = engine
     return engine
+
+
+def _already_open(path: str | os.PathLike[str], options: dict[str, Any]) -> Engine | None:
+    """The open engine of this process on that journal: a notebook's cell, run again, gets the same one."""
+    where = os.path.realpath(_path_name(path))
+    found = next((engine for engine in list(_open_engines) if engine.path == where and not engine._closed), None)
+    if found is None or not found._runtime.journal.epoch:  # one that has executed nothing yet stands in nobody's way
+        return None
+    if found._options != options:
+        msg = f"{where} is open in this process with other options: close that engine first, or open it with the same ones"
+        raise ValueError(msg)
+    return found
 
 
 def current_engine() -> Engine:

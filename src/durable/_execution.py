@@ -36,6 +36,7 @@ class Execution:
         "journal",
         "limits",
         "now",
+        "on_give_up",
         "on_halt",
         "parallel",
         "past",
@@ -79,6 +80,8 @@ class Execution:
         self.halted: Halt | None = None
         """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
         self.on_halt: Callable[[], None] | None = None
+        self.on_give_up: Callable[[], None] | None = None
+        """Ends attempts in flight, where that can be done: those of async steps."""
         self.attempts_in_flight = 0
         self.waits: set[threading.Event] = set()
         """What threads of this execution wait on; set when it is taken down."""

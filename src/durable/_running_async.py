@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
 from ._branches import LoopPort
 from ._commits import Entry
-from ._drive_async import end_attempts, run_body, settle_write, take_slot
+from ._drive_async import run_body, settle_write, take_slot
 from ._outcome import Ending, raised, returned
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
@@ -134,12 +135,11 @@ class Tasks:
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run a coroutine on the loop, from any thread."""
-        self.port.loop.call_soon_threadsafe(self._spawn, make)
+        # In a context of its own: the starter's may be that of a step, and is not there after a crash either.
+        self.port.loop.call_soon_threadsafe(self._spawn, make, context=Context())
 
     def _spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         task = self.port.loop.create_task(make())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-
-__all__ = ["LoopThread", "Tasks", "drive_run_async", "end_attempts", "over"]

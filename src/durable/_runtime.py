@@ -87,10 +87,15 @@ class Runtime:
                 active.execution.interrupt("the engine was closed")
             else:
                 self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
-        deadline = self.clock.monotonic() + CLOSE_SECONDS
+        elsewhere = [active for active in running if active.thread != here]
+        self._wait_for(elsewhere, CLOSE_SECONDS)
+        given_up = [active for active in elsewhere if active.give_up()]
+        self._wait_for(given_up, 1.0)
+
+    def _wait_for(self, running: list[Active], seconds: float) -> None:
+        deadline = self.clock.monotonic() + seconds
         for active in running:
-            if active.thread != here:
-                active.wait(max(0.0, deadline - self.clock.monotonic()))
+            active.wait(max(0.0, deadline - self.clock.monotonic()))
 
     # -- admission ----------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,8 @@ def execute(kind: str, folder: Path, resume: bool) -> None:
         durable.resume(wait=True)
     result = PROGRAMS[kind]()
     durable.close()
-    (folder / "result.txt").write_text(" ".join(result))
+    (folder / "result").write_text(" ".join(result))
+    (folder / "result").rename(folder / "result.txt")  # all of it or nothing
 
 
 def one_trial(kind: str, folder: Path, dice: random.Random, longest: float) -> Counter[str]:

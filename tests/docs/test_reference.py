@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import durable
 from durable._model import RUN_STATUSES
-from durable.cli import _args
+from durable.cli import _args, main
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -100,6 +101,38 @@ def test_options_of_commands(command: str) -> None:
     for action in parsers()[command]._actions:
         for option in action.option_strings:
             assert f"{option}" in (whole if option in shared else text), f"{option} of durable {command}"
+
+
+def keys_of(tree: object) -> set[str]:
+    if isinstance(tree, list):
+        return {key for part in tree for key in keys_of(part)}
+    if not isinstance(tree, dict):
+        return set()
+    journaled = {"input", "output"}  # what is in these is the user's
+    return set(tree) | {key for name in tree.keys() - journaled for key in keys_of(tree[name])}
+
+
+def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @durable.step(retry=durable.RetryPolicy(initial_interval=0.0, maximum_attempts=2))
+    def fails() -> None:
+        raise ValueError
+
+    @durable.workflow(id="documented")
+    def documented() -> None:
+        fails()
+
+    path = str(tmp_path / "test.db")
+    with durable.open(path), pytest.raises(ValueError):
+        documented()
+    assert main(["--db", path, "ls", "--json"]) == 0
+    assert main(["--db", path, "show", "documented", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    text = section("Output for programs")
+    found = {key for line in lines for key in keys_of(json.loads(line))}
+    assert found >= {"why", "damaged", "attempts", "module"}
+    missing = [key for key in found if f"`{key}`" not in text]
+    assert not missing, f"docs/reference.md does not tell of the keys {missing} of --json"
 
 
 # -- modules ----------------------------------------------------------------------------------------------------------

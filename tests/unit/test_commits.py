@@ -756,60 +756,128 @@ def test_an_interrupt_in_the_leader_never_acknowledges_what_is_not_written(store
     assert len(set(store.file)) == len(store.file)
 
 
-def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on():
-    """As a signal would: raised at each line that a write goes through, one after the other."""
-    stuck, wrong = [], []
-    for line in range(1, 200):
-        store = Store()
-        commits = Commits(store)
-        struck = write_interrupted_at(commits, line)
-        if struck is None:
-            break
-        follow_up = Task(commits.write, put("next"), full=True)
-        follow_up.join(0.5)
-        if follow_up.is_alive():
-            stuck.append(struck)
-        elif follow_up.error is not None:
-            wrong.append((struck, follow_up.error))
-    else:
-        pytest.fail("it never ran without an interrupt")
-    assert not stuck, f"interrupted at {stuck}, the next write waits for ever"
-    assert not wrong
+# -- an interrupt at any line -----------------------------------------------------------------------------------------
 
 
-def write_interrupted_at(commits, line):
-    """Where the write was interrupted: at the so-manieth line of `_commits.py` that it went through, if it has so many."""
-    count, struck = 0, None
-    entered = set()
+class Striking:
+    """Raises KeyboardInterrupt in a thread, as a signal would, at the so-manieth line of the queue that it goes through."""
 
-    def leaves_a_with(frame):
-        """The end of a `with` is its first line again; Python takes no signal between its last line and `__exit__`."""
-        place = (frame, frame.f_lineno)
-        is_with = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
-        if is_with and place in entered:
-            return True
-        entered.add(place)
-        return False
+    def __init__(self, line):
+        self.at = None
+        """Where it struck; `None` if there were not so many lines."""
+        self._left = line
+        self._entered = set()
 
-    def trace(frame, event, _):
-        nonlocal count, struck
+    def __call__(self, function):
+        sys.settrace(self._trace)
+        try:
+            return function()
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame, event, _):
         if frame.f_code.co_filename != Commits.write.__code__.co_filename:
             return None
         if frame.f_code.co_flags & inspect.CO_GENERATOR:
             return None  # closing it calls it once more, where nothing can be raised
-        if event == "call" or (event == "line" and not leaves_a_with(frame)):
-            count += 1
-            if count == line:
-                struck = f"{frame.f_code.co_name}:{frame.f_lineno}"
+        if event == "call" or (event == "line" and not self._leaves_a_with(frame)):
+            self._left -= 1
+            if self._left == 0:
+                self.at = f"{frame.f_code.co_name}:{frame.f_lineno}"
                 raise KeyboardInterrupt
-        return trace
+        return self._trace
 
-    def write():
-        sys.settrace(trace)
-        try:
-            commits.write(put("a"), full=True)
-        finally:
-            sys.settrace(None)
+    def _leaves_a_with(self, frame):
+        """The end of a `with` is its first line again; Python takes no signal between its last line and `__exit__`."""
+        place = (frame, frame.f_lineno)
+        is_with = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
+        if is_with and place in self._entered:
+            return True
+        self._entered.add(place)
+        return False
 
-    Task(write).wait()
-    return struck
+
+def each_line():
+    """One `Striking` after the other, until there is no such line any more."""
+    for line in range(1, 400):
+        striking = Striking(line)
+        yield striking
+        if striking.at is None:
+            assert line > 20
+            return
+    pytest.fail("it never ran without an interrupt")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda commits: commits.write(put("a"), full=True),
+        lambda commits: commits.write(Statement("INSERT", "a"), full=True),
+        lambda commits: commits.write(put("a"), full=True, alone=True),
+        lambda commits: commits.write_if_idle(put("a")),
+    ],
+    ids=["write", "statement", "alone", "if idle"],
+)
+def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on(write):
+    stuck, wrong = [], []
+    for striking in each_line():
+        store = Store()
+        commits = Commits(store)
+        one = Task(striking, lambda commits=commits: write(commits)).wait()
+        if one.error is None and "a" not in store.file:
+            wrong.append((striking.at, "acknowledged and not in the file"))
+        follow_up = Task(commits.write, put("next"), full=True)
+        follow_up.join(1)
+        if follow_up.is_alive():
+            stuck.append(striking.at)
+        elif follow_up.error is not None:
+            wrong.append((striking.at, follow_up.error))
+    assert not stuck, f"interrupted at {stuck}, the next write waits for ever"
+    assert not wrong
+
+
+def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_nobody_a_lie():
+    stuck, wrong = [], []
+    for striking in each_line():
+        store, port = Store(), Port(2)
+        commits = Commits(store)
+        gate = store.at_commit = Gate()
+        first = Task(commits.write, put("first"), full=True)
+        gate.wait()
+        leader = Task(striking, lambda commits=commits: commits.write(put("leader"), full=True))
+        others = []
+        if stand_in_line(commits, leader, 1):
+            for number, item in enumerate("ab"):
+                others.append(Task(commits.write, put(item), full=True))
+                others[-1].item = item
+                stand_in_line(commits, others[-1], 2 * number + 2)
+                commits.submit(marked(f"loop {item}", port))
+        gate.open()
+        everybody = [first, leader, *others, Task(commits.write, put("next"), full=True)]
+        for task in everybody:
+            task.join(0.5)
+        if any(task.is_alive() for task in everybody) or (others and not port._enough.wait(0.5)):
+            stuck.append(striking.at)
+            if len(stuck) == 3:
+                break
+            continue
+        told = [other.item for other in others if other.error is None] + [
+            entry.item for entry in port.entries() if entry.error is None
+        ]
+        wrong += [(striking.at, item, "acknowledged and not in the file") for item in told if item not in store.file]
+        wrong += [(striking.at, other.error) for other in others if other.error is not None]
+        if len(set(store.file)) != len(store.file):
+            wrong.append((striking.at, "written twice"))
+    assert not stuck, f"interrupted at {stuck}, others wait for ever"
+    assert not wrong
+
+
+def stand_in_line(commits, task, length):
+    """Wait until the task waits as the so-manieth in line; `False` if it did not come that far."""
+    deadline = time.monotonic() + PATIENCE
+    while len(commits._queue) < length:
+        if not task.is_alive():
+            return False
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    return True
