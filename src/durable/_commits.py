@@ -174,12 +174,10 @@ class Commits:
         interrupt: BaseException | None = None
         while True:
             try:
-                wake.acquire()
-                with self._guard:
+                with self._guard:  # looked at before each sleep: an interrupt may have eaten the waking
                     if entry.done or self._leader is entry:
                         return interrupt
-                    if entry not in self._queue:  # an interrupted leader woke it for nothing
-                        self._queue.appendleft(entry)
+                wake.acquire()
             except BaseException as error:  # KeyboardInterrupt in the main thread
                 interrupt = error
 
@@ -198,8 +196,8 @@ class Commits:
         """Commit what waits, with one's own, then give the lead away. Only ever run by the leader."""
         batch = [] if mine is _HELPER else [mine]
         try:
-            if self._queue and not mine.alone:
-                batch += self._take_queue()
+            if self._queue:
+                self._take_queue(batch, mine)
             self._carry_out(batch)
         except BaseException:
             self._store.rollback()  # wherever the interrupt struck, no transaction stays open
@@ -209,12 +207,14 @@ class Commits:
                 self._acknowledge(batch, mine)
             self._hand_over(mine)
 
-    def _take_queue(self) -> list[Entry]:
-        batch: list[Entry] = []
+    def _take_queue(self, batch: list[Entry], mine: Entry) -> None:
+        """Into the batch goes what waits, up to the next entry that is to be alone; one's own leaves the line too."""
         with self._guard:
-            while self._queue and not self._queue[0].alone:
-                batch.append(self._queue.popleft())
-        return batch
+            if self._queue[0] is mine:
+                self._queue.popleft()
+            while not mine.alone and self._queue and not self._queue[0].alone:
+                batch.append(self._queue[0])
+                self._queue.popleft()
 
     def _hand_over(self, mine: Entry) -> None:
         """Give the lead to the first in line; done again where an interrupt struck in it."""
@@ -226,9 +226,8 @@ class Commits:
                 if self._closed:
                     self._idle.notify_all()
             elif (wake := self._queue[0].wake) is not None:
-                following = self._queue.popleft()
-                wake.release()
-                self._leader = following
+                wake.release()  # in this order: woken for nothing it sleeps again, as a leader asleep it would not wake
+                self._leader = self._queue[0]
             else:
                 self._wake_helper()
 
@@ -247,7 +246,7 @@ class Commits:
                 posts.setdefault(entry.port, []).append(entry)
         if undone:
             with self._guard:
-                self._queue.extendleft(reversed(undone))
+                self._queue.extendleft(entry for entry in reversed(undone) if entry not in self._queue)
         for port, entries in posts.items():
             port.post(entries)
 

@@ -205,7 +205,7 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
         (kind, name): sql for kind, name, sql in connection.execute(query).fetchall() if sql is not None
     }
     expected: dict[tuple[str, str], str] = {}
-    for version in range(1, FORMAT + 1):
+    for version in range(1, (_format(connection) or FORMAT) + 1):
         text = re.sub(r"^--.*\n", "", read_sql(f"migrations/{version:04}.sql"), flags=re.MULTILINE)
         for statement in text.split(";\n"):
             if match := re.match(r"CREATE (\w+) (\w+)", statement.strip()):

@@ -122,7 +122,7 @@ def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         fails()
 
     path = str(tmp_path / "test.db")
-    with durable.open(path), pytest.raises(ValueError):
+    with durable.Engine(path), pytest.raises(ValueError):
         documented()
     assert main(["--db", path, "ls", "--json"]) == 0
     assert main(["--db", path, "show", "documented", "--json"]) == 0
