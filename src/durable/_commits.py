@@ -9,6 +9,7 @@ alone. An error from COMMIT means that the outcome is unknown, and nothing is ac
 (Ctrl-C in the thread that leads) is raised there, and leaves the work of the others to the next leader.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -94,6 +95,8 @@ class Commits:
         self._leader: Entry | None = None
         """Whose thread may use the store; changed under the guard only."""
         self._queue: deque[Entry] = deque()
+        self._batch: list[Entry] = []
+        """What the leader has in hand."""
         self._broken: JournalError | None = None
         self._closed = False
         self._helper: threading.Thread | None = None
@@ -188,13 +191,13 @@ class Commits:
                 self._queue.remove(entry)
             if self._leader is not entry:
                 return
-        self._hand_over(entry)
+        self._finish(entry)
 
     # -- leading ------------------------------------------------------------------------------------------------------
 
     def _lead(self, mine: Entry) -> None:
         """Commit what waits, with one's own, then give the lead away. Only ever run by the leader."""
-        batch = [] if mine is _HELPER else [mine]
+        self._batch = batch = [] if mine is _HELPER else [mine]
         try:
             if self._queue:
                 self._take_queue(batch, mine)
@@ -203,9 +206,13 @@ class Commits:
             self._store.rollback()  # wherever the interrupt struck, no transaction stays open
             raise
         finally:
-            if len(batch) > 1 or mine is _HELPER:
-                self._acknowledge(batch, mine)
-            self._hand_over(mine)
+            self._finish(mine)
+
+    def _finish(self, mine: Entry) -> None:
+        """Tell the others of the batch, and give the lead away; done again where an interrupt struck in it."""
+        if len(self._batch) > 1 or mine is _HELPER:
+            self._acknowledge(self._batch, mine)
+        self._hand_over(mine)
 
     def _take_queue(self, batch: list[Entry], mine: Entry) -> None:
         """Into the batch goes what waits, up to the next entry that is to be alone; one's own leaves the line too."""
@@ -217,7 +224,7 @@ class Commits:
                 self._queue.popleft()
 
     def _hand_over(self, mine: Entry) -> None:
-        """Give the lead to the first in line; done again where an interrupt struck in it."""
+        """Give the lead to the first in line."""
         with self._guard:
             if self._leader is not mine:
                 return
@@ -241,7 +248,8 @@ class Commits:
             if not entry.done:
                 undone.append(entry)
             elif entry.wake is not None:
-                entry.wake.release()
+                with contextlib.suppress(RuntimeError):  # told already
+                    entry.wake.release()
             elif entry.port is not None:
                 posts.setdefault(entry.port, []).append(entry)
         if undone:

@@ -573,3 +573,67 @@ def test_tasks_of_the_host_program_are_left_alone(journal, run_async, fetch):
         return result, other
 
     assert run_async(main()) == ("got x", "")
+
+
+# -- replay of what was under way --------------------------------------------------------------------------------------
+
+
+def test_bodies_begin_on_replay_when_every_journaled_outcome_has_been_delivered(journal, run_async, fetch):
+    order, pause = [], 0
+
+    @durable.step
+    async def work():
+        order.append("body")
+        if journal.crashing:
+            await until(lambda: "delivered" in order)
+            journal.crash()
+
+    async def slow_branch():
+        await asyncio.sleep(pause)
+        await fetch("x")
+        order.append("delivered")
+
+    @durable.workflow
+    async def flow():
+        await asyncio.gather(slow_branch(), work())
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    assert order == ["body", "delivered"]
+    journal.restart()
+    order.clear()
+    pause = 0.02
+    run_async(flow())
+    assert order == ["delivered", "body"]
+    assert fetch.calls == ["x"]
+
+
+def test_step_cancelled_while_its_outcome_is_on_its_way_to_the_disk_replays_as_cut(journal, run_async, fetch):
+    ended = []
+
+    @durable.step
+    async def quick():
+        ended.append(1)
+        return "value"
+
+    @durable.workflow
+    async def flow():
+        task = asyncio.create_task(quick())
+        while not ended:  # noqa: ASYNC110 - to be quicker than the commit
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        try:
+            result = await task
+        except asyncio.CancelledError:
+            result = "cut"
+        result = await fetch(result)
+        journal.crash()
+        return result
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == "got cut"
+    assert fetch.calls == ["cut"]
+    assert [step.status for step in durable.runs()[0].steps()] == ["failed", "completed"]

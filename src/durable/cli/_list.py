@@ -33,8 +33,11 @@ _SHAPE: Final = (
     Column("TRY", right=True),
     Column("ELAPSED", right=True),
     Column("AGE", right=True),
-    Column("WHY", 12),
+    Column("WHY", 18),
 )
+_ATTEMPT, _ELAPSED = 5, 6
+_WIDE: Final = 90
+"""Columns of a terminal that has room for everything."""
 _MADE_BY_US: Final = re.compile("[0-9a-f]{32}")
 _SHORTEST_ID: Final = 8
 _LONGEST_ID: Final = 24
@@ -61,6 +64,9 @@ class Listing:
         self._now = SYSTEM_CLOCK.now()
         self._since = None if options.since is None else self._now - options.since
         self._before = None if options.before is None else self._now - options.before
+        width = screen.width
+        left_out = set() if width is None else {_ATTEMPT} if width >= _WIDE else {_ATTEMPT, _ELAPSED}
+        self._columns = [index for index in range(len(_SHAPE)) if index not in left_out]
         self.damaged = False
 
     def print(self) -> None:
@@ -68,7 +74,7 @@ class Listing:
         keys = self._reader.newest(self._wanted())
         limit = self._options.limit
         shown = 0
-        widths: list[int] = []
+        shape, widths = [_SHAPE[index] for index in self._columns], list[int]()
         rows = []
         for entry in self._entries(keys):
             shown += 1
@@ -76,14 +82,15 @@ class Listing:
             if self._options.json:
                 self._screen.write(json_line(self._object(entry)))
             else:
-                rows.append(self._row(entry))
+                row = self._row(entry)
+                rows.append([row[index] for index in self._columns])
             if len(rows) == _AT_ONCE:
-                self._screen.table(_SHAPE, rows, widths)
+                self._screen.table(shape, rows, widths)
                 rows = []
             if shown == limit:
                 break
         if rows:
-            self._screen.table(_SHAPE, rows, widths)
+            self._screen.table(shape, rows, widths)
         if not shown:
             self._say(self._nothing())
         elif shown == limit:
@@ -135,12 +142,22 @@ class Listing:
             Cell(run.workflow),
             Cell(self._short_id(run.id), "bold"),
             Cell(f"{tally.done}{'+' if tally.capped else ''}"),
-            Cell(_named(entry)),
+            Cell(self._named(entry)),
             Cell("" if step is None else str(step.attempt)),
             Cell("" if took is None else span(took)),
             Cell(age(self._now - run.created_at), "dim"),
             Cell(why(entry, self._now), "red" if entry.damage else "dim"),
         ]
+
+    def _named(self, entry: Facts) -> str:
+        """The step that a run is at; for people also which attempt, and how many others run beside it."""
+        if entry.step is None:
+            return ""
+        name, others = entry.step.name, entry.tally.under_way - 1
+        if self._screen.width is not None:
+            name += f" #{entry.step.attempt}" if entry.step.attempt > 1 else ""
+            name += f" +{others}" if others > 0 and entry.status != "failed" else ""
+        return name
 
     def _short_id(self, run_id: str) -> str:
         """As many letters as tell it from all other ids; the whole id in a pipe, and where it is short."""
@@ -186,13 +203,6 @@ class Listing:
             print(f"durable: {visible(text)}", file=sys.stderr)
         else:
             self._screen.line(Cell(text, "dim"))
-
-
-def _named(entry: Facts) -> str:
-    """The step that a run is at, and how many others run beside it."""
-    others = entry.tally.under_way - 1
-    name = "" if entry.step is None else entry.step.name
-    return f"{name} +{others}" if others > 0 and entry.status != "failed" else name
 
 
 def ls(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
