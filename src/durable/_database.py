@@ -216,6 +216,18 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
             raise JournalError(msg)
 
 
+_WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
+
+
+def authorize_user(action: int, name: str | None, *_: str | None) -> int:
+    """What the statements of a transactional step may do: neither end the transaction nor touch the journal."""
+    if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
+        return apsw.SQLITE_DENY
+    if action in _WRITES and (name or "").startswith("durable_"):
+        return apsw.SQLITE_DENY
+    return apsw.SQLITE_OK
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 

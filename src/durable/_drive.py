@@ -10,7 +10,6 @@ from typing import Any
 
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
-from ._journal import Transaction, put_step
 from ._model import AttemptRecord, StepRecord
 from ._replay import (
     Append,
@@ -26,6 +25,7 @@ from ._replay import (
     Slot,
     Transact,
 )
+from ._transaction import Transaction, put_step
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)

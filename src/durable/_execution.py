@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
 from ._identity import Registry, idempotency_key
-from ._journal import Journal, Transaction, put_step
+from ._journal import Journal
 from ._model import AttemptRecord, RunRecord, StepRecord
 from ._replay import Call
+from ._transaction import Transaction, put_step
 from .errors import DurableError, Halt, RunInterruptedError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ notice a flipped bit inside a value.
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -21,114 +21,19 @@ from ._database import (
     has_journal,
     is_owned,
     mapped,
-    named_statements,
     open_reader,
     open_writer,
     owner_pid,
     refuse_network_file_system,
 )
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
-from ._records import attempt_from, attempt_row, owner_from, owner_row, run_from, run_row, step_from, step_row
+from ._records import attempt_from, owner_from, owner_row, run_from, step_from
+from ._transaction import SQL, Transaction
 from .errors import JournalError
 
 T = TypeVar("T")
 
 _FOLDER_TICK_SECONDS: Final = 0.1
-
-_SQL: Final = named_statements("journal.sql")
-_PUT_STEP: Final = _SQL["put_step"]
-
-
-class Transaction:
-    """What the work of an entry may do, inside the write transaction that it shares with others."""
-
-    __slots__ = ("_connection", "_execute", "number")
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._execute = connection.execute
-        self.number = 0
-        """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
-
-    def run(self, statement: Statement) -> int:
-        """Carry out a statement; return the number of this transaction."""
-        self._execute(statement.sql, statement.values)
-        return self.number
-
-    def begin(self) -> None:
-        """Open the transaction for writing at once: one that only reads first may find it taken."""
-        self._execute("BEGIN IMMEDIATE")
-
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[apsw.Connection]:
-        """The connection for the user's own statements: they can neither end the transaction nor touch the journal."""
-        self._connection.authorizer = _authorize_user
-        try:
-            yield self._connection
-        finally:
-            self._connection.authorizer = None
-
-    def put_attempt(self, record: AttemptRecord) -> None:
-        """Write down an attempt that did not complete its step."""
-        self._execute(_SQL["put_attempt"], attempt_row(record))
-
-    def add_run(self, record: RunRecord) -> RunRecord:
-        """Write a new run, whose `seq` is given here; return it."""
-        seq: Any = self._execute(_SQL["next_seq"]).fetchall()[0][0]
-        record = record._replace(seq=seq)
-        self._execute(_SQL["add_run"], run_row(record))
-        return record
-
-    def put_run(self, record: RunRecord) -> int:
-        """Write a run over what was there; return the number of this transaction."""
-        r, checksum = record, run_row(record)[-1]
-        changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
-        counters = (r.epoch, r.crashes, r.progress, r.trusting)
-        self._execute(_SQL["put_run"], (*changing, *counters, checksum, r.seq))
-        return self.number
-
-    def drop_step(self, record: StepRecord) -> None:
-        """Forget an operation and its attempts, so that it runs again: `retry` of a failed run."""
-        self._execute(_SQL["drop_step"], record[:3])
-        self._execute(_SQL["drop_attempts"], record[:3])
-
-    def run_of_id(self, run_id: str) -> RunRecord | None:
-        """The run of an id, as this transaction sees it."""
-        return next(map(run_from, self._execute(_SQL["run_by_id"], (run_id,)).fetchall()), None)
-
-    def outcomes(self, seq: int) -> int:
-        """How many outcomes a run has."""
-        found: Any = self._execute(_SQL["outcomes"], (seq,)).fetchall()[0][0]
-        return int(found)
-
-    def closed_cleanly(self, epoch: int) -> bool:
-        """Whether that owner stopped by itself, and was not killed."""
-        rows = self._execute(_SQL["owner"], (epoch,)).fetchall()
-        return any(owner_from(row).closed_at is not None for row in rows)
-
-    def steps(self, seq: int) -> list[StepRecord]:
-        """The operations of a run, as this transaction sees them."""
-        return [step_from(row) for row in self._execute(_SQL["steps"], (seq,)).fetchall()]
-
-    def claimable_runs(self, claim: str) -> list[RunRecord]:
-        """Unfinished runs that a call without an id may go on with, oldest first."""
-        return [run_from(row) for row in self._execute(_SQL["claimable_runs"], (claim,)).fetchall()]
-
-
-_WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
-
-
-def _authorize_user(action: int, name: str | None, *_: str | None) -> int:
-    if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
-        return apsw.SQLITE_DENY
-    if action in _WRITES and (name or "").startswith("durable_"):
-        return apsw.SQLITE_DENY
-    return apsw.SQLITE_OK
-
-
-def put_step(record: StepRecord) -> Statement:
-    """Write an operation, over what was there."""
-    return Statement(_PUT_STEP, step_row(record))
 
 
 class Journal:
@@ -165,9 +70,9 @@ class Journal:
             try:
                 self._writer = open_writer(self.path, self._vfs)
                 self._transaction = Transaction(self._writer)
-                newest = self._writer.execute(_SQL["owners"], (1,)).fetchall()
+                newest = self._writer.execute(SQL["owners"], (1,)).fetchall()
                 self._owner = OwnerRecord(owner_from(newest[0]).epoch + 1 if newest else 1, pid, now, None)
-                self._writer.execute(_SQL["open_owner"], owner_row(self._owner))
+                self._writer.execute(SQL["open_owner"], owner_row(self._owner))
                 self._identity = self._files()
             except BaseException:
                 self._release()
@@ -184,7 +89,7 @@ class Journal:
         if self._writer is not None and self._owner is not None:
             closed = owner_row(self._owner._replace(closed_at=now))
             with contextlib.suppress(apsw.Error):  # the run of an owner that could not say so counts as a crash
-                self._writer.execute(_SQL["close_owner"], (now, closed[-1], self.epoch))
+                self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
         self._release()
 
     def _release(self) -> None:
@@ -377,7 +282,7 @@ class Journal:
         return [attempt_from(row) for row in self._read("attempts", seq)]
 
     def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._query(_SQL[name], values)
+        return self._query(SQL[name], values)
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._reading, mapped(self.path):

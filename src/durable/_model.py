@@ -93,6 +93,17 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
+class MessageRecord(NamedTuple):
+    """What somebody asked of a run, from when it was sent until the run has read it."""
+
+    seq: int
+    run: int
+    kind: str
+    name: str
+    value: str | None
+    sent_at: float
+
+
 class OwnerRecord(NamedTuple):
     """One process that owned the journal. `closed_at` is `None` while it lives, and for ever where it died."""
 

@@ -6,12 +6,13 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 from typing import Any, Final
 from zlib import crc32
 
-from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
 from .errors import JournalError
 
 _STEP: Final = "%s|" * len(StepRecord._fields)
 _RUN: Final = "%s|" * len(RunRecord._fields)
 _ATTEMPT: Final = "%s|" * len(AttemptRecord._fields)
+_MESSAGE: Final = "%s|" * len(MessageRecord._fields)
 _OWNER: Final = "%s|" * len(OwnerRecord._fields)
 
 
@@ -28,6 +29,19 @@ def step_row(record: StepRecord) -> tuple[Any, ...]:
 def attempt_row(record: AttemptRecord) -> tuple[Any, ...]:
     """The columns of an attempt, with its checksum."""
     return (*record, crc32((_ATTEMPT % record).encode()))
+
+
+def message_row(record: MessageRecord) -> tuple[Any, ...]:
+    """The columns of a message, with its checksum."""
+    return (*record, crc32((_MESSAGE % record).encode()))
+
+
+def message_from(row: tuple[Any, ...]) -> MessageRecord:
+    """A message, from its row."""
+    record = MessageRecord._make(row[:-1])
+    if crc32((_MESSAGE % record).encode()) != row[-1]:
+        _refuse_damaged(f"message {record.seq} to run number {record.run}")
+    return record
 
 
 def owner_row(record: OwnerRecord) -> tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """Going on with a failed or blocked run: what is forgotten, so that it is attempted again, and what never is."""
 
-from ._journal import Transaction
 from ._model import RunRecord, StepRecord
 from ._replay import describe, place
 from ._scheduler import Scheduler
+from ._transaction import Transaction
 from .errors import RunConflictError, RunNotFoundError
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
-from ._journal import Transaction
 from ._limits import Limit
 from ._model import FINISHED
 from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
 from ._runtime import Runtime, unable
+from ._transaction import Transaction
 from .errors import DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
 
 

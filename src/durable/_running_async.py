@@ -142,4 +142,3 @@ class Tasks:
         task = self.port.loop.create_task(make())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-

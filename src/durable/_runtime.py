@@ -15,10 +15,11 @@ from ._codec import dump_error
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
-from ._journal import Journal, Transaction
+from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
+from ._transaction import Transaction
 from .errors import (
     EngineClosedError,
     Halt,

@@ -8,10 +8,10 @@ from typing import Any
 from ._active import Active, Admission, Request
 from ._helpers import ThreadPool
 from ._identity import level_outside, listed
-from ._journal import Transaction
 from ._model import RunRecord
 from ._running import background, drive_run
 from ._runtime import Runtime
+from ._transaction import Transaction
 
 DEFAULT_THREADS = 32
 

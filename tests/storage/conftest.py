@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from durable._journal import Journal, put_step
+from durable._journal import Journal
+from durable._transaction import put_step
 from durable._model import AttemptRecord, RunRecord, StepRecord
 
 _RUN = {"seq": 0, "id": "run-1", "workflow": "order", "module": "shop", "status": "running", "input": '{"order":"1"}',

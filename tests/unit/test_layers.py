@@ -24,6 +24,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_clock", "_helpers", "_limits"),
     ("_commits", "_records"),
     ("_database",),
+    ("_transaction",),
     ("_journal",),
     # 3 one execution
     ("_execution",),

@@ -57,6 +57,19 @@ SELECT * FROM durable_attempt WHERE run = ? ORDER BY branch, position, attempt;
 -- How many outcomes a run has.
 SELECT count(turn) FROM durable_step WHERE run = ?;
 
+-- name: next_message
+SELECT coalesce(max(seq), 0) + 1 FROM durable_message;
+
+-- name: add_message
+INSERT INTO durable_message VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: messages
+-- What was asked of a run and not read yet, in the order of arrival.
+SELECT * FROM durable_message WHERE run = ? AND kind = ? AND name = ? ORDER BY seq;
+
+-- name: drop_messages
+DELETE FROM durable_message WHERE run = ?;
+
 -- name: drop_step
 DELETE FROM durable_step WHERE run = ? AND branch = ? AND position = ?;
 

@@ -66,6 +66,19 @@ CREATE TABLE durable_step (
     PRIMARY KEY (run, branch, position)
 ) WITHOUT ROWID;
 
+-- What others ask of a run that has not ended: kept until it has read it, and dropped with its end.
+CREATE TABLE durable_message (
+    seq INTEGER PRIMARY KEY,    -- order of arrival
+    run INTEGER NOT NULL,
+    kind TEXT NOT NULL,         -- 'cancel'
+    name TEXT NOT NULL,
+    value TEXT,
+    sent_at REAL NOT NULL,
+    checksum INTEGER NOT NULL
+);
+
+CREATE INDEX durable_message_run ON durable_message (run, kind, name);
+
 CREATE TABLE durable_attempt (
     run INTEGER NOT NULL,
     branch TEXT NOT NULL,

@@ -1,0 +1,118 @@
+"""What may be done inside a write transaction of the journal: one method for each named statement that writes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ._commits import Statement
+from ._database import authorize_user, named_statements
+from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
+from ._records import (
+    attempt_row,
+    message_from,
+    message_row,
+    owner_from,
+    run_from,
+    run_row,
+    step_from,
+    step_row,
+)
+
+SQL: Final = named_statements("journal.sql")
+_PUT_STEP: Final = SQL["put_step"]
+
+
+class Transaction:
+    """What the work of an entry may do, inside the write transaction that it shares with others."""
+
+    __slots__ = ("_connection", "_execute", "number")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self.number = 0
+        """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
+
+    def run(self, statement: Statement) -> int:
+        """Carry out a statement; return the number of this transaction."""
+        self._execute(statement.sql, statement.values)
+        return self.number
+
+    def begin(self) -> None:
+        """Open the transaction for writing at once: one that only reads first may find it taken."""
+        self._execute("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Any]:
+        """The connection for the user's own statements: they can neither end the transaction nor touch the journal."""
+        self._connection.authorizer = authorize_user
+        try:
+            yield self._connection
+        finally:
+            self._connection.authorizer = None
+
+    def put_attempt(self, record: AttemptRecord) -> None:
+        """Write down an attempt that did not complete its step."""
+        self._execute(SQL["put_attempt"], attempt_row(record))
+
+    def add_run(self, record: RunRecord) -> RunRecord:
+        """Write a new run, whose `seq` is given here; return it."""
+        seq: Any = self._execute(SQL["next_seq"]).fetchall()[0][0]
+        record = record._replace(seq=seq)
+        self._execute(SQL["add_run"], run_row(record))
+        return record
+
+    def put_run(self, record: RunRecord) -> int:
+        """Write a run over what was there; return the number of this transaction."""
+        r, checksum = record, run_row(record)[-1]
+        changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
+        counters = (r.epoch, r.crashes, r.progress, r.trusting)
+        self._execute(SQL["put_run"], (*changing, *counters, checksum, r.seq))
+        return self.number
+
+    def finish_run(self, record: RunRecord) -> int:
+        """Write the end of a run, or that it is blocked; what was asked of one that has ended is dropped with it."""
+        if record.finished_at is not None:
+            self._execute(SQL["drop_messages"], (record.seq,))
+        return self.put_run(record)
+
+    def add_message(self, record: MessageRecord) -> None:
+        """Leave a message for a run; its `seq` is given here."""
+        seq: Any = self._execute(SQL["next_message"]).fetchall()[0][0]
+        self._execute(SQL["add_message"], message_row(record._replace(seq=seq)))
+
+    def messages(self, seq: int, kind: str, name: str = "") -> list[MessageRecord]:
+        """What a run has not read yet, in the order of arrival."""
+        return list(map(message_from, self._execute(SQL["messages"], (seq, kind, name)).fetchall()))
+
+    def drop_step(self, record: StepRecord) -> None:
+        """Forget an operation and its attempts, so that it runs again: `retry` of a failed run."""
+        self._execute(SQL["drop_step"], record[:3])
+        self._execute(SQL["drop_attempts"], record[:3])
+
+    def run_of_id(self, run_id: str) -> RunRecord | None:
+        """The run of an id, as this transaction sees it."""
+        return next(map(run_from, self._execute(SQL["run_by_id"], (run_id,)).fetchall()), None)
+
+    def outcomes(self, seq: int) -> int:
+        """How many outcomes a run has."""
+        found: Any = self._execute(SQL["outcomes"], (seq,)).fetchall()[0][0]
+        return int(found)
+
+    def closed_cleanly(self, epoch: int) -> bool:
+        """Whether that owner stopped by itself, and was not killed."""
+        rows = self._execute(SQL["owner"], (epoch,)).fetchall()
+        return any(owner_from(row).closed_at is not None for row in rows)
+
+    def steps(self, seq: int) -> list[StepRecord]:
+        """The operations of a run, as this transaction sees them."""
+        return [step_from(row) for row in self._execute(SQL["steps"], (seq,)).fetchall()]
+
+    def claimable_runs(self, claim: str) -> list[RunRecord]:
+        """Unfinished runs that a call without an id may go on with, oldest first."""
+        return [run_from(row) for row in self._execute(SQL["claimable_runs"], (claim,)).fetchall()]
+
+
+def put_step(record: StepRecord) -> Statement:
+    """Write an operation, over what was there."""
+    return Statement(_PUT_STEP, step_row(record))
