@@ -29,13 +29,21 @@ class Active:
     """A run that this engine has set going: queued here, or executing, until it ends or stops."""
 
     def __init__(
-        self, run_id: str, workflow: Declaration, origin: str, ancestors: frozenset[str] = frozenset()
+        self,
+        run_id: str,
+        workflow: Declaration,
+        origin: str,
+        ancestors: frozenset[str] = frozenset(),
+        parent: Execution | None = None,
     ) -> None:
         self.run_id = run_id
         self.workflow = workflow
         self.origin = origin
         """"call", "start" or "resume"."""
         self.ancestors = ancestors
+        self.parent = parent
+        """The execution that waits for this run in its own thread or task; `None` for a run that was started."""
+        self.cancelling = False
         self.execution: Execution | None = None
         self.thread: int | None = None
         self.release_slot: Callable[[], None] | None = None
@@ -60,6 +68,12 @@ class Active:
         release, self.release_slot = self.release_slot, None
         if release is not None:
             release()
+
+    def cancel(self) -> None:
+        """The run is to be cancelled, from now on, or from when it begins."""
+        self.cancelling = True
+        if self.execution is not None:
+            self.execution.request_cancel()
 
     def give_up(self) -> bool:
         """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""
@@ -96,6 +110,8 @@ class Admission(NamedTuple):
     is_new: bool
     unsynced: int
     """The transaction that wrote it."""
+    is_cancelled: bool = False
+    """Whether it was asked to be cancelled."""
 
 
 class Request(NamedTuple):
@@ -105,5 +121,5 @@ class Request(NamedTuple):
     inputs: str
     run_id: str | None
     origin: str
-    parent: RunRecord | None
+    parent: Execution | None
     ancestors: frozenset[str]

@@ -24,6 +24,8 @@ from ._model import AttemptRecord, StepRecord
 from ._replay import CUT, describe, place
 from .errors import DurableError, EngineClosedError, JournalError, NonDeterminismError, SerializationError
 
+CANCEL_POSITION: Final = -1
+"""Where the cancellation of an async run is journaled: it is called by nobody."""
 _QUIET_TURNS: Final = 4
 """Loop turns without a runnable task, after which all wait: one more than the longest chain of asyncio's own callbacks
 between a task that ends and the task that it wakes (task, gather, wait)."""
@@ -133,13 +135,15 @@ class Branches:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
         if self._committing or not self._outbox:
             return
-        self._submit(self._outbox)
-        self._outbox = []
+        cancels = [outcome.record.kind == "cancel" for outcome in self._outbox]
+        size = max(cancels.index(True), 1) if any(cancels) else len(cancels)  # a cancellation has a turn for itself
+        self._submit(self._outbox[:size])
+        del self._outbox[:size]
 
     def _submit(self, group: list[Outcome]) -> None:
         self._turn += 1
         turn = self._turn
-        works = [write_step(o.record._replace(turn=turn), o.attempt) for o in group]
+        works = [write_step(StepRecord(*outcome.record[:-1], turn), outcome.attempt) for outcome in group]
         work = works[0] if len(works) == 1 else lambda transaction: [each(transaction) for each in works]
         self._committing = True
         try:
@@ -165,7 +169,7 @@ class Branches:
         self._flush()
 
     def _deliver_or_queue(self, group: list[Outcome]) -> None:
-        if self.tasks or self._ready:
+        if self.tasks or self._ready or group[0].record.kind == "cancel":
             self._ready.append(group)
             self._tick_soon()
         else:
@@ -178,6 +182,40 @@ class Branches:
         for outcome in group:
             outcome.settle(halt)
 
+    def cancel_run(self, tell: Callable[[], None]) -> None:
+        """Journal that the run is cancelled, and tell its body when it is the turn of that."""
+        now = self._execution.now()
+        record = StepRecord(
+            self._execution.record.seq, "", CANCEL_POSITION, "cancel", "cancel", "durable", "completed", 0, 0,
+            None, None, None, now, now, None, None,
+        )  # fmt: skip
+        self._outbox.append(Outcome(record, None, self._cancellation(tell)))
+        self._flush()
+
+    def replay_cancel(self, tell: Callable[[], None]) -> bool:
+        """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""
+        record = self._execution.past.pop(("", CANCEL_POSITION), None)
+        if record is None or record.turn is None:
+            return False
+        turn = record.turn
+        future = self._cancellation(tell)
+        future.add_done_callback(lambda _: self._delivered(turn))
+        self._called[turn] = [future]
+        self._tick_soon()
+        return True
+
+    def _cancellation(self, tell: Callable[[], None]) -> "asyncio.Future[None]":
+        """Done when the body is to be told."""
+
+        def told(done: "asyncio.Future[None]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._execution.cancel.delivered = True
+                tell()
+
+        future: asyncio.Future[None] = self.loop.create_future()
+        future.add_done_callback(told)
+        return future
+
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 
     async def deliver(self, record: StepRecord) -> None:
@@ -187,7 +225,7 @@ class Branches:
         if record.turn not in self._owed:
             return
         try:
-            if self.tasks:
+            if self.tasks or self._called:
                 future = self.loop.create_future()
                 self._called.setdefault(record.turn, []).append(future)
                 self._tick_soon()
@@ -211,7 +249,7 @@ class Branches:
             gates, self._gates = self._gates, []
             for gate in gates:
                 _settle(gate)
-        if self.tasks:
+        if self.tasks or self._called:
             self._tick_soon()
 
     async def replayed(self) -> None:

@@ -117,7 +117,13 @@ class Commits:
                 else:
                     self._join_queue(entry)
             interrupt = None if entry.wake is None else self._wait(entry)
-            if self._leader is entry:
+            if self._leader is not entry:
+                pass
+            elif type(work) is Statement and not self._queue and self._broken is None:
+                self._batch = [entry]
+                self._transact_alone(entry, work)  # the lone caller's short way through `_lead`
+                self._hand_over(entry)
+            else:
                 self._lead(entry)
         finally:
             if self._leader is entry or not entry.done:

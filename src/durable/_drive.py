@@ -17,6 +17,7 @@ from ._replay import (
     Call,
     Completed,
     Conclude,
+    Cut,
     Decision,
     Deliver,
     Effect,
@@ -28,7 +29,7 @@ from ._replay import (
 from ._transaction import Transaction, put_step
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 
-INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt, Cancelled)
+INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 """What ends an attempt without being its outcome."""
 
 
@@ -70,11 +71,11 @@ def _perform(execution: Execution, effect: Effect) -> Any:
         if execution.halted is not None:
             raise execution.halted
     elif isinstance(effect, Sleep):
-        pause(execution, effect.seconds)
+        return pause(execution, effect.seconds)
     elif isinstance(effect, Transact):
         return _run_in_transaction(execution, effect)
     elif isinstance(effect, Slot):
-        _take_slot(execution, effect.call)
+        return _take_slot(execution, effect.call)
     return None
 
 
@@ -102,12 +103,20 @@ def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | No
         raise execution.halt(error) from error
 
 
-def pause(execution: Execution, seconds: float) -> None:
-    """Wait, unless the execution is taken down meanwhile."""
+def pause(execution: Execution, seconds: float) -> Cut | None:
+    """Wait, unless the run is taken down or cancelled meanwhile."""
     execution.wait(threading.Event(), seconds)
+    return _cut_by_cancel(execution)
 
 
-def _take_slot(execution: Execution, call: Call) -> None:
+def _cut_by_cancel(execution: Execution) -> Cut | None:
+    if not execution.cancel.is_due():
+        return None
+    execution.cancel.delivered = True
+    return Cut(Cancelled())
+
+
+def _take_slot(execution: Execution, call: Call) -> Cut | None:
     limit = execution.limits.of("step", call.name, call.concurrency)
     granted = threading.Event()
     limit.request(granted.set)
@@ -117,10 +126,15 @@ def _take_slot(execution: Execution, call: Call) -> None:
         if not limit.withdraw(granted.set):
             limit.release()
         raise
+    if (cut := _cut_by_cancel(execution)) is not None:
+        if not limit.withdraw(granted.set):
+            limit.release()
+        return cut
     call.release_slot = limit.release
+    return None
 
 
-def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed:
+def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
     """Run the body of a sync step once, in this thread, or in another one when it has a timeout."""
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
@@ -128,6 +142,11 @@ def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | F
         if call.timeout_seconds is None:
             return Completed(call.function(*call.args, **call.kwargs))
         return _run_with_timeout(call, call.timeout_seconds)
+    except Cancelled as cancelled:  # of a child, which was cancelled with this run
+        if not execution.cancel.requested:
+            return Failed(cancelled)
+        execution.cancel.delivered = True
+        return Cut(cancelled)
     except INTERRUPTS as interrupt:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise

@@ -163,9 +163,11 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
     cancels_before = 0 if getattr(task, "_must_cancel", False) else task.cancelling()
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
-    timeout = asyncio.timeout(call.timeout_seconds)
+    timeout: asyncio.Timeout | None = None
     try:
-        async with timeout:
+        if call.timeout_seconds is None:
+            return Completed(await call.function(*call.args, **call.kwargs))
+        async with asyncio.timeout(call.timeout_seconds) as timeout:
             return Completed(await call.function(*call.args, **call.kwargs))
     except asyncio.CancelledError as error:
         if execution.halted is not None or task.cancelling() > cancels_before:
@@ -175,7 +177,7 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise
     except BaseException as error:
-        if timeout.expired() and call.timeout_seconds is not None and type(error) is TimeoutError:
+        if timeout is not None and timeout.expired() and call.timeout_seconds and type(error) is TimeoutError:
             return Failed(timed_out(call, call.timeout_seconds))
         return Failed(error)
     finally:
@@ -198,10 +200,18 @@ class RunTask(asyncio.Task[Any]):
     execution: Execution
     caller: "asyncio.Task[Any] | None" = None
 
+    def cancel_run(self) -> None:
+        """The run was cancelled, which is journaled: its body gets `CancelledError`, and is not interrupted."""
+        super().cancel()
+
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the task; from outside of the run, it is interrupted."""
         scope = SCOPE.get()
         inside = scope is not None and scope.execution is self.execution
+        parent = self.execution.parent
+        if not inside and parent is not None and parent.halted is None:
+            self.execution.request_cancel()  # its parent gave it up, and goes on when it has ended
+            return True
         if not inside or (self.caller is not None and self.caller.cancelling()):
             self.execution.interrupt("its task was cancelled")
         return super().cancel(msg)
@@ -221,10 +231,13 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         root.set_name(f"durable run {execution.record.id}")
         branches.root = root
         execution.on_halt = lambda: _soon(loop, lambda: _take_down(execution, root))
+        execution.cancel.deliver = lambda: _soon(loop, lambda: branches.cancel_run(root.cancel_run))
+        if not branches.replay_cancel(root.cancel_run) and execution.cancel.requested:
+            branches.cancel_run(root.cancel_run)
         execution.on_give_up = lambda: _soon(loop, root.cancel)
         return await root
     finally:
-        execution.on_halt = execution.on_give_up = None
+        execution.on_halt = execution.on_give_up = execution.cancel.deliver = None
         if branches.root is not None and branches.root.done() and not branches.root.cancelled():
             branches.root.exception()  # seen: asyncio need not say that nobody looked
         leave_loop(loop)

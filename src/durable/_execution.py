@@ -31,6 +31,7 @@ class Execution:
         "ancestors",
         "attempts_in_flight",
         "branches",
+        "cancel",
         "chance",
         "clock",
         "halted",
@@ -40,6 +41,7 @@ class Execution:
         "on_give_up",
         "on_halt",
         "parallel",
+        "parent",
         "past",
         "record",
         "registry",
@@ -61,6 +63,7 @@ class Execution:
         ancestors: frozenset[str],
         limits: "Limits",
         step_pool: "ThreadPool",
+        parent: "Execution | None" = None,
     ) -> None:
         self.journal = journal
         self.limits = limits
@@ -74,6 +77,8 @@ class Execution:
         """What the journal has and the code has not called yet in this execution."""
         self.replaying = any(step.finished_at is not None for step in past)
         """Until the first operation without an outcome in the journal: `durable.logger` is silent."""
+        self.parent = parent
+        """The execution that called this one as a child, and waits for it."""
         self.ancestors = ancestors | {record.id}
         """The runs that wait for this one, and itself."""
         self.unsynced = unsynced
@@ -84,6 +89,7 @@ class Execution:
         self.on_give_up: Callable[[], None] | None = None
         """Ends attempts in flight, where that can be done: those of async steps."""
         self.attempts_in_flight = 0
+        self.cancel = Cancellation()
         self.waits: set[threading.Event] = set()
         """What threads of this execution wait on; set when it is taken down."""
         self.branches: Branches | None = None
@@ -121,11 +127,21 @@ class Execution:
         msg = f"run {self.record.id} of {self.record.workflow!r} was interrupted ({why}); durable.resume() goes on with it"
         return self.halt(RunInterruptedError(msg))
 
+    def request_cancel(self) -> None:
+        """The run is to be cancelled: ends what waits, and is raised at the next operation, or in the run's tasks."""
+        if self.cancel.requested:
+            return
+        self.cancel.requested = True
+        for wait in list(self.waits):
+            wait.set()
+        if self.cancel.deliver is not None:
+            self.cancel.deliver()
+
     def wait(self, event: threading.Event, seconds: float | None) -> None:
         """Wait for the event, at most `seconds`; raises the `Halt` of an execution that is taken down meanwhile."""
         self.waits.add(event)
         try:
-            if self.halted is None:
+            if self.halted is None and not self.cancel.is_due():
                 self.clock.wait(event, seconds)
         finally:
             self.waits.discard(event)
@@ -148,6 +164,22 @@ def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[T
         return transaction.run(statement)
 
     return work
+
+
+class Cancellation:
+    """Whether a run is to be cancelled, and whether its body was told. It is told once."""
+
+    __slots__ = ("deliver", "delivered", "requested")
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.delivered = False
+        self.deliver: Callable[[], None] | None = None
+        """How an async run is told; a sync one finds out at its next operation."""
+
+    def is_due(self) -> bool:
+        """Whether the next operation of a sync run is to raise it."""
+        return self.requested and not self.delivered and self.deliver is None
 
 
 class Branch:

@@ -127,6 +127,19 @@ class Journal:
         """Do `work`, which runs the user's code, in a transaction of its own and in this thread; on disk afterwards."""
         return self.commits.write(work, True, alone=True)  # type: ignore[no-any-return]
 
+    def visit(self, work: Callable[[Transaction], T]) -> T:
+        """Do `work` in a journal that nobody owns, without owning it: for what others ask of a run."""
+        with mapped(self.path):
+            connection = open_writer(self.path, self._vfs)
+            try:
+                transaction = Transaction(connection)
+                transaction.begin()
+                result = work(transaction)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+        return result
+
     def begin(self, full: bool) -> Transaction:
         """For `Commits`: open a transaction that ends with an fsync, or without."""
         try:

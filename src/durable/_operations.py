@@ -12,7 +12,18 @@ from ._drive import drive
 from ._execution import SCOPE, Branch, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
-from ._replay import Append, Call, Decision, Deliver, Effect, World, replayed_outcome, require_same_operation
+from ._replay import (
+    CANCELLED,
+    Append,
+    Call,
+    Decision,
+    Deliver,
+    Effect,
+    World,
+    decide_cancelled,
+    replayed_outcome,
+    require_same_operation,
+)
 from .errors import DurableError
 
 if TYPE_CHECKING:
@@ -39,6 +50,12 @@ def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[De
     call.position = branch.position
     branch.position += 1
     past = execution.take(call.branch, call.position)
+    cancel = execution.cancel
+    if past is not None and past.error == CANCELLED:
+        cancel.delivered = True
+    elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
+        cancel.delivered = True
+        return decide_cancelled(call, execution), past
     return decide(call, past, execution), past
 
 
@@ -69,6 +86,7 @@ def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
     call = Call()
     call.kind = call.name = kind
     call.module = "durable"
+    call.inputs = ""
     call.function = lambda: make(execution.clock)
     call.result = codec_for(annotation)
     return drive(execution, take_place(branch, call, decide_value))

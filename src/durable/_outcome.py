@@ -35,6 +35,8 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
         require_nothing_left(list(execution.past.values()), "returned")
     except Halt as halt:
         return halted(execution, halt)
+    if execution.cancel.delivered:
+        return _cancelled(execution)
     try:
         text, value = result.dump_load(value)
     except SerializationError as unfit:
@@ -57,6 +59,8 @@ def raised(execution: Execution, error: BaseException) -> Ending:
     except Halt as halt:
         halt.error.__cause__ = error
         return halted(execution, halt)
+    if execution.cancel.delivered:
+        return _cancelled(execution)
     return _failed(execution, error)
 
 
@@ -70,6 +74,12 @@ def halted(execution: Execution, halt: Halt) -> Ending:
         error.add_note(note)
     record = execution.record._replace(status="blocked", error=dump_error(error))
     return Ending(record, None, error)
+
+
+def _cancelled(execution: Execution) -> Ending:
+    """Whatever the body made of its cancellation, the run ends cancelled."""
+    record = _finished(execution, "cancelled", None, None)
+    return Ending(record, None, cancelled_error(record))
 
 
 def _failed(execution: Execution, error: BaseException) -> Ending:
@@ -95,11 +105,15 @@ def recorded_result(record: RunRecord, result: TypeCodec) -> Any:
     raise_recorded(record)
 
 
+def cancelled_error(record: RunRecord) -> RunCancelledError:
+    """What callers of a cancelled run get."""
+    return RunCancelledError(f"run {record.id} of {record.workflow!r} was cancelled")
+
+
 def raise_recorded(record: RunRecord) -> NoReturn:
     """Raise the recorded error of a failed, cancelled or blocked run."""
     if record.status == "cancelled":
-        msg = f"run {record.id} of {record.workflow!r} was cancelled"
-        raise RunCancelledError(msg)
+        raise cancelled_error(record)
     if record.error is None:
         msg = f"run {record.id} of {record.workflow!r} is {record.status}, and has no error"
         raise DurableError(msg)

@@ -17,6 +17,7 @@ from ._model import AttemptRecord, StepRecord
 from ._retry import RetryPolicy, next_delay
 from ._signature import Signature
 from .errors import (
+    Cancelled,
     Halt,
     NonDeterminismError,
     RunBlockedError,
@@ -26,6 +27,8 @@ from .errors import (
     StepTimeoutError,
 )
 
+CANCELLED = '"cancelled"'
+"""The `error` of the operation of a sync run at which its cancellation was raised."""
 CUT = '"cut"'
 """The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
 
@@ -165,7 +168,7 @@ class Failed(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The workflow itself cancelled the operation."""
+    """The operation has no outcome of its own: the workflow itself ended it, or the run was cancelled (`Cancelled`)."""
 
     error: BaseException
 
@@ -183,8 +186,8 @@ def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
         yield Deliver(past)
         return replayed_outcome(call, past)
     if past.status == "retrying":
-        if (yield Sleep(remaining_delay(past, world.now()))):
-            return (yield from _cut(call, past, world))
+        if cut := (yield Sleep(remaining_delay(past, world.now()))):
+            return (yield from _cut(cut, call, past, world))
         return (yield from _attempts(call, past.attempt, past.failures, world))
     return (yield from _after_death(call, past, world))
 
@@ -230,7 +233,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             else:
                 return value
         if type(outcome) is Cut:
-            return (yield from _cut(call, begun, world))
+            return (yield from _cut(outcome, call, begun, world))
         failures += 1
         error = outcome.error
         now, text = world.now(), dump_error(error)
@@ -241,8 +244,8 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             yield Conclude(failed, written)
             _raise_as_journaled(call, failed, error)
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
-        if (yield Append(waiting, written, True)) or (yield Sleep(delay)):
-            return (yield from _cut(call, waiting, world))
+        if cut := (yield Append(waiting, written, True)) or (yield Sleep(delay)):
+            return (yield from _cut(cut, call, waiting, world))
 
 
 def _body(call: Call, begun: StepRecord, world: World) -> Effect:
@@ -261,11 +264,22 @@ def _nothing_to_release() -> None:
     """No slot is held."""
 
 
-def _cut(call: Call, record: StepRecord, world: World) -> Decision:
-    """The workflow cancelled its own operation: journaled as such, and raised again by whoever drives this."""
-    yield Conclude(_with_outcome(record, "failed", None, CUT, world.now(), record.failures), None)
-    msg = f"a cut operation {call.name!r} was resumed"
-    raise AssertionError(msg)
+def _cut(cut: Cut, call: Call, record: StepRecord, world: World) -> Decision:
+    """The operation was ended from outside: journaled as such, and raised again by whoever drives this."""
+    error = CANCELLED if isinstance(cut.error, Cancelled) else CUT
+    yield Conclude(_with_outcome(record, "failed", None, error, world.now(), record.failures), None)
+    raise cut.error
+
+
+def decide_cancelled(call: Call, world: World) -> Decision:
+    """The run was cancelled, and this is the first operation since: journaled in its place, so that it replays."""
+    now = world.now()
+    record = StepRecord(
+        call.run, call.branch, call.position, call.kind, call.name, call.module, "failed", 0, 0,
+        call.inputs, None, CANCELLED, now, now, None, 0,
+    )  # fmt: skip
+    yield Conclude(record, None)
+    raise Cancelled
 
 
 def delay_after(call: Call, failures: int, error: BaseException, world: World) -> float | None:
@@ -305,6 +319,8 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
                 "Nothing was lost: with code that fits, the run goes on"
             )
             raise Halt(RunBlockedError(msg)) from error
+    if past.error == CANCELLED:
+        raise Cancelled
     _raise_as_journaled(call, past, None)
 
 

@@ -57,7 +57,7 @@ def call(runtime: Runtime, request: Request) -> Course:
     A parent holds no slot of its workflow's `concurrency` while it waits for a child.
     """
     runtime.own()
-    parent = runtime.active.get(request.parent.id) if request.parent else None
+    parent = runtime.active.get(request.parent.record.id) if request.parent else None
     limit = runtime.limit_of(parent.workflow) if parent else None
     if parent is None or limit is None:
         return (yield from _call(runtime, request))
@@ -112,7 +112,7 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
         ending = yield from _execution(runtime, active, admission)
         if ending.record is not None:
             written = ending.record
-            yield Write(lambda transaction: transaction.put_run(written), full=True)
+            yield Write(lambda transaction: transaction.finish_run(written), full=True)
     except DurableError as error:  # the journal failed before or after the body
         ending = Ending(None, None, error)
     finally:
@@ -124,10 +124,10 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
 
 def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:
     record = admission.record
-    if record.status == "blocked":  # by its crashes
+    if record.status != "running":  # blocked by its crashes, or cancelled before it began
         raise_recorded(record)
     past = [] if admission.is_new else runtime.journal.steps(record.seq)
-    execution = runtime.begin(active, record, past, admission.unsynced)
+    execution = runtime.begin(active, admission, past)
     try:
         args, kwargs = runtime.arguments(execution, active.workflow)
     except Halt as halt:
@@ -143,8 +143,7 @@ def background(runtime: Runtime, active: Active) -> Course:
         if found is None or found.status in FINISHED:
             msg = f"run {active.run_id} ended before it could begin here"
             raise RunInterruptedError(msg)
-        record = runtime.claim(transaction, found)
-        return Admission(record, active, is_mine=True, is_new=False, unsynced=transaction.number)
+        return runtime.claim(transaction, found, active)
 
     try:
         runtime.require_open()

@@ -19,6 +19,7 @@ from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
+from ._replay import CANCELLED
 from ._transaction import Transaction
 from .errors import (
     EngineClosedError,
@@ -103,7 +104,8 @@ class Runtime:
     def prepare(self, request: Request) -> Active:
         """What the caller will hold, should the run be its to execute."""
         run_id = request.run_id or self.clock.new_id()
-        return Active(run_id, request.workflow, request.origin, request.ancestors)
+        parent = request.parent if request.origin == "call" else None
+        return Active(run_id, request.workflow, request.origin, request.ancestors, parent)
 
     def admit(self, request: Request, mine: Active) -> Callable[[Transaction], Admission]:
         """The work of a transaction that decides which run a call means, and makes it `mine` if it is to be.
@@ -132,9 +134,9 @@ class Runtime:
                 return Admission(found, self.active[found.id], is_mine=False, is_new=False, unsynced=0)
             mine.run_id = found.id
             self.active[found.id] = mine
-            if request.origin != "start":
-                found = self.claim(transaction, found)
-            return Admission(found, mine, is_mine=True, is_new=False, unsynced=transaction.number)
+            if request.origin == "start":
+                return Admission(found, mine, is_mine=True, is_new=False, unsynced=transaction.number)
+            return self.claim(transaction, found, mine)
 
         return work
 
@@ -154,7 +156,7 @@ class Runtime:
                 finished_at=None,
                 wake_at=None,
                 claim=claim if request.parent is None else None,
-                parent=request.parent.seq if request.parent else None,
+                parent=request.parent.record.seq if request.parent else None,
                 epoch=self.journal.epoch,
                 crashes=0,
                 progress=0,
@@ -192,8 +194,16 @@ class Runtime:
 
     # -- beginning and ending an execution ----------------------------------------------------------------------------
 
-    def claim(self, transaction: Transaction, found: RunRecord) -> RunRecord:
-        """Set a run going that is not new: count the deaths in it, and block it when they are too many."""
+    def claim(self, transaction: Transaction, found: RunRecord, mine: Active) -> Admission:
+        """Set a run going that is not new: count the deaths in it, and block it when they are too many.
+
+        One that was cancelled before it began is not set going at all.
+        """
+        number, is_cancelled = transaction.number, bool(transaction.messages(found.seq, "cancel"))
+        if is_cancelled and found.status == "queued":
+            ended = found._replace(status="cancelled", finished_at=self.clock.now(), claim=None)
+            transaction.finish_run(ended)
+            return Admission(ended, mine, is_mine=True, is_new=False, unsynced=number)
         progress, crashes = transaction.outcomes(found.seq), found.crashes
         if progress > found.progress:
             crashes = 0
@@ -210,23 +220,28 @@ class Runtime:
             )
             claimed = claimed._replace(status="blocked", error=dump_error(RunBlockedError(msg)))
         transaction.put_run(claimed)
-        return claimed
+        return Admission(claimed, mine, True, False, number, is_cancelled)
 
-    def begin(self, active: Active, record: RunRecord, past: list[StepRecord], unsynced: int = 0) -> Execution:
+    def begin(self, active: Active, admission: Admission, past: list[StepRecord]) -> Execution:
         """The execution of a run that is this process's to execute."""
         execution = Execution(
             self.journal,
             self.clock,
             self.registry,
-            record,
+            admission.record,
             past,
-            unsynced,
+            admission.unsynced,
             active.ancestors,
             self.limits,
             self.step_pool,
+            active.parent,
         )
+        execution.cancel.delivered = any(step.error == CANCELLED for step in past)
+        execution.cancel.requested = admission.is_cancelled
         active.execution = execution
         active.thread = threading.get_ident()
+        if active.cancelling:
+            execution.request_cancel()
         if self._closed is not None:
             execution.interrupt("the engine was closed")
         return execution

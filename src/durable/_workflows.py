@@ -15,7 +15,15 @@ from ._operations import take_place
 from ._replay import Call, decide_step
 from ._retry import ONE_ATTEMPT
 from ._running import call, drive_run
-from .errors import EngineClosedError, Halt, JournalError, RunBlockedError, RunInterruptedError
+from .errors import (
+    Cancelled,
+    EngineClosedError,
+    Halt,
+    JournalError,
+    RunBlockedError,
+    RunCancelledError,
+    RunInterruptedError,
+)
 from .run import Run
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._engine import Engine
+    from ._execution import Execution
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
@@ -122,16 +131,23 @@ class Workflow(Decorated[P, R]):
         request: Request = child.args[0]
         runtime = current_engine()._runtime
         if not self.is_async:
-            child.function = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)))
+            child.function = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)), execution)
             return drive(execution, take_place(scope, child, decide_step))
 
         async def run_child(request: Request) -> Any:
+            import asyncio
+
             from ._running_async import drive_run_async
 
+            task = asyncio.current_task()
+            cancels_before = task.cancelling() if task is not None else 0
             try:
                 return await drive_run_async(runtime, call(runtime, request))
             except _CHILD_HALTS as error:
                 raise Halt(error) from error
+            finally:
+                if execution.halted is None and task is not None and task.cancelling() > cancels_before:
+                    raise asyncio.CancelledError  # the parent was cancelled meanwhile, and the child with it
 
         child.function = run_child
         child.args = (request,)
@@ -140,7 +156,7 @@ class Workflow(Decorated[P, R]):
     def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         scheduler = current_engine()._scheduler
         child = self._child(scope, args, kwargs, "start")
-        child.function = lambda request: _or_halt(lambda: scheduler.start(request))
+        child.function = lambda request: _or_halt(lambda: scheduler.start(request), scope.execution)
         child.result = codec_for(str)
         return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
 
@@ -149,10 +165,9 @@ class Workflow(Decorated[P, R]):
 
         The child's id comes from the place of the call, so that it is the same run again after a crash.
         """
-        parent = scope.execution.record
         request = self._request(args, kwargs, "call" if kind == "child" else "start")
-        run_id = request.run_id or idempotency_key(parent.id, scope.name, scope.position)
-        request = request._replace(run_id=run_id, parent=parent, ancestors=scope.execution.ancestors)
+        run_id = request.run_id or idempotency_key(scope.execution.record.id, scope.name, scope.position)
+        request = request._replace(run_id=run_id, parent=scope.execution, ancestors=scope.execution.ancestors)
         call = Call()
         call.kind = kind
         call.name = self.name
@@ -176,11 +191,15 @@ _CHILD_HALTS = (RunInterruptedError, RunBlockedError, JournalError, EngineClosed
 """What keeps a child from ending keeps its parent from ending too: the parent is taken down, and has no outcome."""
 
 
-def _or_halt(body: Callable[[], Any]) -> Any:
+def _or_halt(body: Callable[[], Any], parent: Execution) -> Any:
     try:
         return body()
     except _CHILD_HALTS as error:
         raise Halt(error) from error
+    except RunCancelledError as error:
+        if parent.cancel.requested and not parent.cancel.delivered:
+            raise Cancelled from error  # with its parent, which is told so
+        raise
 
 
 async def _call_async(engine: Engine, request: Request) -> Any:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 from ._codec import codec_for, load_error
 from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
 from ._outcome import raise_recorded, recorded_result
-from ._replay import CUT
-from .errors import DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
+from ._replay import CANCELLED, CUT
+from .errors import Cancelled, DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -211,13 +211,24 @@ class Run(Generic[R]):
 
     # -- steering -----------------------------------------------------------------------------------------------------
 
+    def cancel(self) -> None:
+        """Cancel the run, and the runs that it called or started. On disk when this returns; the run ends soon after.
+
+        Waits, back-offs and async attempts are cut; a sync attempt in flight ends and is journaled. In the body it is
+        `durable.Cancelled`, or `asyncio.CancelledError`, raised once; clean-up may call steps. An interrupted run is set
+        going for that. `RunFinishedError` where the run has completed or failed.
+        """
+        from ._steering import cancel
+
+        cancel(self._scheduler, self._record())
+
     def retry(self, *, trust_journal: bool = False) -> None:
         """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.
 
         `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on.
         `RunConflictError` where there is nothing to retry, or where operations were journaled after the failure.
         """
-        from ._retrying import retry
+        from ._steering import retry
 
         retry(self._scheduler, self._record(), self.status, trust_journal)
 
@@ -254,6 +265,8 @@ def _readable(text: str) -> Any:
 def _step_error(text: str | None) -> BaseException | None:
     if text is None:
         return None
+    if text == CANCELLED:
+        return Cancelled("the run was cancelled here")
     if text == CUT:
         from asyncio import CancelledError
 

@@ -76,7 +76,7 @@ def test_a_read_only_folder_will_do(folder, shop, killed):
     with tempfile.TemporaryDirectory() as name:  # not below pytest's own, which others may not enter
         path = Path(name)
         for file in (shop if killed else folder).path.glob("durable.db*"):
-            shutil.copy(file, path).chmod(0o444)
+            Path(shutil.copy(file, path)).chmod(0o444)
         path.chmod(0o555)
         try:
             done = _as_somebody(type(folder)(path), "ls")

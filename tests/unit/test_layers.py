@@ -36,7 +36,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_running",),
     ("_running_async",),
     ("_scheduler",),
-    ("_retrying",),
+    ("_steering",),
     # 5 what users touch
     ("run",),
     ("_engine",),

@@ -5,12 +5,16 @@ from typing import Any, Final, NamedTuple
 from durable._codec.exceptions import error_summary
 from durable._codec.json_text import decode
 from durable._model import FINISHED, OwnerRecord, RunRecord, StepRecord, seen_status
-from durable._replay import CUT
+from durable._replay import CANCELLED, CUT
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import age, iso, span
 from durable.errors import JournalError
 
-CUT_IN_WORDS: Final = "cut by the workflow itself: cancelled, or out of time"
+_IN_WORDS: Final = {
+    CUT: (("asyncio", "CancelledError"), "cut by the workflow itself: cancelled, or out of time"),
+    CANCELLED: (("durable.errors", "Cancelled"), "the run was cancelled here"),
+}
+"""Ends of operations that are no error of theirs: class, and what happened."""
 
 
 class Facts(NamedTuple):
@@ -141,8 +145,8 @@ def first_line(error: str | None, *, named: bool = True) -> str:
     """A journaled error in one line: its class without the module, and the first line of its message."""
     if error is None:
         return "the process died in it"
-    if error == CUT:
-        return CUT_IN_WORDS
+    if error in _IN_WORDS:
+        return _IN_WORDS[error][1]
     kind, message, _ = error_summary(error)
     line = next((line for line in message.splitlines() if line.strip()), "")
     name = kind.rpartition(":")[2]
@@ -153,8 +157,9 @@ def error_object(error: str | None) -> dict[str, str] | None:
     """A journaled error for programs: class, its module, and message."""
     if error is None:
         return None
-    if error == CUT:
-        return {"type": "CancelledError", "module": "asyncio", "message": CUT_IN_WORDS}
+    if error in _IN_WORDS:
+        (module, name), message = _IN_WORDS[error]
+        return {"type": name, "module": module, "message": message}
     kind, message, _ = error_summary(error)
     module, _, name = kind.rpartition(":")
     return {"type": name, "module": module, "message": message}

@@ -5,7 +5,6 @@ and no other.
 """
 
 import heapq
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
 from durable._model import AttemptRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, step_from
+from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
 
 _SQL: Final = named_statements("reading.sql")
@@ -63,16 +63,16 @@ class Reader(Journal):
         with self._reading, mapped(self.path):
             while True:
                 if self._reader is None:
-                    _require_readable(self.path)
-                    self._still = _footprint(self.path)
+                    require_readable(self.path)
+                    self._still = footprint(self.path)
                     self._reader = open_reader(self.path, self._vfs, still=self._still is not None)
                 try:
                     rows = self._reader.execute(sql, values).fetchall()
                 except Exception:
-                    if self._still is None or self._still == _footprint(self.path):
+                    if self._still is None or self._still == footprint(self.path):
                         raise
                 else:
-                    if self._still is None or self._still == _footprint(self.path):
+                    if self._still is None or self._still == footprint(self.path):
                         return rows
                 self._reader.close()
                 self._reader = None
@@ -194,32 +194,3 @@ def _sound(
             yield make(row)
         except JournalError as error:
             damaged(str(error))
-
-
-def _require_readable(path: str) -> None:
-    """What SQLite would say of these is true and helps nobody."""
-    msg = ""
-    if os.path.isdir(path):
-        msg = f"{path} is a directory, no journal: name the file"
-    elif os.path.exists(path) and not os.access(path, os.R_OK):
-        msg = f"{path} may not be read by this user: ask its owner, or be that user"
-    elif _lacks_index_of_wal(path) and not os.access(os.path.dirname(path), os.W_OK):
-        msg = f"{path} can only be read where its folder can be written: copy it and its -wal to such a one"
-    if msg:
-        raise JournalError(msg)
-
-
-def _lacks_index_of_wal(path: str) -> bool:
-    """Whether there is a WAL with something in it, and not the file by which SQLite finds its way in it."""
-    wal = path + "-wal"
-    return os.path.exists(wal) and os.path.getsize(wal) > 0 and not os.path.exists(path + "-shm")
-
-
-def _footprint(path: str) -> tuple[int, ...] | None:
-    """What tells that a file has changed; `None` where somebody has it open, or left something to recover."""
-    if os.path.exists(path + "-shm") or os.path.exists(path + "-journal"):
-        return None
-    if not os.path.exists(path) or _lacks_index_of_wal(path):
-        return None
-    seen = os.stat(path)
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns

@@ -1,10 +1,55 @@
-"""Going on with a failed or blocked run: what is forgotten, so that it is attempted again, and what never is."""
+"""What others do with a run: cancel it; go on with a failed or blocked one, and what is forgotten then and what never is."""
 
-from ._model import RunRecord, StepRecord
+from collections.abc import Callable
+
+from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place
 from ._scheduler import Scheduler
 from ._transaction import Transaction
-from .errors import RunConflictError, RunNotFoundError
+from .errors import JournalLockedError, RunConflictError, RunFinishedError, RunNotFoundError
+
+
+def cancel(scheduler: Scheduler, record: RunRecord) -> None:
+    """Cancel a run that has not ended, and the runs that it called or started; see `Run.cancel`."""
+    runtime = scheduler.runtime
+    runtime.require_open()
+    journal = runtime.journal
+    if not journal.epoch and (pid := journal.owner_pid()) is not None:
+        msg = f"run {record.id} is executed by process {pid}, which owns the journal: cancel it there"
+        raise JournalLockedError(msg, pid)
+    work = _cancel_work(record.id, runtime.clock.now())
+    asked = journal.write(work) if journal.epoch else journal.visit(work)
+    for child in journal.children(record.seq):
+        if child.status not in FINISHED:
+            cancel(scheduler, child)
+    active = runtime.active.get(record.id)
+    if active is not None:
+        active.cancel()
+    elif journal.epoch and asked.status not in FINISHED:
+        scheduler.set_going(asked)
+
+
+def _cancel_work(run_id: str, now: float) -> Callable[[Transaction], RunRecord]:
+    """Leave word for the run; one that is blocked cannot go on to read it, and ends at once."""
+
+    def work(transaction: Transaction) -> RunRecord:
+        record = transaction.run_of_id(run_id)
+        if record is None:
+            msg = f"no run {run_id!r} in the journal"
+            raise RunNotFoundError(msg)
+        if record.status == "cancelled":
+            return record
+        if record.status in FINISHED:
+            msg = f"run {run_id} of {record.workflow!r} is {record.status}, and cannot be cancelled any more"
+            raise RunFinishedError(msg)
+        if record.status == "blocked":
+            record = record._replace(status="cancelled", error=None, finished_at=now, claim=None)
+            transaction.finish_run(record)
+        elif not transaction.messages(record.seq, "cancel"):
+            transaction.add_message(MessageRecord(0, record.seq, "cancel", "", None, now))
+        return record
+
+    return work
 
 
 def retry(scheduler: Scheduler, record: RunRecord, status: str, trust_journal: bool) -> None:

@@ -1,0 +1,457 @@
+"""Writes random programs, as the text of a Python module that uses the words of `vocabulary.py`.
+
+Its `main` is a workflow with branches in branches: races, groups, timeouts, queues, children, whatever asyncio has. What
+the library cannot order is left out: a plain `asyncio.sleep`, a socket.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+
+DEEPEST = 3
+STEPS = ["work", "work", "work", "loose", "loose", "flaky", "limited", "hasty"]
+PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid"]
+TIMEOUTS = [0.001, 0.003, 0.006, 5]
+
+
+class Writer:
+    """A program in the making."""
+
+    def __init__(self, dice: random.Random, without: frozenset[str]) -> None:
+        self.dice = dice
+        self.lines: list[str] = []
+        self.indent = 0
+        self.places = 0
+        self.left = 0
+        """How many more statements it may have."""
+        self.without = without
+        self.children: list[str] = []
+        self.branches = 0
+        self.tasks_left = 0
+        """Tasks that nobody has awaited yet."""
+
+    def emit(self, *lines: str) -> None:
+        self.lines += ["    " * self.indent + line for line in lines]
+
+    @contextlib.contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        self.emit(head)
+        self.indent += 1
+        yield
+        self.indent -= 1
+
+    def place(self) -> int:
+        self.places += 1
+        return self.places
+
+    def label(self, rest: str = "") -> str:
+        """The source of a new label."""
+        return f'f"{{who}}.{self.place()}{rest}"'
+
+    def statements(self, level: int, most: int = 3) -> None:
+        for _ in range(self.dice.randint(1, most)):
+            if self.left > 0:
+                self.left -= 1
+                self.statement(level)
+
+    def statement(self, level: int) -> None:
+        small, large = self.kinds()
+        kinds = small if level >= DEEPEST or self.left <= 0 or self.dice.random() < 0.4 else large
+        kinds = [kind for kind in kinds if kind.__name__ not in self.without]
+        self.dice.choice(kinds)(level)
+
+    def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
+        raise NotImplementedError
+
+    # -- in both worlds ------------------------------------------------------------------------------------------------
+
+    def own_value(self, level: int) -> None:
+        self.emit(f"own({self.label()}, durable.{self.dice.choice(['now', 'random', 'uuid4'])}())")
+
+    def direct(self, level: int) -> None:
+        label = self.label()
+        self.emit(f"got({label}, {self.dice.choice(PLAIN)}({label}))")
+
+    def direct_declined(self, level: int) -> None:
+        label = self.label()
+        with self.block("try:"):
+            self.emit(f"bad_plain({label})")
+        with self.block("except Declined as error:"):
+            self.emit(f"caught({label}, error)")
+
+
+class AsyncWriter(Writer):
+    """Writes an async program."""
+
+    def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
+        small = [self.step, self.step, self.step, self.declined, self.own_value, self.direct, self.in_thread]
+        large = [
+            self.gather_steps, self.gather, self.gather_failing, self.task_group, self.task_group, self.race, self.race,
+            self.as_completed, self.timeout, self.wait_for, self.task_for_later, self.child, self.started_child,
+            self.shared_order, self.workers, self.lock, self.event, self.in_threads, self.outlives, self.direct_declined,
+        ]  # fmt: skip
+        return small, large
+
+    def program(self) -> str:
+        self.emit("import asyncio", "import durable", "")
+        for number in range(self.dice.randrange(3)):
+            is_async = self.dice.random() < 0.7
+            self.left = self.dice.randint(1, 5)
+            self.emit("", f'@durable.workflow(name="child_{number}")')
+            if is_async:
+                with self.block(f"async def child_{number}(who: str) -> str:"):
+                    self.body(1)
+            else:
+                with self.block(f"def child_{number}(who: str) -> str:"):
+                    self.direct(1)
+                    self.direct_declined(1)
+                    self.emit("return last(who)")
+            self.children.append(f"child_{number}" if is_async else f"sync child_{number}")
+        self.left = self.dice.randint(3, 16)
+        self.emit("", '@durable.workflow(name="main", id="trial")')
+        with self.block("async def main() -> str:"):
+            self.emit('who = "r"')
+            self.body(0)
+        return "\n".join(self.lines) + "\n"
+
+    def body(self, level: int) -> None:
+        while True:
+            self.statements(level, 6)
+            if level or self.left <= 0:
+                break
+        self.emit("return last(who)")
+
+    def branch(self, level: int, *, fails: bool = False, then: str = "") -> str:
+        """Write a coroutine function with a few steps; give its name."""
+        name = f"branch_{self.branches}"
+        self.branches += 1
+        tasks_left, self.tasks_left = self.tasks_left, 1  # what is in it runs beside others
+        with self.block(f"async def {name}(who):"):
+            if not fails and self.dice.random() < 0.2:
+                with self.block("try:"):
+                    self.step(level)
+                    self.statements(level + 1)
+                with self.block("except asyncio.CancelledError:"):
+                    self.step(level)
+                    self.emit("raise")
+            else:
+                self.step(level)
+                self.statements(level + 1)
+            if then:
+                self.emit(then)
+            if fails:
+                self.emit(f"await bad({self.label()})")
+            self.emit("return who")
+        self.tasks_left = tasks_left
+        return name
+
+    def calls(self, level: int, *, failing: bool = False, then: str = "") -> list[str]:
+        """Write branches; give calls of them, as source. Some call the same one."""
+        names = [self.branch(level, then=then)]
+        number = self.dice.randint(2, 3)
+        while len(names) < number:
+            names.append(names[0] if self.dice.random() < 0.4 else self.branch(level, then=then))
+        if failing:
+            names[self.dice.randrange(number)] = self.branch(level, fails=True, then=then)
+        place = self.place()
+        return [f'{name}(f"{{who}}.{place}b{index}")' for index, name in enumerate(names)]
+
+    # -- statements ----------------------------------------------------------------------------------------------------
+
+    def step(self, level: int) -> None:
+        label = self.label()
+        self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
+
+    def declined(self, level: int) -> None:
+        label = self.label()
+        with self.block("try:"):
+            self.emit(f"await bad({label})")
+        with self.block("except Declined as error:"):
+            self.emit(f"caught({label}, error)")
+
+    def in_thread(self, level: int) -> None:
+        label = self.label()
+        self.emit(f"got({label}, await asyncio.to_thread({self.dice.choice(PLAIN)}, {label}))")
+
+    def in_threads(self, level: int) -> None:
+        self.emit(f"labels = [{', '.join(self.label() for _ in range(self.dice.randint(2, 4)))}]")
+        step = self.dice.choice(PLAIN)
+        self.emit(f"got_all(labels, await asyncio.gather(*(asyncio.to_thread({step}, label) for label in labels)))")
+
+    def gather_steps(self, level: int) -> None:
+        self.emit(f"labels = [{', '.join(self.label() for _ in range(self.dice.randint(2, 5)))}]")
+        self.emit(f"got_all(labels, await asyncio.gather(*map({self.dice.choice(STEPS)}, labels)))")
+
+    def gather(self, level: int) -> None:
+        self.emit(f"await asyncio.gather({', '.join(self.calls(level))})")
+
+    def gather_failing(self, level: int) -> None:
+        calls = ", ".join(self.calls(level, failing=True))
+        if self.dice.random() < 0.5:
+            self.emit(f"results = await asyncio.gather({calls}, return_exceptions=True)")
+            self.emit('decided(who, f"results {list(map(kind, results))}")')
+            return
+        with self.block("try:"):
+            self.emit(f"await asyncio.gather({calls})")
+        with self.block("except Declined as error:"):
+            self.emit('decided(who, f"declined {error}")')
+        self.tasks_left += 1  # the others go on beside what follows
+        self.step(level)
+
+    def task_group(self, level: int) -> None:
+        failing = self.dice.random() < 0.5
+        calls = self.calls(level, failing=failing)
+        group = f"group_{self.place()}"
+        with self.block("try:"):
+            with self.block(f"async with asyncio.TaskGroup() as {group}:"):
+                for call in calls:
+                    self.emit(f"{group}.create_task({call})")
+                if self.dice.random() < 0.5:
+                    self.step(level)
+        with self.block("except* Declined as errors:"):
+            self.emit('decided(who, f"declined {list(map(str, errors.exceptions))}")')
+        if failing:
+            self.step(level)
+
+    def tasks(self, level: int, *, failing: bool, then: str = "") -> str:
+        name = f"tasks_{self.place()}"
+        calls = self.calls(level, failing=failing, then=then)
+        self.emit(f"{name} = [{', '.join(f'asyncio.create_task({call})' for call in calls)}]")
+        return name
+
+    def race(self, level: int) -> None:
+        tasks = self.tasks(level, failing=self.dice.random() < 0.3)
+        self.emit(
+            f"done, pending = await asyncio.wait({tasks}, return_when=asyncio.FIRST_COMPLETED)",
+            f"won = [index for index, task in enumerate({tasks}) if task in done]",
+            f'decided(who, f"won {{won}} {{[how(task) for task in {tasks} if task in done]}}")',
+        )
+        if self.dice.random() < 0.7:
+            self.emit("for task in pending:", "    task.cancel()")
+            if self.dice.random() < 0.7:
+                self.emit("await asyncio.gather(*pending, return_exceptions=True)")
+            else:
+                self.tasks_left += 1
+        else:
+            self.step(level)
+            self.emit(f"results = await asyncio.gather(*{tasks}, return_exceptions=True)")
+            self.emit('decided(who, f"results {list(map(kind, results))}")')
+        label = self.label("-{won[0]}")
+        self.emit(f"got({label}, await work({label}))")
+
+    def as_completed(self, level: int) -> None:
+        tasks = self.tasks(level, failing=self.dice.random() < 0.3)
+        with self.block(f"for ended in asyncio.as_completed({tasks}):"):
+            with self.block("try:"):
+                self.emit("value = (await ended)[-1]")
+            with self.block("except Declined:"):
+                self.emit("value = 'x'")
+            label = self.label("-{value}")
+            self.emit(f"got({label}, await work({label}))")
+
+    def timeout(self, level: int) -> None:
+        with self.block("try:"):
+            with self.block(f"async with asyncio.timeout({self.dice.choice(TIMEOUTS)}):"):
+                self.step(level)
+                self.statements(level + 1)
+        with self.block("except TimeoutError:"):
+            self.emit('decided(who, "too late")')
+            self.step(level)
+        with self.block("else:"):
+            self.emit('decided(who, "in time")')
+
+    def wait_for(self, level: int) -> None:
+        call = self.calls(level)[0]
+        if self.dice.random() < 0.4:
+            call = f"{self.dice.choice(STEPS)}({self.label()})"
+        with self.block("try:"):
+            self.emit(f"value = await asyncio.wait_for({call}, {self.dice.choice(TIMEOUTS)})")
+        with self.block("except TimeoutError:"):
+            self.emit('decided(who, "too late")')
+            self.step(level)
+        with self.block("else:"):
+            self.emit('decided(who, f"in time {value}")')
+
+    def task_for_later(self, level: int) -> None:
+        task = f"task_{self.place()}"
+        call = self.calls(level)[0]
+        self.emit(f"{task} = asyncio.create_task({call})")
+        self.tasks_left += 1
+        self.statements(level + 1)
+        self.tasks_left -= 1
+        self.emit(f"decided(who, await {task})")
+
+    def outlives(self, level: int) -> None:
+        self.emit(f"task_{self.place()} = asyncio.create_task({self.calls(level)[0]})")
+        self.tasks_left += 1
+
+    def child(self, level: int) -> None:
+        if not self.children:
+            return self.gather(level)
+        label, name = self.label("c"), self.dice.choice(self.children)
+        if not name.startswith("sync"):
+            self.emit(f"got({label}, await {name}({label}))")
+        elif self.dice.random() < 0.5:
+            self.emit(f"got({label}, {name.removeprefix('sync ')}({label}))")
+        else:
+            self.emit(f"got({label}, await asyncio.to_thread({name.removeprefix('sync ')}, {label}))")
+        return None
+
+    def started_child(self, level: int) -> None:
+        """Only where nothing else of the run is under way: when a started run ends is nothing that its parent orders."""
+        if level or self.tasks_left or not self.children:
+            return self.child(level)
+        label, name = self.label("c"), self.dice.choice(self.children).removeprefix("sync ")
+        self.emit(f"run = {name}.start({label})")
+        self.statements(DEEPEST)
+        self.emit(f"got({label}, await run)")
+        return None
+
+    def shared_order(self, level: int) -> None:
+        order = f"order_{self.place()}"
+        self.emit(f"{order} = []")
+        self.emit(f"await asyncio.gather({', '.join(self.calls(level, then=f'{order}.append(who[-1])'))})")
+        label = self.label(f"-{{''.join({order})}}")
+        self.emit(f"got({label}, await work({label}))")
+
+    def workers(self, level: int) -> None:
+        queue, place = f"queue_{self.place()}", self.place()
+        self.emit(f"{queue} = list(range({self.dice.randint(3, 6)}))")
+        with self.block(f"async def worker_{place}(who):"):
+            with self.block(f"while {queue}:"):
+                self.emit(f"item = {queue}.pop()")
+                label = self.label("-{item}")
+                self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
+        with self.block(f"async with asyncio.TaskGroup() as group_{place}:"):
+            for index in range(self.dice.randint(2, 3)):
+                self.emit(f'group_{place}.create_task(worker_{place}(f"{{who}}.{place}b{index}"))')
+
+    def lock(self, level: int) -> None:
+        lock, place = f"lock_{self.place()}", self.place()
+        order = f"order_{place}"
+        guard = self.dice.choice(["Lock()", "Semaphore(2)"])
+        self.emit(f"{lock} = asyncio.{guard}", f"{order} = []")
+        with self.block(f"async def branch_of_{place}(who):"):
+            self.step(level)
+            with self.block(f"async with {lock}:"):
+                self.emit(f"{order}.append(who[-1])")
+                label = self.label(f"-{{''.join({order})}}")
+                self.emit(f"got({label}, await work({label}))")
+                self.step(level)
+        calls = [f'branch_of_{place}(f"{{who}}.{place}b{index}")' for index in range(3)]
+        self.emit(f"await asyncio.gather({', '.join(calls)})")
+
+    def event(self, level: int) -> None:
+        event, place = f"event_{self.place()}", self.place()
+        self.emit(f"{event} = asyncio.Event()")
+        with self.block(f"async def waiter_{place}(who):"):
+            self.step(level)
+            self.emit(f"await {event}.wait()")
+            self.step(level)
+        with self.block(f"async def setter_{place}(who):"):
+            self.step(level)
+            self.emit(f"{event}.set()")
+            self.step(level)
+        calls = f'waiter_{place}(f"{{who}}.{place}b0"), setter_{place}(f"{{who}}.{place}b1")'
+        self.emit(f"await asyncio.gather({calls})")
+
+
+class SyncWriter(Writer):
+    """Writes a sync program."""
+
+    def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
+        small = [self.direct, self.direct, self.direct_declined, self.own_value]
+        large = [
+            self.submit, self.submit, self.submit_declined, self.map, self.map, self.map_of_exceptions, self.map_failing,
+            self.not_waited_for, self.function, self.child, self.started_child,
+        ]  # fmt: skip
+        return small, large
+
+    def program(self) -> str:
+        self.emit("import durable", "")
+        for number in range(self.dice.randrange(3)):
+            self.left = self.dice.randint(1, 4)
+            self.emit("", f'@durable.workflow(name="child_{number}")')
+            with self.block(f"def child_{number}(who: str) -> str:"):
+                self.statements(1)
+                self.emit("return last(who)")
+            self.children.append(f"child_{number}")
+        self.left = self.dice.randint(3, 14)
+        self.emit("", '@durable.workflow(name="main", id="trial")')
+        with self.block("def main() -> str:"):
+            self.emit('who = "r"')
+            while self.left > 0:
+                self.statements(0)
+            self.emit("return last(who)")
+        return "\n".join(self.lines) + "\n"
+
+    def labels(self, most: int = 6, *, failing: bool = False) -> str:
+        labels = [self.label() for _ in range(self.dice.randint(2, most))]
+        if failing:
+            labels = [f'{label[:-1]}{self.dice.choice(["", "", "x"])}"' for label in labels]
+        return f"[{', '.join(labels)}]"
+
+    def submit(self, level: int) -> None:
+        futures = f"futures_{self.place()}"
+        step = self.dice.choice(PLAIN)
+        self.emit(f"{futures} = [(label, {step}.submit(label)) for label in {self.labels(4)}]")
+        self.statements(level + 1)
+        order = self.dice.choice([futures, f"reversed({futures})"])
+        self.emit(f"for label, future in {order}:", "    got(label, future.result())")
+
+    def submit_declined(self, level: int) -> None:
+        future, label = f"future_{self.place()}", self.label()
+        self.emit(f"{future} = bad_plain.submit({label})")
+        self.statements(level + 1)
+        with self.block("try:"):
+            self.emit(f"{future}.result()")
+        with self.block("except Declined as error:"):
+            self.emit(f"caught({label}, error)")
+
+    def not_waited_for(self, level: int) -> None:
+        self.emit(f"plain.submit({self.label()})")
+
+    def concurrency(self) -> str:
+        return self.dice.choice(["", ", concurrency=1", ", concurrency=2", ", 3"])
+
+    def map(self, level: int) -> None:
+        self.emit(f"labels = {self.labels()}")
+        self.emit(f"got_all(labels, {self.dice.choice(PLAIN)}.map(labels{self.concurrency()}))")
+
+    def map_of_exceptions(self, level: int) -> None:
+        self.emit(f"labels = {self.labels(failing=True)}")
+        self.emit(f"got_all(labels, picky.map(labels{self.concurrency()}, return_exceptions=True))")
+
+    def map_failing(self, level: int) -> None:
+        with self.block("try:"):
+            self.emit(f"picky.map({self.labels(failing=True)}{self.concurrency()})")
+        with self.block("except Declined as error:"):
+            self.emit("caught(error.args[0], error)")
+
+    def function(self, level: int) -> None:
+        name = f"function_{self.place()}"
+        with self.block(f"def {name}(who):"):
+            self.direct(level)
+            self.statements(level + 1)
+        self.emit(f'{name}(f"{{who}}.{self.place()}f")')
+
+    def child(self, level: int) -> None:
+        if not self.children:
+            return self.function(level)
+        label = self.label("c")
+        self.emit(f"got({label}, {self.dice.choice(self.children)}({label}))")
+        return None
+
+    def started_child(self, level: int) -> None:
+        if not self.children:
+            return self.submit(level)
+        run, label = f"run_{self.place()}", self.label("c")
+        self.emit(f"{run} = {self.dice.choice(self.children)}.start({label})")
+        self.statements(level + 1)
+        self.emit(f"got({label}, {run}.result())")
+        return None
+
+
+def write_program(dice: random.Random, *, is_async: bool, without: frozenset[str] = frozenset()) -> str:
+    """The text of a program, whose `main` is the workflow."""
+    return (AsyncWriter if is_async else SyncWriter)(dice, without).program()

@@ -1,0 +1,395 @@
+"""Random programs with branches, which crash at random moments and go on with other timings until they complete.
+
+`python -m tests.parallel.trials --trials 10000 --seed 1` prints a table, and exits with 1 when in any trial a value came
+at a wrong call, a completed step ran again, an outcome was lost, the path was another one, or the run was blocked.
+`--only 17` makes trial 17 of that seed alone, and prints its program.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import durable
+from durable import NonDeterminismError, RunBlockedError
+from tests.parallel import vocabulary
+from tests.parallel.generate import write_program
+from tests.parallel.vocabulary import WORDS, Life
+
+STUCK_SECONDS = 30.0
+MOST_CRASHES = 4
+FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken")
+FACTS = ("trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "steps", "replayed")
+LOOPS = ["plain", "plain", "own factory", "old factory", "engine's", "async with"]
+if sys.version_info >= (3, 12):
+    LOOPS += ["eager", "eager"]
+
+
+class Fault(Exception):
+    """What a trial found."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(kind, what)
+        self.kind = kind
+        self.what = what
+
+
+class Plan(NamedTuple):
+    """How one life is to be lived."""
+
+    seed: str
+    mode: str
+    at: int
+    loop: str
+    resumes: bool
+    durability: Any
+    slow_disk: bool
+
+
+class Outcome(NamedTuple):
+    """How it ended."""
+
+    kind: str
+    """"completed", "blocked", "stopped" or "broken"."""
+    what: str
+    notes: list[list[str]]
+    moments: int
+    crashed: bool
+
+
+# -- one life ----------------------------------------------------------------------------------------------------------
+
+
+def live(path: Path, main: Any, plan: Plan) -> Outcome:
+    """Execute the program in this process until it ends or crashes."""
+    life = Life(plan.seed, plan.mode, plan.at)
+    return _live(path, main, plan, life)
+
+
+def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
+    engine = durable.Engine(path, durability=plan.durability, threads=4)
+    life.close = engine.close
+    vocabulary.begin_life(life, engine, plan.slow_disk)
+    kind, what = "completed", ""
+    try:
+        if main.is_async:
+            what = _execute_async(engine, main, plan, life)
+        else:
+            with engine:
+                if plan.resumes:
+                    durable.resume(wait=True)
+                what = main.start().result() if plan.loop == "engine's" else main()
+    except BaseException as error:
+        kind, what = _meaning(error, life)
+    finally:
+        engine.close()
+        deadline = time.monotonic() + 12.0
+        while engine._runtime.journal._lock is not None and time.monotonic() < deadline:
+            time.sleep(0.001)  # another thread is about to close it
+    return Outcome(kind, what, list(life.notes), life.moments, life.crashed)
+
+
+def _meaning(error: BaseException, life: Life) -> tuple[str, str]:
+    text = "".join(traceback.format_exception(error))
+    if isinstance(error, (RunBlockedError, NonDeterminismError)):
+        return "blocked", text
+    return "stopped" if life.crashed else "broken", text
+
+
+def _execute_async(engine: durable.Engine, main: Any, plan: Plan, life: Life) -> Any:
+    if plan.loop == "engine's":
+        with engine:
+            if plan.resumes:
+                durable.resume(wait=True)
+            return main.start().result()
+
+    async def call() -> Any:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        life.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if plan.loop == "async with":
+            async with engine:
+                if plan.resumes:
+                    for run in durable.resume():
+                        with contextlib.suppress(durable.DurableError):
+                            await run
+                return await main.start()
+        if plan.resumes:
+            await asyncio.to_thread(engine.resume, wait=True)
+        with engine:
+            return await main()
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        _set_factory(loop, plan.loop)
+        return loop.run_until_complete(call())
+
+
+def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
+    if kind == "own factory":
+        loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
+    if kind == "old factory":
+        loop.set_task_factory(lambda loop, coro: asyncio.Task(coro, loop=loop))
+    if kind == "eager":
+        loop.set_task_factory(asyncio.eager_task_factory)
+
+
+def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
+    """The same, in a thread that is given up when it does not end."""
+    outcomes: list[Outcome] = []
+    life = Life(plan.seed, plan.mode, plan.at)
+    thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
+    thread.start()
+    thread.join(STUCK_SECONDS)
+    if not outcomes:
+        raise Fault("stuck", _stacks() + "\n".join(map(str, life.notes)))
+    return outcomes[0]
+
+
+def _stacks() -> str:
+    """Where all threads are."""
+    return "\n".join("".join(traceback.format_stack(frame)[-8:]) for frame in sys._current_frames().values())
+
+
+def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
+    """The same, in a process that dies in earnest."""
+    notes, end = path.with_suffix(".notes"), path.with_suffix(".end")
+    notes.write_text("")
+    end.unlink(missing_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            life = Life(plan.seed, plan.mode, plan.at)
+            life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
+            outcome = _live(path, main, plan, life)
+            end.write_text(json.dumps([outcome.kind, outcome.what, outcome.moments]))
+        os._exit(0)
+    deadline = time.monotonic() + STUCK_SECONDS
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise Fault("stuck", notes.read_text())
+        time.sleep(0.001)
+    found = [json.loads(line) for line in notes.read_text().splitlines()]
+    if end.exists():
+        kind, what, moments = json.loads(end.read_text())
+        return Outcome(kind, what, found, moments, crashed=False)
+    return Outcome("stopped", "", found, plan.at, crashed=True)
+
+
+class Complaints(logging.Handler):
+    """What asyncio says of exceptions in callbacks, which nobody else sees."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "in callback" in (text := record.getMessage()):
+            self.texts.append(text + self.format(record))
+
+
+complaints = Complaints()
+
+
+# -- what is right -----------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """What is known of a trial after each of its lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.paths: dict[str, list[str]] = {}
+        """By coroutine: the way that it went, as far as that is on disk."""
+        self.finished: set[str] = set()
+        """Labels of the steps that have an outcome in the journal."""
+
+    def look(self, outcome: Outcome) -> None:
+        if outcome.kind in {"blocked", "broken"}:
+            raise Fault(outcome.kind, outcome.what)
+        acknowledged: set[str] = set()
+        for word, *rest in outcome.notes:
+            if word == "wrong":
+                raise Fault("wrong", str(rest))
+            if word == "start" and (rest[0] in self.finished or rest[0] in acknowledged):
+                raise Fault("repeated", rest[0])
+            if word == "saw":
+                acknowledged.add(rest[1].partition(" ")[0])
+        self._compare(outcome.notes)
+        in_journal = self._in_journal()
+        lost = (self.finished - in_journal) | ({label for label in acknowledged if "=" not in label} - in_journal)
+        if lost - self.own_values(outcome.notes):
+            raise Fault("lost", str(lost))
+        self.finished = in_journal
+
+    def own_values(self, notes: list[list[str]]) -> set[str]:
+        """Labels that are no step's: values of the library's own, and children."""
+        saw = {rest[1] for word, *rest in notes if word == "saw"}
+        return {text.partition(" ")[0] for text in saw if " = " in text or text.endswith("c")}
+
+    def _compare(self, notes: list[list[str]]) -> None:
+        now: dict[str, list[str]] = {}
+        firm: dict[str, int] = {}
+        for word, *rest in notes:
+            if word in {"saw", "decided"}:
+                now.setdefault(rest[0], []).append(rest[1])
+            if word == "saw":
+                firm[rest[0]] = len(now[rest[0]])
+        for who, path in now.items():
+            known = self.paths.get(who, [])
+            for old, new in zip(known, path, strict=False):
+                if old != new:
+                    raise Fault("other path", f"{who}: went {known}, now {path}")
+            if firm.get(who, 0) > len(known):
+                self.paths[who] = path[: firm[who]]
+
+    def _in_journal(self) -> set[str]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            try:
+                rows = connection.execute(
+                    "SELECT input FROM durable_step WHERE turn IS NOT NULL AND kind IN ('step', 'child')"
+                ).fetchall()
+            except sqlite3.OperationalError:  # dead before the tables were there
+                return set()
+        return {next(iter(json.loads(text).values())) for (text,) in rows}
+
+    def look_at_end(self, outcome: Outcome) -> None:
+        """It has completed."""
+        if outcome.what != "r":
+            raise Fault("wrong", f"the result is {outcome.what!r}")
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            (status,) = connection.execute("SELECT status FROM durable_run WHERE id = 'trial'").fetchone()
+            if status != "completed":
+                raise Fault("broken", f"the run is {status}")
+            paid: list[str] = []
+            with contextlib.suppress(sqlite3.OperationalError):  # no step of the program pays
+                paid = [label for (label,) in connection.execute("SELECT label FROM paid").fetchall()]
+            if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
+                raise Fault("repeated", f"paid {paid}")
+
+
+# -- one trial ---------------------------------------------------------------------------------------------------------
+
+
+def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) -> tuple[str, Counter[str]]:
+    """Make one; return its program and what was counted. Raises the `Fault` that it found, with the program."""
+    dice = random.Random(name)
+    is_async = dice.random() < 0.75
+    program = write_program(dice, is_async=is_async, without=without)
+    namespace = {**WORDS, "__name__": "tests.parallel.program"}
+    exec(compile(program, "program", "exec"), namespace)
+    path, main = folder / "journal.db", namespace["main"]
+    seen: Counter[str] = Counter({"trials": 1, "async": is_async})
+    judge, lives, history = Judge(path), dice.randint(1, MOST_CRASHES), []
+    sites = program.count("(f\"") // 2
+    try:
+        for number in range(lives + 1):
+            mode = dice.choice(modes) if number < lives else "none"
+            at = 0 if dice.random() < 0.15 else dice.randint(1, 2 + sites * (5 if number == 0 else 3))
+            plan = Plan(
+                f"{name} {number}",
+                mode,
+                at,
+                dice.choice(LOOPS),
+                dice.random() < 0.3,
+                dice.choice(["full", "process", "process", "process"]),
+                dice.random() < 0.3,
+            )
+            history.append(plan)
+            outcome = (live_in_child if mode == "kill" else live_in_thread)(path, main, plan)
+            judge.look(outcome)
+            if complaints.texts:
+                raise Fault("broken", complaints.texts.pop())
+            seen["steps"] += sum(note[0] == "start" for note in outcome.notes)
+            if outcome.kind == "completed":
+                break
+            seen["crashes"] += 1
+            seen[mode] += 1
+            seen["replayed"] += len(judge.finished)
+        judge.look_at_end(outcome)
+    except Fault as fault:
+        lives_led = "\n".join(map(str, history))
+        fault.add_note(f"trial {name}: {fault.kind}\n{fault.what}\n\n{lives_led}\n\n{program}")
+        raise
+    return program, seen
+
+
+def trials(seed: int, numbers: range, without: frozenset[str], modes: list[str], *, loud: bool) -> Counter[str]:
+    """Make many; print the faults, and return what was counted."""
+    logging.getLogger("asyncio").handlers = [complaints]
+    logging.getLogger("durable").addHandler(logging.NullHandler())
+    seen: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="durable-trials-") as base:
+        for number in numbers:
+            folder = Path(base) / str(number)
+            folder.mkdir()
+            try:
+                program, counted = trial(f"{seed}/{number}", folder, without, modes)
+            except Fault as fault:
+                seen["trials"] += 1
+                seen[fault.kind] += 1
+                print("\n".join(fault.__notes__), flush=True)
+            else:
+                seen.update(counted)
+                if loud:
+                    print(program)
+            shutil.rmtree(folder)
+    return seen
+
+
+def _share(arguments: tuple[int, range, frozenset[str], list[str]]) -> Counter[str]:
+    return trials(*arguments, loud=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="this trial alone")
+    parser.add_argument("--repeat", type=int, default=1, help="with --only: so many times, since timings differ")
+    parser.add_argument("--without", nargs="*", default=[], help="statements to leave out, as the writer calls them")
+    parser.add_argument("--modes", nargs="*", default=["abandon", "abandon", "abandon", "interrupt", "cancel", "close", "kill"])
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the trials")
+    options = parser.parse_args()
+    without, begun_at = frozenset(options.without), time.monotonic()
+    assert durable.converter  # imports what each child of fork would have to import by itself
+    seen: Counter[str] = Counter()
+    if options.only is not None:
+        for _ in range(options.repeat):
+            seen.update(trials(options.seed, range(options.only, options.only + 1), without, options.modes, loud=True))
+    elif options.jobs > 1:
+        shares = [range(job, options.trials, options.jobs) for job in range(options.jobs)]
+        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+            for part in pool.map(_share, [(options.seed, share, without, options.modes) for share in shares]):
+                seen.update(part)
+    else:
+        seen = trials(options.seed, range(options.trials), without, options.modes, loud=False)
+    seen["seconds"] = round(time.monotonic() - begun_at)
+    print(f"seed {options.seed}, Python {sys.version.split()[0]}")
+    for name in (*FACTS, *FAULTS, "seconds"):
+        print(f"{name:12}{seen[name]:10}")
+    return int(any(seen[fault] for fault in FAULTS))
+
+
+if __name__ == "__main__":
+    from tests.parallel import trials as module  # under its own name, so that `spawn` finds it
+
+    sys.exit(module.main())

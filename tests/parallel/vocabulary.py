@@ -1,0 +1,280 @@
+"""The words of random programs: steps that return their own label, what a body notes of what it saw, and the crash.
+
+Every call of a step has a label of its own, `who.place`, where `who` is the coroutine or function that calls it. So a
+value at a wrong call shows at once, and so does a step that runs again.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import durable
+from durable import JournalError, RetryPolicy
+
+LONGEST_SECONDS = 0.003
+QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=0, jitter=0)
+HASTY_SECONDS = 0.004
+
+
+class Declined(Exception):
+    """What steps raise that are to fail."""
+
+
+class Life:
+    """One life of the program, from its start until its end or its crash."""
+
+    def __init__(self, seed: str, mode: str, at: int) -> None:
+        self.dice = random.Random(seed)
+        self.mode = mode
+        """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
+        self.at = at
+        """The number of the moment at which it crashes; 0: when the body is about to return."""
+        self.moments = 0
+        self.crashed = False
+        self.notes: list[list[str]] = []
+        self.file = -1
+        self.cancel: Callable[[], None] = lambda: None
+        self.close: Callable[[], None] = lambda: None
+        self._guard = threading.Lock()
+
+    def note(self, *words: str) -> None:
+        self.notes.append(list(words))
+        if self.file >= 0:
+            os.write(self.file, (json.dumps(words) + "\n").encode())
+
+    def moment(self, *, in_journal: bool = False, last: bool = False) -> None:
+        """One effect before or after which the process may die."""
+        with self._guard:
+            self.moments += 1
+            dies = self.mode != "none" and not self.crashed and (last if self.at == 0 else self.moments >= self.at)
+            if self.mode == "interrupt" and in_journal:
+                dies = False  # a KeyboardInterrupt strikes the code of the program
+            self.crashed = self.crashed or dies
+        if dies:
+            self._die()
+        if in_journal and self.crashed and self.mode == "abandon":
+            raise JournalError("the process is dead: nothing more reaches the file")
+
+    def _die(self) -> None:
+        if self.mode == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mode == "interrupt":
+            raise KeyboardInterrupt
+        if self.mode == "cancel":
+            self.cancel()
+        if self.mode == "close":
+            threading.Thread(target=self.close).start()
+
+
+life = Life("", "none", 0)
+
+
+def begin_life(new: Life, engine: durable.Engine, slow_disk: bool) -> None:
+    """From now on this is the life, and the engine's journal is where it ends."""
+    global life
+    life = new
+    journal: Any = engine._runtime.journal
+    journal.begin = _around(new, journal.begin, slow=False)
+    journal.commit = _around(new, journal.commit, slow=slow_disk)
+    journal.run_alone = _around(new, journal.run_alone, slow=slow_disk)
+
+
+def _around(mine: Life, function: Callable[..., Any], *, slow: bool) -> Callable[..., Any]:
+    def wrapper(*args: Any) -> Any:
+        mine.moment(in_journal=True)
+        if slow:
+            time.sleep(mine.dice.choice([0, 0, 0.0005, 0.002]))
+        result = function(*args)
+        mine.moment(in_journal=True)
+        return result
+
+    return wrapper
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def body(label: str) -> Iterator[float]:
+    """Around what a step does; gives how long it is to take, which says nothing of its place in the program."""
+    life.note("start", label)
+    life.moment()
+    yield life.dice.choice([0.0, -1.0, life.dice.uniform(0, LONGEST_SECONDS / 3), life.dice.uniform(0, LONGEST_SECONDS)])
+    life.moment()
+    life.note("end", label)
+
+
+async def take(seconds: float) -> None:
+    if seconds < 0:
+        for _ in range(life.dice.randrange(6)):
+            await asyncio.sleep(0)
+    elif seconds:
+        await asyncio.sleep(seconds)
+
+
+async def _work(label: str) -> str:
+    with body(label) as seconds:
+        await take(seconds)
+    return label
+
+
+def _plain(label: str) -> str:
+    with body(label) as seconds:
+        time.sleep(max(0.0, seconds))
+    return label
+
+
+def _fails_at_first(label: str) -> None:
+    if durable.info().attempt == 1:
+        raise ConnectionError(label)
+
+
+@durable.step(name="work", retry=None)
+async def work(label: str) -> str:
+    return await _work(label)
+
+
+@durable.step(name="loose", retry=None, match_inputs=False)
+async def loose(label: str) -> str:
+    return await _work(label)
+
+
+@durable.step(name="flaky", retry=QUICK)
+async def flaky(label: str) -> str:
+    await _work(label)
+    _fails_at_first(label)
+    return label
+
+
+@durable.step(name="hasty", retry=QUICK, timeout=HASTY_SECONDS)
+async def hasty(label: str) -> str:
+    return await _work(label)
+
+
+@durable.step(name="limited", retry=None, concurrency=2)
+async def limited(label: str) -> str:
+    return await _work(label)
+
+
+@durable.step(name="bad", retry=None)
+async def bad(label: str) -> str:
+    await _work(label)
+    raise Declined(label)
+
+
+@durable.step(name="plain", retry=None)
+def plain(label: str) -> str:
+    return _plain(label)
+
+
+@durable.step(name="loose_plain", retry=None, match_inputs=False)
+def loose_plain(label: str) -> str:
+    return _plain(label)
+
+
+@durable.step(name="flaky_plain", retry=QUICK)
+def flaky_plain(label: str) -> str:
+    _plain(label)
+    _fails_at_first(label)
+    return label
+
+
+@durable.step(name="limited_plain", retry=None, concurrency=2)
+def limited_plain(label: str) -> str:
+    return _plain(label)
+
+
+@durable.step(name="bad_plain", retry=None)
+def bad_plain(label: str) -> str:
+    _plain(label)
+    raise Declined(label)
+
+
+@durable.step(name="picky", retry=None)
+def picky(label: str) -> str:
+    """Declines labels that end with x."""
+    _plain(label)
+    if label.endswith("x"):
+        raise Declined(label)
+    return label
+
+
+@durable.step(name="paid", retry=None, transaction=True)
+def paid(label: str) -> str:
+    """Leaves a row with its label, in the transaction of its outcome."""
+    connection = durable.connection()
+    connection.execute("CREATE TABLE IF NOT EXISTS paid (label TEXT)")
+    connection.execute("INSERT INTO paid VALUES (?)", (label,))
+    with body(label):
+        return label
+
+
+# -- what a body saw ---------------------------------------------------------------------------------------------------
+
+
+def got(label: str, value: Any) -> str:
+    """A step or a child returned: what it said is on disk."""
+    if value != label:
+        life.note("wrong", label, repr(value))
+    life.note("saw", label.rpartition(".")[0], label)
+    life.moment()
+    return label
+
+
+def got_all(labels: list[str], values: list[Any]) -> None:
+    """Several at once; some may have been declined."""
+    if len(labels) != len(values):
+        life.note("wrong", str(labels), repr(values))
+    for label, value in zip(labels, values, strict=True):
+        if isinstance(value, Declined):
+            caught(label, value)
+        else:
+            got(label, value)
+
+
+def caught(label: str, error: Declined) -> None:
+    """A step was declined: that is on disk."""
+    if error.args != (label,):
+        life.note("wrong", label, repr(error))
+    life.note("saw", label.rpartition(".")[0], f"{label} declined")
+    life.moment()
+
+
+def own(label: str, value: object) -> None:
+    """A value of the library's own: now(), random(), uuid4()."""
+    life.note("saw", label.rpartition(".")[0], f"{label} = {value}")
+    life.moment()
+
+
+def decided(who: str, what: object) -> None:
+    """The body took a way: on disk only when a later step is."""
+    life.note("decided", who, str(what))
+    life.moment()
+
+
+def last(who: str) -> str:
+    """The body is about to return."""
+    life.note("last", who)
+    life.moment(last=who == "r")
+    return who
+
+
+def how(task: "asyncio.Task[Any]") -> str:
+    """How a task ended, as text."""
+    if task.cancelled():
+        return "cancelled"
+    return type(task.exception()).__name__ if task.exception() else str(task.result())
+
+
+def kind(value: object) -> str:
+    return type(value).__name__ if isinstance(value, BaseException) else str(value)
+
+
+WORDS = {name: value for name, value in globals().items() if not name.startswith("_")}
