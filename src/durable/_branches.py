@@ -19,9 +19,11 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from ._commits import Entry
+from ._effects import CUT
 from ._execution import SCOPE, Branch, Execution, write_step
 from ._model import AttemptRecord, StepRecord
-from ._replay import CUT, describe, place
+from ._replay import describe, place
+from ._waiting import waits, waits_on_known
 from .errors import DurableError, EngineClosedError, JournalError, NonDeterminismError, SerializationError
 
 CANCEL_POSITION: Final = -1
@@ -85,7 +87,8 @@ class Branches:
         self._ready: deque[list[Outcome]] = deque()
         self._owed = _owed_turns(execution)
         self._order = deque(sorted(self._owed))
-        self._called: dict[int, list[asyncio.Future[None]]] = {}
+        self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
+        """By turn: which journaled outcomes are awaited, by branch and position."""
         self._gates: list[asyncio.Future[None]] = []
         self._cut_waits: set[asyncio.Future[None]] = set()
         self._thread = threading.get_ident()
@@ -173,7 +176,7 @@ class Branches:
             self._ready.append(group)
             self._tick_soon()
         else:
-            for outcome in group:
+            for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]):
                 outcome.settle()
 
     def _fail(self, group: list[Outcome], error: BaseException) -> None:
@@ -200,7 +203,7 @@ class Branches:
         turn = record.turn
         future = self._cancellation(tell)
         future.add_done_callback(lambda _: self._delivered(turn))
-        self._called[turn] = [future]
+        self._called[turn] = [("", CANCEL_POSITION, future)]
         self._tick_soon()
         return True
 
@@ -219,7 +222,7 @@ class Branches:
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 
     async def deliver(self, record: StepRecord) -> None:
-        """Returns when it is the turn of an outcome that the journal has; a `cut` waits for the code's own cancellation."""
+        """Returns when it is the turn of a journaled outcome; a `cut` waits for the code's own cancellation."""
         if record.error == CUT:
             await self._wait_for_cancellation()
         if record.turn not in self._owed:
@@ -227,7 +230,7 @@ class Branches:
         try:
             if self.tasks or self._called:
                 future = self.loop.create_future()
-                self._called.setdefault(record.turn, []).append(future)
+                self._called.setdefault(record.turn, []).append((record.branch, record.position, future))
                 self._tick_soon()
                 await future
         finally:
@@ -281,7 +284,8 @@ class Branches:
         try:
             context.run(asyncio.run_coroutine_threadsafe, step(), self.loop).result()
         except (concurrent.futures.CancelledError, RuntimeError) as error:
-            raise self._execution.interrupt("its event loop ended") from error
+            halt = self._execution.interrupt("its event loop ended")
+            raise halt from error
 
     def _thread_goes_on(self, branch: str) -> None:
         task = self.root if not branch else next((t for t, b in self.tasks.items() if b.name == branch), None)
@@ -320,7 +324,7 @@ class Branches:
         if self._order:
             self._deliver_journaled()
         else:
-            for outcome in self._ready.popleft():
+            for outcome in sorted(self._ready.popleft(), key=lambda outcome: outcome.record[1:3]):
                 outcome.settle()
             if self._ready:
                 self._tick_soon()
@@ -330,7 +334,7 @@ class Branches:
         called = self._called.get(turn, [])
         if len(called) == self._owed[turn]:
             del self._called[turn]
-            for future in called:
+            for *_, future in sorted(called, key=lambda waiting: waiting[:2]):
                 _settle(future)
             if self._order and self._order[0] == turn:  # all of it cancelled before it came
                 self._tick_soon()
@@ -339,23 +343,23 @@ class Branches:
         # else: a task waits on what the library cannot see; when it calls, or ends, this is looked at again
 
     def _is_quiet(self) -> bool:
-        return all(map(_waits, self.tasks)) and (self.root is None or _waits(self.root))
+        return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
     def _is_stuck(self) -> bool:
-        """Whether all that every task waits on is journaled outcomes, or each other: then the next can never be called."""
+        """Whether every task waits on journaled outcomes or on other tasks: then the next can never be called."""
         if self._cut_waits or self._restless_turns >= _RESTLESS_TURNS:
             return False
-        known = {id(future) for called in self._called.values() for future in called}
+        known = {id(future) for called in self._called.values() for *_, future in called}
         known.update(id(gate) for gate in self._gates)
         tasks = [*self.tasks, *([self.root] if self.root else [])]
-        return all(_waits_on_known(task, known, self.tasks) for task in tasks)
+        return all(waits_on_known(task, known, self.tasks) for task in tasks)
 
     def _nothing_can_follow(self, turn: int) -> NonDeterminismError:
         missing = next((s for s in self._execution.past.values() if s.turn == turn), None)
         what = f"{describe(missing)}, which the journal has at {place(missing)}" if missing else "a journaled operation"
         return NonDeterminismError(
-            f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, or "
-            "its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
+            f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, "
+            "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
             "put its code back, or start a new run; completed steps are kept"
         )
 
@@ -375,34 +379,3 @@ def _settle(future: "asyncio.Future[None]", error: BaseException | None = None) 
             future.set_result(None)
         else:
             future.set_exception(error)
-
-
-def _waits(task: "asyncio.Task[Any]") -> bool:
-    awaited = getattr(task, "_fut_waiter", None)
-    return awaited is not None and not awaited.done()
-
-
-def _waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: dict["asyncio.Task[Any]", Branch]) -> bool:
-    awaited = getattr(task, "_fut_waiter", None)
-    if id(awaited) in known or awaited in tasks:
-        return True
-    children = getattr(awaited, "_children", None)  # asyncio.gather
-    if children:
-        return all(child in tasks or child.done() for child in children)
-    return _innermost_code(task) in _COMBINATORS
-
-
-def _innermost_code(task: "asyncio.Task[Any]") -> Any:
-    """The code object of the innermost coroutine that a task is in."""
-    coroutine: Any = task.get_coro()
-    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
-        coroutine = inner
-    return getattr(coroutine, "cr_code", None)
-
-
-_COMBINATORS: Final = {
-    asyncio.TaskGroup.__aexit__.__code__,
-    asyncio.wait.__code__,
-    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
-}
-"""Where a task of the run waits for other tasks, and for nothing else."""

@@ -8,9 +8,9 @@ import threading
 import time
 from random import Random
 
-_dice = Random(os.urandom(32))
-"""Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time costs little
-by itself, but lets go of the interpreter lock, and under load that is a wait of its own."""
+_dice = Random(os.urandom(32))  # noqa: S311 - ids need to be unique, not secret
+"""Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time lets go
+of the interpreter lock, and under load that is a wait of its own."""
 os.register_at_fork(after_in_child=lambda: _dice.seed(os.urandom(32)))
 
 

@@ -27,7 +27,7 @@ class NotWrittenError(JournalError):
 
 
 class Statement:
-    """Work of one statement, which may be done twice. Alone, SQLite makes it a transaction by itself: a third cheaper."""
+    """Work of one statement, which may be done twice. Alone, it is a transaction by itself: a third cheaper."""
 
     __slots__ = ("sql", "values")
 
@@ -135,7 +135,7 @@ class Commits:
         return entry.result
 
     def write_if_idle(self, work: Work) -> bool:
-        """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits for others."""
+        """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
         entry = Entry(work, full=False)
         try:
             with self._guard:
@@ -177,7 +177,7 @@ class Commits:
         self._queue.append(entry)
 
     def _wait(self, entry: Entry) -> BaseException | None:
-        """Wait until the entry is done, or leads. Returns the interrupt that came meanwhile: the entry stays in line."""
+        """Wait until the entry is done, or leads. Returns the interrupt that came: the entry stays in line."""
         wake = entry.wake
         assert wake is not None
         interrupt: BaseException | None = None

@@ -1,4 +1,4 @@
-"""What a workflow and a step have in common: a function with a name, options that are checked where they are written."""
+"""What a workflow and a step have in common: a function with a name, and options checked where they are written."""
 
 from __future__ import annotations
 

@@ -8,10 +8,7 @@ import threading
 from contextvars import copy_context
 from typing import Any
 
-from ._execution import SCOPE, Execution, StepScope, write_step
-from ._helpers import run_in_helper
-from ._model import AttemptRecord, StepRecord
-from ._replay import (
+from ._effects import (
     Append,
     Attempt,
     Call,
@@ -26,6 +23,9 @@ from ._replay import (
     Slot,
     Transact,
 )
+from ._execution import SCOPE, Execution, StepScope, write_step
+from ._helpers import run_in_helper
+from ._model import AttemptRecord, StepRecord
 from ._transaction import Transaction, put_step
 from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
 

@@ -9,9 +9,7 @@ from typing import Any
 from ._branches import Branches, LoopPort
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
-from ._execution import SCOPE, Execution, StepScope, write_step
-from ._limits import Limit
-from ._replay import (
+from ._effects import (
     CUT,
     Append,
     Attempt,
@@ -26,6 +24,8 @@ from ._replay import (
     Sleep,
     Slot,
 )
+from ._execution import SCOPE, Execution, StepScope, write_step
+from ._limits import Limit
 from ._task_factory import enter_loop, leave_loop
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -193,8 +193,9 @@ class RunTask(asyncio.Task[Any]):
     """The root task of a run. It knows who cancels it: the workflow itself, or somebody outside.
 
     A `TaskGroup` and an `asyncio.timeout` in the body cancel it too, and take that back: they run in the run's own
-    context. Any other cancellation interrupts the run as a whole. Asking the context alone is not enough: the caller may
-    be cancelled by a signal handler that runs in the middle of the body, but then the caller's own count has gone up.
+    context. Any other cancellation interrupts the run as a whole. Asking the context alone is not enough: the caller
+    may be cancelled by a signal handler that runs in the middle of the body, but then the caller's own count has gone
+    up.
     """
 
     execution: Execution

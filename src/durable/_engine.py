@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 import weakref
-from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ._active import ENGINE
@@ -20,6 +19,7 @@ from .run import Run, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextvars import Token
     from types import TracebackType
     from typing import Self
 
@@ -31,8 +31,8 @@ REGISTRY = Registry()
 class Engine:
     """Executes runs on one journal. Made by `durable.open`; opens nothing before it is needed.
 
-    As a context manager it is the current engine of that context, and is closed at its end: `with` runs background async
-    runs on a loop of the engine's own, `async with` on the caller's.
+    As a context manager it is the current engine of that context, and is closed at its end: `with` runs background
+    async runs on a loop of the engine's own, `async with` on the caller's.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Engine:
         self._runtime = Runtime(journal, clock, registry, threads)
         self._runtime.engine = self
         self._scheduler = Scheduler(self._runtime, threads)
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         self._closed = False
         self._options: dict[str, Any] | None = None
         """As `durable.open` was called."""
@@ -113,12 +113,12 @@ class Engine:
 
     def close(self) -> None:
         """Stop: steps in flight get up to 5 s to end and be journaled, everything else stays interrupted."""
-        with self._closing:
+        with self._closing:  # whoever comes second waits until it is closed
             if self._closed:
                 return
             self._closed = True
-        self._scheduler.stop()
-        self._runtime.journal.close(self._runtime.clock.now())
+            self._scheduler.stop()
+            self._runtime.journal.close(self._runtime.clock.now())
 
     def __enter__(self) -> Self:
         self._runtime.require_open()
@@ -223,7 +223,7 @@ def _already_open(path: str | os.PathLike[str], options: dict[str, Any]) -> Engi
     if found is None or not found._runtime.journal.epoch:  # one that has executed nothing yet stands in nobody's way
         return None
     if found._options != options:
-        msg = f"{where} is open in this process with other options: close that engine first, or open it with the same ones"
+        msg = f"{where} is open in this process with other options: close that engine first, or use the same ones"
         raise ValueError(msg)
     return found
 
@@ -250,9 +250,10 @@ def close() -> None:
 def resume(*, wait: bool = False) -> list[Run[Any]]:
     """Go on, in the background, with every run that a crash left: interrupted, queued or blocked.
 
-    Call it at start-up, after the workflows are declared. Returns the runs that it set going. Runs of workflows that this
-    program does not declare are left as they are, with one warning. `wait=True` waits until each has ended or blocked, and
-    raises nothing of theirs: each `Run` tells. Raises `JournalLockedError` where another process owns the journal.
+    Call it at start-up, after the workflows are declared. Returns the runs that it set going. Runs of workflows that
+    this program does not declare are left as they are, with one warning. `wait=True` waits until each has ended or
+    blocked, and raises nothing of theirs: each `Run` tells. Raises `JournalLockedError` where another process owns
+    the journal.
     """
     return current_engine().resume(wait=wait)
 

@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
+from ._effects import Call
 from ._identity import Registry, idempotency_key
 from ._journal import Journal
 from ._model import AttemptRecord, RunRecord, StepRecord
-from ._replay import Call
 from ._transaction import Transaction, put_step
 from .errors import DurableError, Halt, RunInterruptedError
 
@@ -124,7 +124,8 @@ class Execution:
 
     def interrupt(self, why: str) -> Halt:
         """Stop without an outcome: the run stays interrupted, and goes on at the next call or `resume()`."""
-        msg = f"run {self.record.id} of {self.record.workflow!r} was interrupted ({why}); durable.resume() goes on with it"
+        run = f"run {self.record.id} of {self.record.workflow!r}"
+        msg = f"{run} was interrupted ({why}); durable.resume() goes on with it"
         return self.halt(RunInterruptedError(msg))
 
     def request_cancel(self) -> None:

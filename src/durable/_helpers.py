@@ -26,7 +26,7 @@ class ThreadPool:
         self._idle = 0
 
     def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
-        """Run `job`, which must not raise, as soon as a thread is free; in the order of submission, or before all others."""
+        """Run `job`, which must not raise, as soon as a thread is free: in order, or before all others."""
         with self._change:
             if first:
                 self._jobs.appendleft(job)

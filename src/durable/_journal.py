@@ -34,6 +34,7 @@ from .errors import JournalError
 T = TypeVar("T")
 
 _FOLDER_TICK_SECONDS: Final = 0.1
+_SYNCHRONOUS: Final = {1: "PRAGMA synchronous=NORMAL", 2: "PRAGMA synchronous=FULL"}
 
 
 class Journal:
@@ -159,7 +160,7 @@ class Journal:
             self._writer.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1
         if synchronous != self._synchronous:
-            self._writer.execute("PRAGMA synchronous=FULL" if synchronous == 2 else "PRAGMA synchronous=NORMAL")
+            self._writer.execute(_SYNCHRONOUS[synchronous])
             self._synchronous = synchronous
         return self._transaction
 
@@ -220,7 +221,7 @@ class Journal:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def has_tables(self) -> bool:
-        """Whether the file is there, and holds a journal. `JournalError` where it is no SQLite file, or a newer journal."""
+        """Whether the file is there, and holds a journal. `JournalError` for anything but SQLite, or a newer one."""
         with mapped(self.path):
             return has_journal(self.path, self._vfs)
 

@@ -19,7 +19,8 @@ RUN_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "cancelled": frozenset(),
 }
 """Which stored status may follow which. `running` again: claimed anew after its owner ended. `failed` goes on only
-by `retry()`, which queues it. `interrupted` is not here, since it is derived when read: `running`, and nobody is executing it."""
+by `retry()`, which queues it. `interrupted` is not here, since it is derived when read: `running`, and nobody is
+executing it."""
 
 RUN_STATUSES: Final = (*RUN_TRANSITIONS, "interrupted")
 FINISHED: Final = frozenset({"completed", "failed", "cancelled"})

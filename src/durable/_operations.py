@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
+from ._effects import CANCELLED, Append, Call, Decision, Deliver, Effect, World
 from ._execution import SCOPE, Branch, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
-from ._replay import (
-    CANCELLED,
-    Append,
-    Call,
-    Decision,
-    Deliver,
-    Effect,
-    World,
-    decide_cancelled,
-    replayed_outcome,
-    require_same_operation,
-)
+from ._replay import decide_cancelled, replayed_outcome, require_same_operation
 from .errors import DurableError
 
 if TYPE_CHECKING:
@@ -141,8 +131,8 @@ class Info:
 def connection() -> "apsw.Connection":
     """The journal's own connection, inside a step with `transaction=True`: what it writes commits with the outcome.
 
-    Statements that end the transaction, and writes to the tables of durable, are refused. Not to be kept: it belongs to the
-    step only while its body runs. `DurableError` anywhere else.
+    Statements that end the transaction, and writes to the tables of durable, are refused. Not to be kept: it belongs
+    to the step only while its body runs. `DurableError` anywhere else.
     """
     scope = SCOPE.get()
     if not isinstance(scope, StepScope) or scope.connection is None:

@@ -102,7 +102,7 @@ def recorded_result(record: RunRecord, result: TypeCodec) -> Any:
     """The value of a run that has ended, or its recorded error raised. A blocked run raises why it is."""
     if record.status == "completed":
         return result.load(record.output or "null")
-    raise_recorded(record)
+    return raise_recorded(record)
 
 
 def cancelled_error(record: RunRecord) -> RunCancelledError:

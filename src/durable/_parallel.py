@@ -11,10 +11,10 @@ from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
+from ._effects import Decision
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._model import StepRecord
-from ._replay import Decision
 
 R = TypeVar("R")
 

@@ -4,18 +4,34 @@ A generator here is given what the code calls and what the journal has at that p
 came of them; at the end it returns the value for the workflow or raises the error for it. Whoever drives it performs
 the effects, blocking or awaiting (`_drive.py`), so that sync and async have one brain.
 
-The laws of this file: nothing here waits, reads a clock or touches a file. A step that has an outcome is never attempted
-again. An attempt is written down before it begins, an outcome before it is returned. Where code and journal disagree,
-nothing is returned at all: a `Halt` takes the execution down.
+The laws of this file: nothing here waits, reads a clock or touches a file. A step that has an outcome is never
+attempted again. An attempt is written down before it begins, an outcome before it is returned. Where code and journal
+disagree, nothing is returned at all: a `Halt` takes the execution down.
 """
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from ._codec import TypeCodec, dump_error, load_error
+from ._codec import dump_error, load_error
+from ._effects import (
+    CANCELLED,
+    CUT,
+    Append,
+    Attempt,
+    Call,
+    Completed,
+    Conclude,
+    Cut,
+    Decision,
+    Deliver,
+    Effect,
+    Failed,
+    Sleep,
+    Slot,
+    Transact,
+    World,
+)
 from ._model import AttemptRecord, StepRecord
-from ._retry import RetryPolicy, next_delay
-from ._signature import Signature
+from ._retry import next_delay
 from .errors import (
     Cancelled,
     Halt,
@@ -26,152 +42,6 @@ from .errors import (
     StepInterruptedError,
     StepTimeoutError,
 )
-
-CANCELLED = '"cancelled"'
-"""The `error` of the operation of a sync run at which its cancellation was raised."""
-CUT = '"cut"'
-"""The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
-
-
-# -- what is called, and who is asked ---------------------------------------------------------------------------------
-
-
-class Call:
-    """One call of a step in a workflow: everything that the decision needs to know of the code's side."""
-
-    __slots__ = (
-        "args",
-        "at_most_once",
-        "branch",
-        "concurrency",
-        "function",
-        "inputs",
-        "kind",
-        "kwargs",
-        "match_inputs",
-        "module",
-        "name",
-        "policy",
-        "position",
-        "release_slot",
-        "result",
-        "run",
-        "signature",
-        "source",
-        "timeout_seconds",
-        "transaction",
-    )
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    run: int
-    branch: str
-    position: int
-    kind: str
-    name: str
-    module: str
-    source: str
-    inputs: str
-    policy: RetryPolicy
-    timeout_seconds: float | None
-    at_most_once: bool
-    transaction: bool
-    match_inputs: bool
-    result: TypeCodec
-    signature: Signature
-    concurrency: int
-    """How many attempts of this step run at a time, 0 for any number."""
-    release_slot: Callable[[], None]
-
-
-class World(Protocol):
-    """What a decision may ask: the time, a number from 0 to 1, and what else is declared."""
-
-    def now(self) -> float: ...
-    def chance(self) -> float: ...
-    def is_other_step(self, module: str, step: Any) -> bool: ...
-    def trusts_journal(self) -> bool: ...
-
-
-# -- effects ----------------------------------------------------------------------------------------------------------
-
-
-class Append(NamedTuple):
-    """Write the record; go on when it is in the file (`full`: on disk). Sent back: `None` or `Cut`."""
-
-    record: StepRecord
-    attempt: AttemptRecord | None
-    full: bool
-
-
-class Slot(NamedTuple):
-    """Go on when fewer than `concurrency` attempts of this step are under way, and leave `release_slot` with the call.
-
-    Sent back: `None` or `Cut`.
-    """
-
-    call: Call
-
-
-class Conclude(NamedTuple):
-    """Write the record, which has the outcome; go on when it is on disk and it is this outcome's turn."""
-
-    record: StepRecord
-    attempt: AttemptRecord | None
-
-
-class Deliver(NamedTuple):
-    """Go on when it is the turn of this outcome, which the journal has."""
-
-    record: StepRecord
-
-
-class Attempt(NamedTuple):
-    """Run the body of the call once; sent back: `Completed`, `Failed` or `Cut`."""
-
-    call: Call
-    record: StepRecord
-
-
-class Transact(NamedTuple):
-    """Run the body of the call in a write transaction, and write in the same one what `conclude` makes of its value.
-
-    Sent back: `Completed` with the decoded value, which is on disk then, or `Failed`, and nothing of it is in the file.
-    """
-
-    call: Call
-    record: StepRecord
-    conclude: Callable[[Any], tuple[StepRecord, Any]]
-
-
-class Sleep(NamedTuple):
-    """Go on after so many seconds; sent back: `None` or `Cut`."""
-
-    seconds: float
-
-
-Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep
-Decision = Generator[Effect, Any, Any]
-
-
-class Completed(NamedTuple):
-    """The body returned."""
-
-    value: Any
-
-
-class Failed(NamedTuple):
-    """The body raised, or took too long."""
-
-    error: BaseException
-
-
-class Cut(NamedTuple):
-    """The operation has no outcome of its own: the workflow itself ended it, or the run was cancelled (`Cancelled`)."""
-
-    error: BaseException
-
 
 # -- the decision -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +57,7 @@ def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
         return replayed_outcome(call, past)
     if past.status == "retrying":
         if cut := (yield Sleep(remaining_delay(past, world.now()))):
-            return (yield from _cut(cut, call, past, world))
+            return (yield from _cut(cut, past, world))
         return (yield from _attempts(call, past.attempt, past.failures, world))
     return (yield from _after_death(call, past, world))
 
@@ -233,7 +103,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             else:
                 return value
         if type(outcome) is Cut:
-            return (yield from _cut(outcome, call, begun, world))
+            return (yield from _cut(outcome, begun, world))
         failures += 1
         error = outcome.error
         now, text = world.now(), dump_error(error)
@@ -245,7 +115,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             _raise_as_journaled(call, failed, error)
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
         if cut := (yield Append(waiting, written, True)) or (yield Sleep(delay)):
-            return (yield from _cut(cut, call, waiting, world))
+            return (yield from _cut(cut, waiting, world))
 
 
 def _body(call: Call, begun: StepRecord, world: World) -> Effect:
@@ -264,7 +134,7 @@ def _nothing_to_release() -> None:
     """No slot is held."""
 
 
-def _cut(cut: Cut, call: Call, record: StepRecord, world: World) -> Decision:
+def _cut(cut: Cut, record: StepRecord, world: World) -> Decision:
     """The operation was ended from outside: journaled as such, and raised again by whoever drives this."""
     error = CANCELLED if isinstance(cut.error, Cancelled) else CUT
     yield Conclude(_with_outcome(record, "failed", None, error, world.now(), record.failures), None)
@@ -321,7 +191,7 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
             raise Halt(RunBlockedError(msg)) from error
     if past.error == CANCELLED:
         raise Cancelled
-    _raise_as_journaled(call, past, None)
+    return _raise_as_journaled(call, past, None)
 
 
 def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | None) -> NoReturn:

@@ -14,8 +14,9 @@ class RetryPolicy:
     """How often, and after which delays, a failing step is tried again. Immutable; intervals are in seconds.
 
     The delay after failure *n* is ``initial_interval * backoff_coefficient ** (n - 1)``, at most `maximum_interval`,
-    stretched or shrunk by up to the share `jitter` of itself, but never beyond the maximum. `maximum_attempts` counts failures, 0 is without
-    limit. `non_retryable` takes exception types (subclasses count) or names of types, with or without their module.
+    stretched or shrunk by up to the share `jitter` of itself, but never beyond the maximum. `maximum_attempts` counts
+    failures, 0 is without limit. `non_retryable` takes exception types (subclasses count) or names of types, with or
+    without their module.
     """
 
     __slots__ = (

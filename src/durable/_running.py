@@ -1,7 +1,7 @@
 """From a call to its result: which run it means, its execution, its end. One generator each, driven here by blocking.
 
-What `_replay.py` is for an operation, this is for a run: the generators decide and never wait; `drive_run` performs their
-effects in this thread, `drive_run_async` (`_running_async.py`) on an event loop.
+What `_replay.py` is for an operation, this is for a run: the generators decide and never wait; `drive_run` performs
+their effects in this thread, `drive_run_async` (`_running_async.py`) on an event loop.
 """
 
 import threading

@@ -12,6 +12,7 @@ from typing import Any
 from ._active import Active, Admission, Declaration, Request
 from ._clock import Clock
 from ._codec import dump_error
+from ._effects import CANCELLED
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
@@ -19,7 +20,6 @@ from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
-from ._replay import CANCELLED
 from ._transaction import Transaction
 from .errors import (
     EngineClosedError,

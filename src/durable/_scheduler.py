@@ -52,7 +52,7 @@ class Scheduler:
         return [admission.record.id for admission in admissions]
 
     def set_going(self, record: RunRecord) -> Active | None:
-        """Execute an interrupted, queued or blocked run in the background; `None` when it is not to be, or is already."""
+        """Execute a run that is not finished in the background; `None` when it is not to be, or is already."""
         workflow = self.runtime.registry.workflows.get(record.workflow)
         if workflow is None:
             return None
@@ -97,7 +97,7 @@ class Scheduler:
             self._loop_thread.stop()
 
     def _submit(self, active: Active) -> None:
-        """Set a run going, once its workflow's `concurrency` has a slot for it: a run that waits for one holds no thread."""
+        """Set a run going, once its workflow's `concurrency` has a slot: while it waits for one it holds no thread."""
         limit = self.runtime.limit_of(active.workflow)
         if limit is None:
             self._dispatch(active)

@@ -25,9 +25,9 @@ class Signature:
         code = getattr(function, "__code__", None)
         self._plain_names: tuple[str, ...] | None = None
         """The parameters, where every call with as many positional arguments is already bound."""
-        if code is not None and not code.co_flags & (_VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS):
-            if not code.co_kwonlyargcount:
-                self._plain_names = code.co_varnames[: code.co_argcount]
+        variadic = _VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS
+        if code is not None and not code.co_flags & variadic and not code.co_kwonlyargcount:
+            self._plain_names = code.co_varnames[: code.co_argcount]
         self._opaque_warned: set[str] = set()
 
     @functools.cached_property
@@ -154,7 +154,7 @@ class Signature:
         return _as_object(dict(sorted(self._given(text).items())))
 
     def differences(self, recorded: str, current: str) -> list[tuple[str, str, str]]:
-        """Name, recorded and current JSON of each argument that differs; opaque ones and untouched defaults never do."""
+        """Name, recorded and current JSON of each argument that differs; opaque ones and defaults never do."""
         if is_fingerprint(recorded) or is_fingerprint(current):
             same = self.as_fingerprint(recorded) == self.as_fingerprint(current)
             return [] if same else [("inputs", recorded, current)]

@@ -1,4 +1,4 @@
-"""What others do with a run: cancel it; go on with a failed or blocked one, and what is forgotten then and what never is."""
+"""What others do with a run: cancel it, or go on with a failed or blocked one; and what is forgotten then."""
 
 from collections.abc import Callable
 
@@ -103,9 +103,9 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     if failed and not repeated:
         first = failed[0]
         msg = (
-            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it caught "
-            f"or compensated the failure), so it cannot be retried from there: run.fork(from_step={first.position + 1}) "
-            "starts a new run from any step"
+            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
+            "caught or compensated the failure), so it cannot be retried from there: "
+            f"run.fork(from_step={first.position + 1}) starts a new run from any step"
         )
         raise RunConflictError(msg)
     return repeated

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 
 from ._decorated import Decorated, P, R, awaiting, require_async_run, seconds, slots
 from ._drive import drive
+from ._effects import Call
 from ._engine import REGISTRY
 from ._execution import SCOPE, Branch
 from ._identity import require_name
 from ._operations import take_place, take_place_with_past
 from ._parallel import Item, Parallel, StepFuture
-from ._replay import Call, decide_step
+from ._replay import decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Step(Decorated[P, R]):
         raised. `return_exceptions=True` runs all, and puts failures among the results.
         """
         limit = slots(concurrency, f"concurrency of {self.name}.map")
-        calls = [self._bound + (item,) for item in items]
+        calls = [(*self._bound, item) for item in items]
         scope = SCOPE.get()
         if type(scope) is not Branch:
             self._require_sync("map")
@@ -219,12 +220,13 @@ def step(
 def step(function: Any = None, /, **options: Any) -> Any:
     """Make a function a step: its calls in a workflow are journaled, retried, and never repeated once finished.
 
-    `name`: its name in the journal, the qualified name when not given. `retry`: `RetryPolicy()` when not given, `None` for
-    one attempt. `timeout`: seconds or a `timedelta`, for one attempt; a sync attempt is then abandoned, not stopped.
-    `at_most_once=True`: an attempt that a crash cut is not repeated, but raises `StepInterruptedError` in the workflow.
-    `record_input=False`: the journal keeps only a fingerprint of the inputs. `match_inputs=False`: other inputs on replay
-    are accepted. `concurrency`: how many of its attempts run at a time in one engine. `transaction=True`: the body writes
-    with `durable.connection()` to the journal's own file, in the transaction that has its outcome. Raises `ValueError` or `TypeError` for bad options, here.
+    `name`: its name in the journal, the qualified name when not given. `retry`: `RetryPolicy()` when not given,
+    `None` for one attempt. `timeout`: seconds or a `timedelta`, for one attempt; a sync attempt is then abandoned,
+    not stopped. `at_most_once=True`: an attempt that a crash cut is not repeated, but raises `StepInterruptedError`
+    in the workflow. `record_input=False`: the journal keeps only a fingerprint of the inputs. `match_inputs=False`:
+    other inputs on replay are accepted. `concurrency`: how many of its attempts run at a time in one engine.
+    `transaction=True`: the body writes with `durable.connection()` to the journal's own file, in the transaction that
+    has its outcome. Raises `ValueError` or `TypeError` for bad options, here.
     """
     settings = {"name": None, "retry": _DEFAULT_RETRY, "timeout": None, **options}
     unknown = settings.keys() - _STEP_OPTIONS

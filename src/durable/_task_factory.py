@@ -1,4 +1,4 @@
-"""Gives each task of a run its branch at the moment when it is created, whoever creates it: around the loop's factory."""
+"""Gives each task of a run its branch at the moment when it is created: a factory around the loop's own."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

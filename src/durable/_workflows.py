@@ -8,11 +8,12 @@ from ._active import Request
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run, slots
 from ._drive import drive
+from ._effects import Call
 from ._engine import REGISTRY, current_engine
 from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
-from ._replay import Call, decide_step
+from ._replay import decide_step
 from ._retry import ONE_ATTEMPT
 from ._running import call, drive_run
 from .errors import (
@@ -242,10 +243,10 @@ def workflow(
 ) -> Any:
     """Make a function a workflow: each execution is a run in the journal, which goes on after a crash.
 
-    `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over the
-    arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how many of its
-    runs execute at a time in one engine; a run that waits for a child does not count. Raises `ValueError` or
-    `TypeError` for bad options, and for a second workflow of the same name in another module.
+    `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over
+    the arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how
+    many of its runs execute at a time in one engine; a run that waits for a child does not count. Raises `ValueError`
+    or `TypeError` for bad options, and for a second workflow of the same name in another module.
     """
     if function is None:
         return lambda decorated: Workflow(decorated, name, id, concurrency)

@@ -104,7 +104,7 @@ class RetryAfter(DurableError):  # noqa: N818 - reads as the order that it is: `
 
 
 class Cancelled(BaseException):
-    """Raised in the body of a sync workflow whose run was cancelled, once. Async bodies get `asyncio.CancelledError`."""
+    """Raised once in the body of a sync workflow whose run was cancelled. In async: `asyncio.CancelledError`."""
 
 
 class Halt(BaseException):

@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 from ._codec import codec_for, load_error
+from ._effects import CANCELLED, CUT
 from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
 from ._outcome import raise_recorded, recorded_result
-from ._replay import CANCELLED, CUT
 from .errors import Cancelled, DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ class Run(Generic[R]):
         """Cancel the run, and the runs that it called or started. On disk when this returns; the run ends soon after.
 
         Waits, back-offs and async attempts are cut; a sync attempt in flight ends and is journaled. In the body it is
-        `durable.Cancelled`, or `asyncio.CancelledError`, raised once; clean-up may call steps. An interrupted run is set
-        going for that. `RunFinishedError` where the run has completed or failed.
+        `durable.Cancelled`, or `asyncio.CancelledError`, raised once; clean-up may call steps. An interrupted run is
+        set going for that. `RunFinishedError` where the run has completed or failed.
         """
         from ._steering import cancel
 

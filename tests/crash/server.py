@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import durable
-from durable import _retrying, _running_async  # noqa: F401 - as above
+from durable import _running_async, _steering  # noqa: F401 - as above
 from tests.crash import programs
 
 

@@ -100,9 +100,11 @@ class AsyncWriter(Writer):
             self.emit("", f'@durable.workflow(name="child_{number}")')
             if is_async:
                 with self.block(f"async def child_{number}(who: str) -> str:"):
+                    self.emit("begin(who)")
                     self.body(1)
             else:
                 with self.block(f"def child_{number}(who: str) -> str:"):
+                    self.emit("begin(who)")
                     self.direct(1)
                     self.direct_declined(1)
                     self.emit("return last(who)")
@@ -110,7 +112,7 @@ class AsyncWriter(Writer):
         self.left = self.dice.randint(3, 16)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("async def main() -> str:"):
-            self.emit('who = "r"')
+            self.emit('who = "r"', "begin(who)")
             self.body(0)
         return "\n".join(self.lines) + "\n"
 
@@ -202,12 +204,11 @@ class AsyncWriter(Writer):
         failing = self.dice.random() < 0.5
         calls = self.calls(level, failing=failing)
         group = f"group_{self.place()}"
-        with self.block("try:"):
-            with self.block(f"async with asyncio.TaskGroup() as {group}:"):
-                for call in calls:
-                    self.emit(f"{group}.create_task({call})")
-                if self.dice.random() < 0.5:
-                    self.step(level)
+        with self.block("try:"), self.block(f"async with asyncio.TaskGroup() as {group}:"):
+            for call in calls:
+                self.emit(f"{group}.create_task({call})")
+            if self.dice.random() < 0.5:
+                self.step(level)
         with self.block("except* Declined as errors:"):
             self.emit('decided(who, f"declined {list(map(str, errors.exceptions))}")')
         if failing:
@@ -250,10 +251,9 @@ class AsyncWriter(Writer):
             self.emit(f"got({label}, await work({label}))")
 
     def timeout(self, level: int) -> None:
-        with self.block("try:"):
-            with self.block(f"async with asyncio.timeout({self.dice.choice(TIMEOUTS)}):"):
-                self.step(level)
-                self.statements(level + 1)
+        with self.block("try:"), self.block(f"async with asyncio.timeout({self.dice.choice(TIMEOUTS)}):"):
+            self.step(level)
+            self.statements(level + 1)
         with self.block("except TimeoutError:"):
             self.emit('decided(who, "too late")')
             self.step(level)
@@ -317,11 +317,10 @@ class AsyncWriter(Writer):
     def workers(self, level: int) -> None:
         queue, place = f"queue_{self.place()}", self.place()
         self.emit(f"{queue} = list(range({self.dice.randint(3, 6)}))")
-        with self.block(f"async def worker_{place}(who):"):
-            with self.block(f"while {queue}:"):
-                self.emit(f"item = {queue}.pop()")
-                label = self.label("-{item}")
-                self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
+        with self.block(f"async def worker_{place}(who):"), self.block(f"while {queue}:"):
+            self.emit(f"item = {queue}.pop()")
+            label = self.label("-{item}")
+            self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
         with self.block(f"async with asyncio.TaskGroup() as group_{place}:"):
             for index in range(self.dice.randint(2, 3)):
                 self.emit(f'group_{place}.create_task(worker_{place}(f"{{who}}.{place}b{index}"))')
@@ -373,13 +372,14 @@ class SyncWriter(Writer):
             self.left = self.dice.randint(1, 4)
             self.emit("", f'@durable.workflow(name="child_{number}")')
             with self.block(f"def child_{number}(who: str) -> str:"):
+                self.emit("begin(who)")
                 self.statements(1)
                 self.emit("return last(who)")
             self.children.append(f"child_{number}")
         self.left = self.dice.randint(3, 14)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("def main() -> str:"):
-            self.emit('who = "r"')
+            self.emit('who = "r"', "begin(who)")
             while self.left > 0:
                 self.statements(0)
             self.emit("return last(who)")

@@ -8,6 +8,7 @@ at a wrong call, a completed step ran again, an outcome was lost, the path was a
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import multiprocessing
@@ -22,7 +23,6 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,13 +212,21 @@ complaints = Complaints()
 # -- what is right -----------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass
+class Way:
+    """What a coroutine saw and decided, and how much of it is on disk for certain."""
+
+    events: list[str]
+    on_disk: int = 0
+
+
 class Judge:
     """What is known of a trial after each of its lives."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.paths: dict[str, list[str]] = {}
-        """By coroutine: the way that it went, as far as that is on disk."""
+        self.ways: dict[str, list[str]] = {}
+        """By coroutine: what it saw and decided, as far as that is on disk."""
         self.finished: set[str] = set()
         """Labels of the steps that have an outcome in the journal."""
 
@@ -246,20 +254,27 @@ class Judge:
         return {text.partition(" ")[0] for text in saw if " = " in text or text.endswith("c")}
 
     def _compare(self, notes: list[list[str]]) -> None:
-        now: dict[str, list[str]] = {}
-        firm: dict[str, int] = {}
+        """Each coroutine goes the way that it went before, as far as that is on disk."""
+        ways: dict[str, Way] = {}
         for word, *rest in notes:
+            if word == "begin":  # the body of a run, and with it all that it calls
+                for who in [who for who in ways if who.startswith(rest[0])]:
+                    self._compare_one(who, ways.pop(who))
             if word in {"saw", "decided"}:
-                now.setdefault(rest[0], []).append(rest[1])
-            if word == "saw":
-                firm[rest[0]] = len(now[rest[0]])
-        for who, path in now.items():
-            known = self.paths.get(who, [])
-            for old, new in zip(known, path, strict=False):
-                if old != new:
-                    raise Fault("other path", f"{who}: went {known}, now {path}")
-            if firm.get(who, 0) > len(known):
-                self.paths[who] = path[: firm[who]]
+                way = ways.setdefault(rest[0], Way([]))
+                way.events.append(rest[1])
+                if word == "saw":
+                    way.on_disk = len(way.events)
+        for who, way in ways.items():
+            self._compare_one(who, way)
+
+    def _compare_one(self, who: str, way: "Way") -> None:
+        known = self.ways.get(who, [])
+        for old, new in zip(known, way.events, strict=False):
+            if old != new:
+                raise Fault("other path", f"{who}: went {known}, now {way.events}")
+        if way.on_disk > len(known):
+            self.ways[who] = way.events[: way.on_disk]
 
     def _in_journal(self) -> set[str]:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
@@ -299,7 +314,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
     path, main = folder / "journal.db", namespace["main"]
     seen: Counter[str] = Counter({"trials": 1, "async": is_async})
     judge, lives, history = Judge(path), dice.randint(1, MOST_CRASHES), []
-    sites = program.count("(f\"") // 2
+    sites = program.count('(f"') // 2
     try:
         for number in range(lives + 1):
             mode = dice.choice(modes) if number < lives else "none"
@@ -366,7 +381,9 @@ def main() -> int:
     parser.add_argument("--only", type=int, metavar="NUMBER", help="this trial alone")
     parser.add_argument("--repeat", type=int, default=1, help="with --only: so many times, since timings differ")
     parser.add_argument("--without", nargs="*", default=[], help="statements to leave out, as the writer calls them")
-    parser.add_argument("--modes", nargs="*", default=["abandon", "abandon", "abandon", "interrupt", "cancel", "close", "kill"])
+    parser.add_argument(
+        "--modes", nargs="*", default=["abandon", "abandon", "abandon", "interrupt", "cancel", "close", "kill"]
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the trials")
     options = parser.parse_args()
     without, begun_at = frozenset(options.without), time.monotonic()

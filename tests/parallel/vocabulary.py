@@ -106,7 +106,9 @@ def body(label: str) -> Iterator[float]:
     """Around what a step does; gives how long it is to take, which says nothing of its place in the program."""
     life.note("start", label)
     life.moment()
-    yield life.dice.choice([0.0, -1.0, life.dice.uniform(0, LONGEST_SECONDS / 3), life.dice.uniform(0, LONGEST_SECONDS)])
+    yield life.dice.choice(
+        [0.0, -1.0, life.dice.uniform(0, LONGEST_SECONDS / 3), life.dice.uniform(0, LONGEST_SECONDS)]
+    )
     life.moment()
     life.note("end", label)
 
@@ -256,6 +258,12 @@ def own(label: str, value: object) -> None:
 def decided(who: str, what: object) -> None:
     """The body took a way: on disk only when a later step is."""
     life.note("decided", who, str(what))
+    life.moment()
+
+
+def begin(who: str) -> None:
+    """The body of a workflow begins, anew or again."""
+    life.note("begin", who)
     life.moment()
 
 

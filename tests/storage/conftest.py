@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from durable._journal import Journal
-from durable._transaction import put_step
 from durable._model import AttemptRecord, RunRecord, StepRecord
+from durable._transaction import put_step
 
 _RUN = {"seq": 0, "id": "run-1", "workflow": "order", "module": "shop", "status": "running", "input": '{"order":"1"}',
         "created_at": 1700000000.25, "epoch": 1, "crashes": 0, "progress": 0, "trusting": 0}  # fmt: skip

@@ -22,7 +22,9 @@ def made(open_journal, path, make):
             make.run(output='"result"', error='"why"', finished_at=1700000055.5, wake_at=1700000044.5, claim="c" * 32, parent=77,
                      status="waiting", crashes=3, progress=4, trusting=1)
         )  # fmt: skip
-        transaction.run(make.put(make.step(error='"why"', retry_at=1700000033.5, run=run.seq, branch="/fetch:0", position=5)))
+        transaction.run(
+            make.put(make.step(error='"why"', retry_at=1700000033.5, run=run.seq, branch="/fetch:0", position=5))
+        )
         transaction.put_attempt(make.attempt(run=run.seq, branch="/fetch:0", position=5))
 
     journal.write(work)
@@ -70,7 +72,11 @@ def flips(value):
         bits = struct.unpack("<q", struct.pack("<d", value))[0]
         return [struct.unpack("<d", struct.pack("<q", bits ^ (1 << bit)))[0] for bit in (0, 1, 30, 51)]
     data = value.encode()
-    found = [data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :] for at in (0, len(data) // 2, len(data) - 1) for bit in (1, 4)]
+    found = [
+        data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+        for at in (0, len(data) // 2, len(data) - 1)
+        for bit in (1, 4)
+    ]
     return [data.decode() for data in found]
 
 
@@ -101,7 +107,9 @@ def test_a_flipped_bit_in_any_column_of_any_record_is_noticed(made, table, colum
     everything(made)
 
 
-@pytest.mark.parametrize(("table", "column"), [each for each in ALL if each[1] != "run"])  # else it is no run's any more
+@pytest.mark.parametrize(
+    ("table", "column"), [each for each in ALL if each[1] != "run"]
+)  # else it is no run's any more
 def test_a_value_that_is_gone_or_of_another_type_is_noticed(made, table, column):
     before = columns(made, table)[column]
     for value in (None, str(before), 1 if not isinstance(before, int) else 1.5, b"x", ""):
@@ -119,7 +127,9 @@ def test_a_value_that_is_gone_or_of_another_type_is_noticed(made, table, column)
     everything(made)
 
 
-@pytest.mark.parametrize("what", ["result", "why", "/fetch:0", "charge", "run-1", "order", "shop", "waiting", "ValueError"])
+@pytest.mark.parametrize(
+    "what", ["result", "why", "/fetch:0", "charge", "run-1", "order", "shop", "waiting", "ValueError"]
+)
 def test_flipped_bits_in_the_bytes_of_the_file_are_noticed(made, what):
     """Not by way of SQL: as on the disk. Every bit of every byte of every place where the text stands in a table."""
     with open(made, "rb") as file:
@@ -235,7 +245,9 @@ def test_every_way_of_reading_a_run_looks_at_its_checksum(made, read_journal, re
 )
 def test_any_text_has_a_checksum_that_fits(open_journal, make, text):
     journal = open_journal()
-    run = journal.write(lambda transaction: transaction.add_run(make.run(workflow=text, input=text, output=text)), full=False)
+    run = journal.write(
+        lambda transaction: transaction.add_run(make.run(workflow=text, input=text, output=text)), full=False
+    )
     step = make.step(run=run.seq, name=text, output=text, input=text)
     journal.write(make.put(step), full=False)
     assert journal.run("run-1") == run

@@ -30,7 +30,9 @@ def test_all_files_are_for_their_owner_only_whatever_the_umask(open_journal, pat
         journal.write(lambda transaction: transaction.add_run(make.run()))
         names = os.listdir(os.path.dirname(path))
         assert set(names) >= {"journal.db", "journal.db-wal", "journal.db-shm", "journal.db-owner"}
-        assert {name: oct(mode(os.path.join(os.path.dirname(path), name))) for name in names} == dict.fromkeys(names, "0o600")
+        assert {name: oct(mode(os.path.join(os.path.dirname(path), name))) for name in names} == dict.fromkeys(
+            names, "0o600"
+        )
     finally:
         os.umask(before)
 
@@ -232,7 +234,9 @@ def test_a_folder_is_no_journal(tmp_path):
             call(Journal(str(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["with space.db", "per%20cent.db", "q?mode=memory.db", "ünï#cödé.db", "file:x.db", "-.db"])
+@pytest.mark.parametrize(
+    "name", ["with space.db", "per%20cent.db", "q?mode=memory.db", "ünï#cödé.db", "file:x.db", "-.db"]
+)
 def test_a_path_is_a_path_and_no_uri(tmp_path, open_journal, make, name):
     where = str(tmp_path / name)
     journal = open_journal(where)

@@ -14,10 +14,10 @@ TEXT = '"' + "x" * 4000 + '"'
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of 600 kB, where this user may make one."""
+    """A folder on a disk of 700 kB, where this user may make one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0755", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k,mode=0755", "tmpfs", str(folder)]
     try:
         done = subprocess.run(mount, capture_output=True, check=False)
     except OSError:
@@ -60,6 +60,8 @@ WORKS = {
 @pytest.mark.parametrize("kind", WORKS)
 def test_a_full_disk_is_told_and_what_was_acknowledged_is_there(small_disk, open_journal, read_journal, make, kind):
     where = str(small_disk / "journal.db")
+    spare = small_disk / "spare"
+    spare.write_bytes(b"x" * 100_000)
     journal = open_journal(where)
     journal.write(lambda transaction: transaction.add_run(make.run()))
     acknowledged, error = write_until_full(journal, make, WORKS[kind])
@@ -74,7 +76,7 @@ def test_a_full_disk_is_told_and_what_was_acknowledged_is_there(small_disk, open
     # A new owner on the full disk is told so, and harms nothing.
     with pytest.raises(JournalError, match="the disk is full|unable to open|disk I/O error|No space left"):
         open_journal(where)
-    os.unlink(small_disk / "ballast")
+    spare.unlink()
     again = open_journal(where)
     positions = [step.position for step in again.steps(1)]
     assert positions[: len(acknowledged)] == acknowledged
@@ -135,6 +137,7 @@ input()
 
 
 # -- the same without a disk of one's own -----------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", WORKS)
 def test_a_database_that_may_not_grow_is_like_a_full_disk(open_journal, make, kind):

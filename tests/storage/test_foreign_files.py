@@ -20,7 +20,9 @@ def made(open_journal, path, make):
     """A journal that nobody owns, with three runs in it."""
     journal = open_journal()
     for number in range(3):
-        run = journal.write(lambda transaction, number=number: transaction.add_run(make.run(id=f"run-{number}")), full=False)
+        run = journal.write(
+            lambda transaction, number=number: transaction.add_run(make.run(id=f"run-{number}")), full=False
+        )
         for position in range(20):
             journal.write(make.put(make.step(run=run.seq, position=position, output='"' + "x" * 200 + '"')), full=False)
     journal.close(1.0)
@@ -77,7 +79,9 @@ def test_a_newer_format_is_refused_untouched(made, folder_bytes, mode, act):
 def test_a_newer_format_is_refused_even_if_its_tables_are_others(made, folder_bytes):
     change(
         made,
-        "UPDATE durable_meta SET value = 2 WHERE key = 'format'" if FORMAT < 2 else "UPDATE durable_meta SET value = 99",
+        "UPDATE durable_meta SET value = 2 WHERE key = 'format'"
+        if FORMAT < 2
+        else "UPDATE durable_meta SET value = 99",
         "DROP TABLE durable_attempt",
         "ALTER TABLE durable_run ADD COLUMN priority",
     )

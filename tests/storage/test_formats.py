@@ -116,7 +116,9 @@ def next_format(monkeypatch):
     def next_format(sql):
         number = FORMAT + 1
         monkeypatch.setattr(_database, "FORMAT", number)
-        monkeypatch.setattr(_database, "read_sql", lambda file: sql if file == f"migrations/{number:04}.sql" else real(file))
+        monkeypatch.setattr(
+            _database, "read_sql", lambda file: sql if file == f"migrations/{number:04}.sql" else real(file)
+        )
         return number
 
     return next_format
@@ -131,7 +133,9 @@ def made(open_journal, path, make):
 
 
 def test_an_owner_brings_an_older_journal_to_its_own_format(made, next_format, open_journal, make):
-    number = next_format("-- More.\nCREATE TABLE durable_more (\n    a INTEGER\n);\nINSERT INTO durable_more VALUES (7);\n")
+    number = next_format(
+        "-- More.\nCREATE TABLE durable_more (\n    a INTEGER\n);\nINSERT INTO durable_more VALUES (7);\n"
+    )
     journal = open_journal()
     assert journal.run("run-1") == make.run(seq=1)
     assert journal.write(lambda transaction: transaction._execute("SELECT a FROM durable_more").fetchall()) == [(7,)]
@@ -157,7 +161,9 @@ def test_a_reader_migrates_nothing(made, next_format, read_journal, folder_bytes
     assert folder_bytes(made)["journal.db"] == before
 
 
-@pytest.mark.parametrize("sql", ["CREATE TABLE durable_more (\n    a INTEGER\n);\nNO SUCH STATEMENT;\n", "SELECT nothing;\n"])
+@pytest.mark.parametrize(
+    "sql", ["CREATE TABLE durable_more (\n    a INTEGER\n);\nNO SUCH STATEMENT;\n", "SELECT nothing;\n"]
+)
 def test_a_migration_that_fails_leaves_the_old_format_whole(made, next_format, open_journal, monkeypatch, sql):
     next_format(sql)
     with pytest.raises(JournalError) as raised:

@@ -78,7 +78,7 @@ def test_threads_that_write_at_a_time_share_an_fsync(vfs, open_journal, make):
             for position in range(writes):
                 journal.write(make.put(make.step(run=thread + 1, position=position)))
                 assert len(journal.steps(thread + 1)) == position + 1, "acknowledged, so it is there"
-        except BaseException as error:  # noqa: BLE001 - told below
+        except BaseException as error:
             errors.append(error)
 
     pool = [threading.Thread(target=write, args=(number,)) for number in range(threads)]

@@ -103,7 +103,13 @@ def carry_out(operation, transaction, model, make):
     elif kind == "put_attempt":
         (run, branch, position), number, started_at, finished_at, error = values
         attempt = make.attempt(
-            run=run, branch=branch, position=position, attempt=number, started_at=started_at, finished_at=finished_at, error=error
+            run=run,
+            branch=branch,
+            position=position,
+            attempt=number,
+            started_at=started_at,
+            finished_at=finished_at,
+            error=error,
         )
         transaction.put_attempt(attempt)
         model.attempts[attempt[:4]] = attempt
@@ -128,7 +134,10 @@ def compare(journal, model):
     for statuses in (("running",), tuple(FINISHED)):
         assert journal.runs(statuses=statuses) == [run for run in newest_first if run.status in statuses]
     assert journal.runs(since=1.0, before=1e12, workflow="x") == [run for run in newest_first if run.workflow == "x"]
-    waiting = sorted((run for run in newest_first if run.status == "waiting"), key=lambda run: (run.wake_at is not None, run.wake_at or 0, run.seq))
+    waiting = sorted(
+        (run for run in newest_first if run.status == "waiting"),
+        key=lambda run: (run.wake_at is not None, run.wake_at or 0, run.seq),
+    )
     assert journal.runs_of_status("waiting") == waiting
     for seq in range(1, 5):
         assert journal.steps(seq) == [model.steps[key] for key in sorted(model.steps) if key[0] == seq]
@@ -161,7 +170,9 @@ def transact(journal, todo, full, model, make):
     return after
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(owners=st.lists(batches, min_size=1, max_size=3), durability=st.booleans())
 def test_a_journal_holds_what_a_dict_would(make, owners, durability):
     model = Model()

@@ -107,7 +107,7 @@ import sys
 from durable.errors import JournalLockedError
 input()
 """
-        + OWN.replace("journal.own(os.getpid(), 1.0)\nprint(\"owner\", journal.epoch, flush=True)", "")
+        + OWN.replace('journal.own(os.getpid(), 1.0)\nprint("owner", journal.epoch, flush=True)', "")
         + """
 try:
     journal.own(os.getpid(), 1.0)
@@ -202,7 +202,11 @@ def test_a_child_does_not_keep_a_dead_owner_s_lock(start, path, open_journal):
 
 
 def test_a_child_does_not_drop_its_parent_s_lock(start, path):
-    owner = owning(start, path, "if os.fork() == 0:\n    del journal\n    sys.exit()\nos.wait()\nprint('waited', flush=True)\ninput()")
+    owner = owning(
+        start,
+        path,
+        "if os.fork() == 0:\n    del journal\n    sys.exit()\nos.wait()\nprint('waited', flush=True)\ninput()",
+    )
     owner.line()
     with pytest.raises(JournalLockedError):
         Journal(path).own(os.getpid(), 1.0)
@@ -237,7 +241,10 @@ def test_a_reader_tells_whether_somebody_owns_it(start, path):
 def test_readers_that_probe_never_make_an_owner_fail(start, path):
     OwnerLock(path).release()
     readers = [
-        start("import sys\nfrom durable._database import is_owned\nprint(flush=True)\nwhile True:\n    is_owned(sys.argv[1])", path)
+        start(
+            "import sys\nfrom durable._database import is_owned\nprint(flush=True)\nwhile True:\n    is_owned(sys.argv[1])",
+            path,
+        )
         for _ in range(2)
     ]
     for reader in readers:
@@ -340,7 +347,9 @@ def mounts(monkeypatch):
     def say(table):
         text = "".join(f"server {point} {kind} rw,relatime 0 0\n" for point, kind in table.items())
         monkeypatch.setattr(
-            builtins, "open", lambda name, *a, **k: io.StringIO(text) if name == "/proc/self/mounts" else real(name, *a, **k)
+            builtins,
+            "open",
+            lambda name, *a, **k: io.StringIO(text) if name == "/proc/self/mounts" else real(name, *a, **k),
         )
 
     return say
@@ -390,5 +399,3 @@ def test_a_mount_point_with_a_space_in_its_name_is_known(mounts, tmp_path):
     mounts({"/": "ext4", str(folder).replace(" ", "\\040"): "nfs4"})
     with pytest.raises(JournalError, match="network file system"):
         Journal(str(folder / "journal.db")).own(os.getpid(), 1.0)
-
-

@@ -137,7 +137,7 @@ class Task(threading.Thread):
     def run(self):
         try:
             self.value = self._call()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+        except BaseException as error:
             self.error = error
 
     def wait(self):

@@ -19,6 +19,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_retry", "_codec"),
     ("_identity",),
     ("_signature",),
+    ("_effects",),
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
@@ -28,7 +29,8 @@ ROWS: list[tuple[str, ...]] = [
     ("_journal",),
     # 3 one execution
     ("_execution",),
-    ("_branches", "_drive", "_task_factory", "_logger", "_outcome"),
+    ("_drive", "_task_factory", "_waiting", "_logger", "_outcome"),
+    ("_branches",),
     ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
     ("_active",),
@@ -49,7 +51,7 @@ ROWS: list[tuple[str, ...]] = [
 # Imports against the order that serve annotations alone, under `if TYPE_CHECKING`: (who, whom).
 FOR_TYPES_ONLY = {("_execution", "_branches"), ("_execution", "_parallel")}
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
-PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_replay"}
+PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay"}
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {

@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Execution:
         self.record = run_record()
         self.past = {(step.branch, step.position): step for step in left}
         self.halted = None
+        self.cancel = SimpleNamespace(delivered=False)
 
     def now(self):
         return 43200.0
@@ -211,3 +213,13 @@ def test_a_cancelled_run_says_so():
 def test_a_record_without_the_error_that_it_should_have_says_so():
     with pytest.raises(DurableError, match="run r-1 of 'order' is failed, and has no error"):
         raise_recorded(run_record(status="failed"))
+
+
+@pytest.mark.parametrize("end", [lambda run: returned(run, 1, ANY), lambda run: raised(run, ValueError("in clean-up"))])
+def test_a_run_whose_body_was_told_of_its_cancellation_ends_cancelled_whatever_it_makes_of_it(end):
+    run = execution()
+    run.cancel.delivered = True
+    ending = end(run)
+    assert ending.record.status == "cancelled"
+    assert ending.record.finished_at == 43200.0
+    assert type(ending.error) is RunCancelledError

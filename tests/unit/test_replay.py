@@ -97,7 +97,22 @@ def call(**changes):
 
 def record(**changes):
     made = StepRecord(
-        7, "", 3, "step", "charge", "shop", "running", 1, 0, '{"order":"o","cents":1}', None, None, 900.0, None, None, None
+        7,
+        "",
+        3,
+        "step",
+        "charge",
+        "shop",
+        "running",
+        1,
+        0,
+        '{"order":"o","cents":1}',
+        None,
+        None,
+        900.0,
+        None,
+        None,
+        None,
     )
     return made._replace(**changes)
 
@@ -137,7 +152,7 @@ class Driver:
             self.effects.append(step())
         except StopIteration as done:
             self.value, self.over = done.value, True
-        except BaseException as error:  # noqa: BLE001 - the outcome under test
+        except BaseException as error:
             self.error, self.over = error, True
 
     @property
@@ -159,7 +174,7 @@ def failing(error):
     """`error` as a body raises it, with a traceback."""
     try:
         raise error
-    except BaseException as raised:  # noqa: BLE001 - any may be asked for
+    except BaseException as raised:
         return Failed(raised)
 
 
@@ -174,9 +189,7 @@ def test_an_attempt_is_written_down_before_it_begins_and_an_outcome_before_it_is
     assert play.last.record == begun
     assert play.last.call.name == "charge"
     play.answer(Completed(42))
-    assert play.last == Conclude(
-        begun._replace(status="completed", output="42", finished_at=1002.0, turn=0), None
-    )
+    assert play.last == Conclude(begun._replace(status="completed", output="42", finished_at=1002.0, turn=0), None)
     assert not play.over
     play.answer(None)
     assert play.value == 42
@@ -211,9 +224,7 @@ def test_failures_are_tried_again_with_growing_delays_until_they_run_out():
     play = Driver().answer(None, failing(PaymentFailed("a")))
     first = play.last
     assert first == Append(
-        record(
-            status="retrying", attempt=1, failures=1, started_at=1001.0, finished_at=1002.0, retry_at=1012.0
-        ),
+        record(status="retrying", attempt=1, failures=1, started_at=1001.0, finished_at=1002.0, retry_at=1012.0),
         AttemptRecord(7, "", 3, 1, 1001.0, 1002.0, first.attempt.error),
         full=True,
     )
@@ -255,7 +266,9 @@ def test_the_error_raised_at_the_end_is_the_decoded_one_with_the_original_traceb
 
 
 def test_the_note_counts_attempts():
-    failed = record(status="failed", attempt=4, failures=3, error=dump_error(PaymentFailed("x")), finished_at=950.0, turn=0)
+    failed = record(
+        status="failed", attempt=4, failures=3, error=dump_error(PaymentFailed("x")), finished_at=950.0, turn=0
+    )
     assert Driver(past=failed).answer(None).error.__notes__ == ["durable: step 'charge' failed after 4 attempts"]
 
 
@@ -439,7 +452,9 @@ def test_a_completed_step_without_text_is_none():
 
 
 def test_a_failed_step_raises_its_error_again():
-    failed = record(status="failed", attempt=1, failures=1, error=dump_error(PaymentFailed("x")), finished_at=905.0, turn=0)
+    failed = record(
+        status="failed", attempt=1, failures=1, error=dump_error(PaymentFailed("x")), finished_at=905.0, turn=0
+    )
     play = Driver(past=failed)
     assert play.effects == [Deliver(failed)]
     play.answer(None)
@@ -541,6 +556,7 @@ def test_a_back_off_without_times_is_over():
 
 # -- cut by the workflow itself ---------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("past", "answers", "attempt", "failures"),
     [
@@ -569,10 +585,9 @@ def test_a_cut_operation_is_journaled_as_cut(past, answers, attempt, failures):
     assert play.last.record.finished_at is not None
 
 
-def test_whoever_drives_a_cut_operation_raises_the_cancellation_and_never_resumes_it():
+def test_a_cut_operation_that_is_driven_on_raises_the_cancellation():
     play = Driver().answer(None, Cut(CANCELLED), None)
-    assert type(play.error) is AssertionError
-    assert "'charge'" in str(play.error)
+    assert play.error is CANCELLED
 
 
 # -- rules of determinism ---------------------------------------------------------------------------------------------
@@ -587,7 +602,13 @@ def halted(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "past", [completed, record(), record(status="retrying", finished_at=1.0, retry_at=2.0), completed._replace(status="failed")]
+    "past",
+    [
+        completed,
+        record(),
+        record(status="retrying", finished_at=1.0, retry_at=2.0),
+        completed._replace(status="failed"),
+    ],
 )
 def test_another_name_stops_the_run(past):
     error = halted(call(name="refund"), past)
@@ -684,7 +705,9 @@ def test_a_result_that_no_longer_fits_blocks_the_run_and_loses_nothing():
     play = Driver(call(result=Signature(find).result), past).answer(None)
     assert type(play.error) is Halt
     assert type(play.error.error) is RunBlockedError
-    assert "the journaled result of step 'charge' no longer fits what the code says it returns: $" in str(play.error.error)
+    assert "the journaled result of step 'charge' no longer fits what the code says it returns: $" in str(
+        play.error.error
+    )
     assert "Nothing was lost" in str(play.error.error)
 
 

@@ -100,7 +100,9 @@ def test_a_policy_without_limit_never_gives_up():
 
 
 def test_a_power_beyond_any_float_is_the_maximum():
-    policy = RetryPolicy(initial_interval=1, backoff_coefficient=1e300, maximum_interval=30, maximum_attempts=0, jitter=0)
+    policy = RetryPolicy(
+        initial_interval=1, backoff_coefficient=1e300, maximum_interval=30, maximum_attempts=0, jitter=0
+    )
     assert longest_delay(policy, 10**6) == 30
     assert next_delay(policy, 10**6, BOOM, 0.5) == 30
 
@@ -279,4 +281,4 @@ def test_a_policy_can_be_copied(again):
 
 def test_the_repr_is_the_call_that_makes_it():
     policy = RetryPolicy(1.5, 2.5, 3.5, 4, ["x"], 0.5)
-    assert eval(repr(policy)) == policy  # noqa: PGH001 - our own text
+    assert eval(repr(policy)) == policy

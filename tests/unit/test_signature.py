@@ -222,7 +222,9 @@ def test_the_order_of_parameters_does_not_matter():
     def one(a: int, b: int): ...
     def other(b: int, a: int): ...
 
-    assert Signature(one).without_defaults(recorded(one, 1, 2)) == Signature(other).without_defaults(recorded(other, 2, 1))
+    assert Signature(one).without_defaults(recorded(one, 1, 2)) == Signature(other).without_defaults(
+        recorded(other, 2, 1)
+    )
 
 
 def test_a_new_defaulted_parameter_differs_from_nothing():

@@ -4,8 +4,8 @@ from typing import Any, Final, NamedTuple
 
 from durable._codec.exceptions import error_summary
 from durable._codec.json_text import decode
+from durable._effects import CANCELLED, CUT
 from durable._model import FINISHED, OwnerRecord, RunRecord, StepRecord, seen_status
-from durable._replay import CANCELLED, CUT
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import age, iso, span
 from durable.errors import JournalError

@@ -5,8 +5,8 @@ import re
 from typing import Final
 
 from durable._codec.exceptions import error_summary
+from durable._effects import CUT
 from durable._model import AttemptRecord
-from durable._replay import CUT
 from durable.cli._facts import elapsed, first_line, gone, json_line, next_retry, value
 from durable.cli._find import find
 from durable.cli._reader import Reader

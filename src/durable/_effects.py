@@ -1,0 +1,157 @@
+"""What a decision is told of a call, which effects it may ask for, and what comes back. Plain data.
+
+The decisions are in `_replay.py`, and those who perform the effects in `_drive.py` and `_drive_async.py`.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol
+
+from ._codec import TypeCodec
+from ._model import AttemptRecord, StepRecord
+from ._retry import RetryPolicy
+from ._signature import Signature
+
+CANCELLED = '"cancelled"'
+"""The `error` of the operation of a sync run at which its cancellation was raised."""
+CUT = '"cut"'
+"""The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
+
+
+# -- what is called, and who is asked ---------------------------------------------------------------------------------
+
+
+class Call:
+    """One call of a step in a workflow: everything that the decision needs to know of the code's side."""
+
+    __slots__ = (
+        "args",
+        "at_most_once",
+        "branch",
+        "concurrency",
+        "function",
+        "inputs",
+        "kind",
+        "kwargs",
+        "match_inputs",
+        "module",
+        "name",
+        "policy",
+        "position",
+        "release_slot",
+        "result",
+        "run",
+        "signature",
+        "source",
+        "timeout_seconds",
+        "transaction",
+    )
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    run: int
+    branch: str
+    position: int
+    kind: str
+    name: str
+    module: str
+    source: str
+    inputs: str
+    policy: RetryPolicy
+    timeout_seconds: float | None
+    at_most_once: bool
+    transaction: bool
+    match_inputs: bool
+    result: TypeCodec
+    signature: Signature
+    concurrency: int
+    """How many attempts of this step run at a time, 0 for any number."""
+    release_slot: Callable[[], None]
+
+
+class World(Protocol):
+    """What a decision may ask: the time, a number from 0 to 1, and what else is declared."""
+
+    def now(self) -> float: ...
+    def chance(self) -> float: ...
+    def is_other_step(self, module: str, step: Any) -> bool: ...
+    def trusts_journal(self) -> bool: ...
+
+
+# -- effects ----------------------------------------------------------------------------------------------------------
+
+
+class Append(NamedTuple):
+    """Write the record; go on when it is in the file (`full`: on disk). Sent back: `None` or `Cut`."""
+
+    record: StepRecord
+    attempt: AttemptRecord | None
+    full: bool
+
+
+class Slot(NamedTuple):
+    """Go on when fewer than `concurrency` attempts of this step are under way, and leave `release_slot` with the call.
+
+    Sent back: `None` or `Cut`.
+    """
+
+    call: Call
+
+
+class Conclude(NamedTuple):
+    """Write the record, which has the outcome; go on when it is on disk and it is this outcome's turn."""
+
+    record: StepRecord
+    attempt: AttemptRecord | None
+
+
+class Deliver(NamedTuple):
+    """Go on when it is the turn of this outcome, which the journal has."""
+
+    record: StepRecord
+
+
+class Attempt(NamedTuple):
+    """Run the body of the call once; sent back: `Completed`, `Failed` or `Cut`."""
+
+    call: Call
+    record: StepRecord
+
+
+class Transact(NamedTuple):
+    """Run the body of the call in a write transaction, and write in the same one what `conclude` makes of its value.
+
+    Sent back: `Completed` with the decoded value, which is on disk then, or `Failed`, and nothing of it is in the file.
+    """
+
+    call: Call
+    record: StepRecord
+    conclude: Callable[[Any], tuple[StepRecord, Any]]
+
+
+class Sleep(NamedTuple):
+    """Go on after so many seconds; sent back: `None` or `Cut`."""
+
+    seconds: float
+
+
+Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep
+Decision = Generator[Effect, Any, Any]
+
+
+class Completed(NamedTuple):
+    """The body returned."""
+
+    value: Any
+
+
+class Failed(NamedTuple):
+    """The body raised, or took too long."""
+
+    error: BaseException
+
+
+class Cut(NamedTuple):
+    """The operation has no outcome of its own: the workflow itself ended it, or the run was cancelled (`Cancelled`)."""
+
+    error: BaseException

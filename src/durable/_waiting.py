@@ -1,0 +1,38 @@
+"""What a task of asyncio waits for, as far as it can be seen from outside."""
+
+import asyncio
+from collections.abc import Container
+from typing import Any, Final
+
+
+def waits(task: "asyncio.Task[Any]") -> bool:
+    """Whether what the task awaits is not done."""
+    awaited = getattr(task, "_fut_waiter", None)
+    return awaited is not None and not awaited.done()
+
+
+def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container["asyncio.Task[Any]"]) -> bool:
+    """Whether it awaits one of these futures, or other tasks of the run, and nothing else."""
+    awaited = getattr(task, "_fut_waiter", None)
+    if id(awaited) in known or awaited in tasks:
+        return True
+    children = getattr(awaited, "_children", None)  # asyncio.gather
+    if children:
+        return all(child in tasks or child.done() for child in children)
+    return _innermost_code(task) in _COMBINATORS
+
+
+def _innermost_code(task: "asyncio.Task[Any]") -> Any:
+    """The code object of the innermost coroutine that a task is in."""
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        coroutine = inner
+    return getattr(coroutine, "cr_code", None)
+
+
+_COMBINATORS: Final = {
+    asyncio.TaskGroup.__aexit__.__code__,
+    asyncio.wait.__code__,
+    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
+}
+"""Where a task of the run waits for other tasks, and for nothing else."""
