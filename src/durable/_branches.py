@@ -14,7 +14,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -119,35 +119,51 @@ class Branches:
 
     # -- outcomes that are new ----------------------------------------------------------------------------------------
 
-    async def conclude(self, record: StepRecord, attempt: AttemptRecord | None) -> None:
-        """Commit an outcome; returns when it is on disk and it is its turn."""
+    def conclude(self, record: StepRecord, attempt: AttemptRecord | None) -> "asyncio.Future[None]":
+        """Commit an outcome; what this returns is done when it is on disk and it is its turn."""
         future = self.loop.create_future()
         self._outbox.append(Outcome(record, attempt, future))
         self._flush()
-        await future
+        return future
 
     def conclude_cut(self, record: StepRecord) -> None:
         """Journal that the workflow itself ended an operation. Nobody waits: the cancellation is already under way.
 
-        Whatever the code does next is committed after it, so that a crash in between leaves no trace of either.
+        It goes to the file with the next outcome of the run, or with its end, and not before: where nothing follows, a
+        crash leaves no trace of it, and neither does an interrupt that cancelled the tasks of a group on its way out.
         """
         self._outbox.append(Outcome(record, None, None))
-        self._flush()
+
+    def flush_cuts(self) -> None:
+        """Something of the run goes to the file by another way, now: what was cut before it goes first."""
+        cuts = [outcome for outcome in self._outbox if outcome.future is None]
+        if cuts:
+            self._outbox = [outcome for outcome in self._outbox if outcome.future is not None]
+            works = [write_step(StepRecord(*cut.record[:-1], self._turn), None) for cut in cuts]
+            with contextlib.suppress(JournalError, EngineClosedError):  # then nothing follows either
+                self._execution.journal.commits.submit(
+                    Entry(lambda transaction: [each(transaction) for each in works], False, self.port, _ignore)
+                )
 
     def _flush(self) -> None:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
-        if self._committing or not self._outbox:
+        if self._committing or all(outcome.future is None for outcome in self._outbox):
             return
-        cancels = [outcome.record.kind == "cancel" for outcome in self._outbox]
-        size = max(cancels.index(True), 1) if any(cancels) else len(cancels)  # a cancellation has a turn for itself
-        self._submit(self._outbox[:size])
-        del self._outbox[:size]
+        group, self._outbox = self._outbox, []
+        if len(group) > 1 and self._execution.cancel.requested:  # a cancellation has a turn for itself
+            size = next((place or 1 for place, each in enumerate(group) if each.record.kind == "cancel"), len(group))
+            group, self._outbox = group[:size], group[size:]
+        self._submit(group)
 
     def _submit(self, group: list[Outcome]) -> None:
         self._turn += 1
         turn = self._turn
-        works = [write_step(StepRecord(*outcome.record[:-1], turn), outcome.attempt) for outcome in group]
-        work = works[0] if len(works) == 1 else lambda transaction: [each(transaction) for each in works]
+        work: Callable[[Any], Any]
+        if len(group) == 1:
+            work = write_step(StepRecord(*group[0].record[:-1], turn), group[0].attempt)
+        else:
+            works = [write_step(StepRecord(*each.record[:-1], turn), each.attempt) for each in group]
+            work = lambda transaction: [each(transaction) for each in works]  # noqa: E731 - short, and used once
         self._committing = True
         try:
             self._execution.journal.commits.submit(
@@ -255,9 +271,13 @@ class Branches:
         if self.tasks or self._called:
             self._tick_soon()
 
+    def is_replaying(self) -> bool:
+        """Whether an attempt has to wait for journaled outcomes that were not delivered yet."""
+        return bool(self._order) and bool(self.tasks)
+
     async def replayed(self) -> None:
         """Returns when every journaled outcome was delivered: only then may a new attempt begin."""
-        if self._order and self.tasks:
+        if self.is_replaying():
             gate = self.loop.create_future()
             self._gates.append(gate)
             self._tick_soon()
@@ -269,7 +289,7 @@ class Branches:
         """Whether this is the thread of the loop."""
         return threading.get_ident() == self._thread
 
-    def from_thread(self, branch: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def from_thread(self, branch: str, make: Callable[[], Awaitable[None]]) -> None:
         """Await something of this class in a thread of the run; then that thread goes on, and its task with it."""
 
         async def step() -> None:
@@ -371,6 +391,10 @@ def _owed_turns(execution: Execution) -> dict[int, int]:
         if step.turn and step.error != CUT:
             owed[step.turn] = owed.get(step.turn, 0) + 1
     return owed
+
+
+def _ignore(_: Entry) -> None:
+    """Nobody waits for it."""
 
 
 def _settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from .errors import EngineClosedError, JournalError, SerializationError
@@ -225,9 +226,14 @@ class Commits:
         with self._guard:
             if self._queue[0] is mine:
                 self._queue.popleft()
-            while not mine.alone and self._queue and not self._queue[0].alone:
-                batch.append(self._queue[0])
-                self._queue.popleft()
+            if mine.alone:
+                return
+            size = next((place for place, entry in enumerate(self._queue) if entry.alone), len(self._queue))
+            batch.extend(entry for entry in islice(self._queue, size) if not entry.done)  # an interrupt may strike here
+            if size == len(self._queue):
+                self._queue.clear()
+            else:
+                self._queue = deque(islice(self._queue, size, None))
 
     def _hand_over(self, mine: Entry) -> None:
         """Give the lead to the first in line."""
@@ -302,8 +308,7 @@ class Commits:
         store = self._store
         try:
             transaction = store.begin(full)
-            for entry in batch:
-                entry.result = entry.work(transaction)
+            _do(batch, transaction)
         except BaseException as error:
             store.rollback()
             if not isinstance(error, Exception):
@@ -348,6 +353,28 @@ class Commits:
         if self._closed:
             msg = "the engine was closed"
             raise EngineClosedError(msg)
+
+
+def _do(batch: list[Entry], transaction: Any) -> None:
+    """The work of each entry in order; statements in a row are handed over together."""
+    row: list[Entry] = []
+    for entry in batch:
+        if type(entry.work) is Statement:
+            row.append(entry)
+            continue
+        _do_row(row, transaction)
+        row = []
+        entry.result = entry.work(transaction)
+    _do_row(row, transaction)
+
+
+def _do_row(row: list[Entry], transaction: Any) -> None:
+    if len(row) > 1:
+        results = transaction.run_all([entry.work for entry in row])
+        for entry, result in zip(row, results, strict=True):
+            entry.result = result
+    elif row:
+        row[0].result = row[0].work(transaction)
 
 
 def _mark_done(batch: list[Entry]) -> None:

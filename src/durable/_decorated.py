@@ -68,15 +68,11 @@ def _flags(function: Any, what: str) -> int:
     return flags
 
 
-async def _drive(execution: Execution, decision: Any) -> Any:
-    from ._drive_async import drive_async
-
-    return await drive_async(execution, decision)
-
-
 def awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
-    coroutine: Any = _drive(execution, decision)
+    from ._drive_async import drive_async
+
+    coroutine: Any = drive_async(execution, decision)
     coroutine.__name__ = name
     return coroutine  # type: ignore[no-any-return]
 

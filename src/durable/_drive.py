@@ -58,6 +58,9 @@ def drive(execution: Execution, decision: Decision) -> Any:
 
 
 def _perform(execution: Execution, effect: Effect) -> Any:
+    branches = execution.branches
+    if branches is not None and isinstance(effect, (Append, Conclude)) and branches.is_here():
+        branches.flush_cuts()
     if isinstance(effect, Append):
         record = effect.record
         full = effect.full or (record.turn is None and execution.needs_sync())

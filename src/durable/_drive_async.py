@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
@@ -32,20 +32,23 @@ from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 async def drive_async(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation; return its value or raise its error."""
+    branches = execution.branches
+    assert branches is not None
     try:
         effect = next(decision)
         while True:
-            answer = None
             try:
-                answer = await _perform(execution, effect)
+                answer = await _perform(execution, branches, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
-            else:
-                effect = decision.send(answer)
-            if isinstance(answer, Cut):
-                assert isinstance(effect, Conclude)
-                _branches(execution).conclude_cut(effect.record)
-                raise answer.error
+                continue
+            except asyncio.CancelledError as error:
+                if execution.halted is None:
+                    _cut(branches, decision, effect, error)
+                raise
+            if execution.halted is not None and isinstance(effect, Conclude):
+                raise execution.halted
+            effect = decision.send(answer)
     except StopIteration as done:
         return done.value
     except Halt as halt:
@@ -54,57 +57,63 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
         decision.close()
 
 
-async def _perform(execution: Execution, effect: Effect) -> Any:
+def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaitable[Any]:
+    """What is to be awaited for an effect: a future where that does, and a coroutine only where it takes one."""
+    if isinstance(effect, Append):
+        return _append(execution, branches, effect)
     if isinstance(effect, Conclude):
-        return await _conclude(execution, effect)
+        return branches.conclude(effect.record, effect.attempt)
+    if isinstance(effect, Attempt):
+        return _attempt(execution, branches, effect.call, effect.record.attempt)
     if isinstance(effect, Deliver):
-        return await _branches(execution).deliver(effect.record)
-    try:
-        if isinstance(effect, Append):
-            work = write_step(effect.record, effect.attempt)
-            await write_async(execution, work, full=effect.full or execution.needs_sync())
-        elif isinstance(effect, Attempt):
-            await _branches(execution).replayed()
-            return await _attempt(execution, effect.call, effect.record.attempt)
-        elif isinstance(effect, Slot):
-            await _take_slot(execution, effect.call)
-        elif isinstance(effect, Sleep):
-            await _pause(execution, effect.seconds)
-    except asyncio.CancelledError as error:
-        if execution.halted is not None:
-            raise
-        return Cut(error)
-    return None
+        return branches.deliver(effect.record)
+    if isinstance(effect, Slot):
+        return _take_slot(execution, effect.call)
+    assert isinstance(effect, Sleep)
+    return _pause(execution, effect.seconds)
 
 
-def _branches(execution: Execution) -> Branches:
-    assert execution.branches is not None
-    return execution.branches
+def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
+    """The task was cancelled while it waited for an effect: that has to replay."""
+    if isinstance(effect, Conclude):  # before its outcome was delivered
+        branches.conclude_cut(effect.record._replace(status="failed", error=CUT))
+    elif not isinstance(effect, Deliver):
+        cut = decision.send(Cut(error))
+        assert isinstance(cut, Conclude)
+        branches.conclude_cut(cut.record)
 
 
-async def _conclude(execution: Execution, effect: Conclude) -> None:
-    branches = _branches(execution)
-    try:
-        await branches.conclude(effect.record, effect.attempt)
-    except asyncio.CancelledError:
-        if execution.halted is None:  # cancelled before it was delivered: as such it has to replay
-            branches.conclude_cut(effect.record._replace(status="failed", error=CUT))
-        raise
-    if execution.halted is not None:
-        raise execution.halted
-
-
-async def write_async(execution: Execution, work: Callable[[Any], Any], *, full: bool) -> Any:
-    """Do `work` in a write transaction without blocking the loop for an fsync; returns when it is there."""
+def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
+    """Written at once where nobody else writes and no fsync is needed; what is to be awaited otherwise."""
+    work = write_step(effect.record, effect.attempt)
+    full = effect.full or execution.needs_sync()
     commits = execution.journal.commits
     try:
         if not full and commits.write_if_idle(work):
-            return None
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        commits.submit(Entry(work, full, _branches(execution).port, lambda entry: settle_write(future, entry)))
-        return await future
+            return NOTHING
+        future: asyncio.Future[None] = branches.loop.create_future()
+        commits.submit(Entry(work, full, branches.port, lambda entry: _settle_append(execution, future, entry)))
     except (JournalError, EngineClosedError) as error:
         raise execution.halt(error) from error
+    return future
+
+
+def _settle_append(execution: Execution, future: "asyncio.Future[None]", entry: Entry) -> None:
+    if isinstance(entry.error, (JournalError, EngineClosedError)):
+        entry.error = execution.halt(entry.error)
+    entry.result = None
+    settle_write(future, entry)
+
+
+class _Nothing:
+    """Awaiting it takes no turn of the loop."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+NOTHING = _Nothing()
 
 
 def settle_write(future: "asyncio.Future[Any]", entry: Entry) -> None:
@@ -156,11 +165,10 @@ async def take_slot(limit: Limit) -> Callable[[], None]:
     return limit.release
 
 
-async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
+async def _attempt(execution: Execution, branches: Branches, call: Call, attempt: int) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
-    task = asyncio.current_task()
-    assert task is not None
-    cancels_before = 0 if getattr(task, "_must_cancel", False) else task.cancelling()
+    if branches.is_replaying():
+        await branches.replayed()
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None
@@ -170,7 +178,8 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
         async with asyncio.timeout(call.timeout_seconds) as timeout:
             return Completed(await call.function(*call.args, **call.kwargs))
     except asyncio.CancelledError as error:
-        if execution.halted is not None or task.cancelling() > cancels_before:
+        task = asyncio.current_task()  # asked only now: it costs a system call in some versions of Python
+        if execution.halted is not None or task is None or task.cancelling():
             raise
         return Failed(error)
     except INTERRUPTS as interrupt:
@@ -246,10 +255,23 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
 
 async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     try:
-        return await function(*args, **kwargs)
-    finally:
-        branches.root = None
+        value = await function(*args, **kwargs)
+    except GeneratorExit:  # its loop was dropped: nothing more can be awaited
+        raise
+    except INTERRUPTS:
         await branches.end_all()
+        raise
+    except BaseException:
+        await _end(branches)
+        raise
+    await _end(branches)
+    return value
+
+
+async def _end(branches: Branches) -> None:
+    branches.root = None
+    await branches.end_all()
+    branches.flush_cuts()
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:

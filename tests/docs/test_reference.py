@@ -75,6 +75,12 @@ def test_statuses() -> None:
         assert f"| `{status}` |" in text
 
 
+def test_what_is_not_there_yet_is_not_there() -> None:
+    named = set(re.findall(r"`(\w+)`", section("Not there yet"))) - set(parsers())
+    assert named >= {"sleep", "fork"}
+    assert [name for name in named if name in durable.__all__ or hasattr(durable.Run, name)] == []
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 

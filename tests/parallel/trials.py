@@ -76,13 +76,8 @@ class Outcome(NamedTuple):
 # -- one life ----------------------------------------------------------------------------------------------------------
 
 
-def live(path: Path, main: Any, plan: Plan) -> Outcome:
-    """Execute the program in this process until it ends or crashes."""
-    life = Life(plan.seed, plan.mode, plan.at)
-    return _live(path, main, plan, life)
-
-
 def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
+    """Execute the program in this process until it ends or crashes."""
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
     vocabulary.begin_life(life, engine, plan.slow_disk)
@@ -153,7 +148,7 @@ def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
 def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
     """The same, in a thread that is given up when it does not end."""
     outcomes: list[Outcome] = []
-    life = Life(plan.seed, plan.mode, plan.at)
+    life = Life(plan.seed, plan.mode, plan.at, is_async=main.is_async)
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
@@ -175,7 +170,7 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            life = Life(plan.seed, plan.mode, plan.at)
+            life = Life(plan.seed, plan.mode, plan.at, is_async=main.is_async)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
             outcome = _live(path, main, plan, life)
             end.write_text(json.dumps([outcome.kind, outcome.what, outcome.moments]))

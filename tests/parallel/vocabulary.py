@@ -30,12 +30,13 @@ class Declined(Exception):
 class Life:
     """One life of the program, from its start until its end or its crash."""
 
-    def __init__(self, seed: str, mode: str, at: int) -> None:
+    def __init__(self, seed: str, mode: str, at: int, *, is_async: bool) -> None:
         self.dice = random.Random(seed)
         self.mode = mode
         """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
         self.at = at
         """The number of the moment at which it crashes; 0: when the body is about to return."""
+        self.is_async = is_async
         self.moments = 0
         self.crashed = False
         self.notes: list[list[str]] = []
@@ -49,17 +50,17 @@ class Life:
         if self.file >= 0:
             os.write(self.file, (json.dumps(words) + "\n").encode())
 
-    def moment(self, *, in_journal: bool = False, last: bool = False) -> None:
-        """One effect before or after which the process may die."""
+    def moment(self, where: str, *, last: bool = False) -> None:
+        """One effect, in a "body", in the "journal" or in the "workflow", before or after which the process may die."""
         with self._guard:
             self.moments += 1
             dies = self.mode != "none" and not self.crashed and (last if self.at == 0 else self.moments >= self.at)
-            if self.mode == "interrupt" and in_journal:
-                dies = False  # a KeyboardInterrupt strikes the code of the program
+            if self.mode == "interrupt" and (where == "journal" or (where == "workflow" and self.is_async)):
+                dies = False  # asyncio's own groups would take it for a failure of theirs, and cancel what is beside
             self.crashed = self.crashed or dies
         if dies:
             self._die()
-        if in_journal and self.crashed and self.mode == "abandon":
+        if where == "journal" and self.crashed and self.mode == "abandon":
             raise JournalError("the process is dead: nothing more reaches the file")
 
     def _die(self) -> None:
@@ -73,7 +74,7 @@ class Life:
             threading.Thread(target=self.close).start()
 
 
-life = Life("", "none", 0)
+life = Life("", "none", 0, is_async=False)
 
 
 def begin_life(new: Life, engine: durable.Engine, slow_disk: bool) -> None:
@@ -88,11 +89,11 @@ def begin_life(new: Life, engine: durable.Engine, slow_disk: bool) -> None:
 
 def _around(mine: Life, function: Callable[..., Any], *, slow: bool) -> Callable[..., Any]:
     def wrapper(*args: Any) -> Any:
-        mine.moment(in_journal=True)
+        mine.moment("journal")
         if slow:
             time.sleep(mine.dice.choice([0, 0, 0.0005, 0.002]))
         result = function(*args)
-        mine.moment(in_journal=True)
+        mine.moment("journal")
         return result
 
     return wrapper
@@ -105,11 +106,11 @@ def _around(mine: Life, function: Callable[..., Any], *, slow: bool) -> Callable
 def body(label: str) -> Iterator[float]:
     """Around what a step does; gives how long it is to take, which says nothing of its place in the program."""
     life.note("start", label)
-    life.moment()
+    life.moment("body")
     yield life.dice.choice(
         [0.0, -1.0, life.dice.uniform(0, LONGEST_SECONDS / 3), life.dice.uniform(0, LONGEST_SECONDS)]
     )
-    life.moment()
+    life.moment("body")
     life.note("end", label)
 
 
@@ -226,7 +227,7 @@ def got(label: str, value: Any) -> str:
     if value != label:
         life.note("wrong", label, repr(value))
     life.note("saw", label.rpartition(".")[0], label)
-    life.moment()
+    life.moment("workflow")
     return label
 
 
@@ -246,31 +247,31 @@ def caught(label: str, error: Declined) -> None:
     if error.args != (label,):
         life.note("wrong", label, repr(error))
     life.note("saw", label.rpartition(".")[0], f"{label} declined")
-    life.moment()
+    life.moment("workflow")
 
 
 def own(label: str, value: object) -> None:
     """A value of the library's own: now(), random(), uuid4()."""
     life.note("saw", label.rpartition(".")[0], f"{label} = {value}")
-    life.moment()
+    life.moment("workflow")
 
 
 def decided(who: str, what: object) -> None:
     """The body took a way: on disk only when a later step is."""
     life.note("decided", who, str(what))
-    life.moment()
+    life.moment("workflow")
 
 
 def begin(who: str) -> None:
     """The body of a workflow begins, anew or again."""
     life.note("begin", who)
-    life.moment()
+    life.moment("workflow")
 
 
 def last(who: str) -> str:
     """The body is about to return."""
     life.note("last", who)
-    life.moment(last=who == "r")
+    life.moment("workflow", last=who == "r")
     return who
 
 

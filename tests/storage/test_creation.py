@@ -1,5 +1,7 @@
 """What is made at the first execution, with which settings, and what is not made by looking."""
 
+import errno
+import fcntl
 import os
 import re
 import sqlite3
@@ -12,7 +14,7 @@ import pytest
 from durable._database import FORMAT, has_journal, named_statements, open_reader, open_writer
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, RunRecord, StepRecord
-from durable.errors import JournalError
+from durable.errors import JournalError, JournalLockedError, SerializationError
 
 
 def mode(path):
@@ -290,3 +292,85 @@ def test_a_folder_may_be_reached_by_a_link(tmp_path, path, open_journal, make):
     assert journal.run("run-1") is not None
     with pytest.raises(JournalError):
         open_journal(path)
+
+
+# -- errors of the operating system and of SQLite ---------------------------------------------------------------------
+
+
+def test_a_value_that_sqlite_cannot_hold_fails_alone_and_says_what_to_do(open_journal, make):
+    journal = open_journal()
+    journal._writer.limit(apsw.SQLITE_LIMIT_LENGTH, 10_000)  # in place of 1 GB
+    big = make.put(make.step(output='"' + "x" * 20_000 + '"'))
+    for work in (big, lambda transaction: transaction.run(big)):
+        with pytest.raises(SerializationError, match="larger than SQLite holds in one value"):
+            journal.write(work)
+    journal.write(make.put(make.step()))
+    assert journal.steps(1) == [make.step()]
+
+
+def test_a_lock_that_the_file_system_does_not_know_is_no_lock_of_somebody_else(path, monkeypatch):
+    def no_locks(fd, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(JournalError, match="No locks available") as raised:
+        Journal(path).own(1, 1.0)
+    assert not isinstance(raised.value, JournalLockedError)
+
+
+def test_a_sidecar_that_is_removed_while_it_is_taken_is_made_anew(path, monkeypatch, open_journal):
+    """By somebody who cleans up, between the opening of the file and its lock: the lock of a file without name is none."""
+    real, count = fcntl.flock, []
+
+    def remove_first(fd, how):
+        if not count:
+            count.append(1)
+            os.unlink(path + "-owner")
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    open_journal()
+    assert os.path.exists(path + "-owner")
+    with pytest.raises(JournalLockedError):
+        Journal(path).own(1, 1.0)
+
+
+def test_a_death_while_the_file_is_created_leaves_one_that_the_next_owner_mends(path, start, open_journal, read_journal):
+    program = start(
+        """
+import os, sys
+from durable import _database
+from durable._journal import Journal
+real = _database.read_sql
+_database.read_sql = lambda file: real(file) + "SELECT die();" if "migrations" in file else real(file)
+harden = _database._harden
+def with_death(connection):
+    harden(connection)
+    connection.create_scalar_function("die", lambda: os._exit(7))
+    connection.pragma("cache_size", 1)
+    connection.pragma("cache_spill", 1)
+_database._harden = with_death
+Journal(sys.argv[1]).own(1, 1.0)
+""",
+        path,
+    )
+    assert program.end() == 7
+    assert not read_journal().has_tables()
+    assert open_journal().epoch == 1
+
+
+def test_a_transaction_that_an_interrupt_left_open_is_undone_before_the_next(open_journal, make):
+    journal = open_journal()
+    for work in (make.put(make.step(position=1)), lambda transaction: transaction.run(make.put(make.step(position=2)))):
+        journal.begin(True).run(make.put(make.step(position=9)))
+        journal.write(work)
+    assert [step.position for step in journal.steps(1)] == [1, 2]
+
+
+def test_a_commit_may_be_asked_for_twice(open_journal, make):
+    """Where an interrupt struck in it, and it is not known whether it was done."""
+    journal = open_journal()
+    journal.begin(True).run(make.put(make.step()))
+    journal.commit(True)
+    journal.commit(True)
+    assert journal.steps(1) == [make.step()]

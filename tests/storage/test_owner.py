@@ -212,6 +212,33 @@ def test_a_child_does_not_drop_its_parent_s_lock(start, path):
         Journal(path).own(os.getpid(), 1.0)
 
 
+def test_a_child_that_forgets_its_parent_s_journal_can_neither_write_nor_close_it(start, path):
+    owner = owning(
+        start,
+        path,
+        """
+from durable.errors import JournalError
+handles = None
+if os.fork() == 0:
+    handles = journal.forget()
+    try:
+        journal.write(lambda transaction: None)
+    except JournalError as error:
+        print(error, flush=True)
+    journal.close(2.0)
+    os._exit(0)
+os.wait()
+journal.write(lambda transaction: None)
+print("goes on", [record.closed_at for record in journal.owners(9)], flush=True)
+input()
+""",
+    )
+    assert "not owned by this engine" in owner.line()
+    assert owner.line() == "goes on [None]"
+    with pytest.raises(JournalLockedError):
+        Journal(path).own(os.getpid(), 1.0)
+
+
 def test_a_program_that_is_started_by_the_owner_does_not_keep_the_lock(start, path, open_journal):
     owner = owning(
         start,

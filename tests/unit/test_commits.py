@@ -57,6 +57,9 @@ class Store:
     def run(self, statement):
         return self.append(statement.values)
 
+    def run_all(self, statements):
+        return [self.run(statement) for statement in statements]
+
     def run_alone(self, statement, full):
         with self._alone("run_alone"):
             assert self._pending is None, "a statement alone within a transaction"

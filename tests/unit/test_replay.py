@@ -11,6 +11,7 @@ from durable import NonRetryableError, RetryAfter, RetryPolicy
 from durable._codec import dump_error, load_error
 from durable._model import AttemptRecord, StepRecord
 from durable._replay import (
+    CANCELLED,
     CUT,
     Append,
     Attempt,
@@ -23,6 +24,7 @@ from durable._replay import (
     Sleep,
     Slot,
     Transact,
+    decide_cancelled,
     decide_step,
     describe,
     place,
@@ -31,6 +33,7 @@ from durable._replay import (
 )
 from durable._signature import Signature
 from durable.errors import (
+    Cancelled,
     Halt,
     JournalError,
     NonDeterminismError,
@@ -163,7 +166,7 @@ class Driver:
         return [type(effect) for effect in self.effects]
 
 
-CANCELLED = TimeoutError("cut by asyncio")
+ASYNCIO_CUT = TimeoutError("cut by asyncio")
 
 
 class PaymentFailed(Exception):
@@ -403,7 +406,7 @@ def test_a_slot_is_given_back_whatever_happens(answers):
 
 
 def test_a_cut_while_waiting_for_a_slot_is_journaled_as_cut():
-    play = Driver(limited([])).answer(Cut(CANCELLED))
+    play = Driver(limited([])).answer(Cut(ASYNCIO_CUT))
     assert play.kinds() == [Slot, Conclude]
     assert play.last.record.error == CUT
 
@@ -560,14 +563,14 @@ def test_a_back_off_without_times_is_over():
 @pytest.mark.parametrize(
     ("past", "answers", "attempt", "failures"),
     [
-        (None, (Cut(CANCELLED),), 1, 0),  # while its start is written
-        (None, (None, Cut(CANCELLED)), 1, 0),  # in the attempt
-        (None, (None, failing(PaymentFailed()), Cut(CANCELLED)), 1, 1),  # while its failure is written
-        (None, (None, failing(PaymentFailed()), None, Cut(CANCELLED)), 1, 1),  # in the back-off
-        (record(attempt=2, failures=1), (None, Cut(CANCELLED)), 3, 1),
+        (None, (Cut(ASYNCIO_CUT),), 1, 0),  # while its start is written
+        (None, (None, Cut(ASYNCIO_CUT)), 1, 0),  # in the attempt
+        (None, (None, failing(PaymentFailed()), Cut(ASYNCIO_CUT)), 1, 1),  # while its failure is written
+        (None, (None, failing(PaymentFailed()), None, Cut(ASYNCIO_CUT)), 1, 1),  # in the back-off
+        (record(attempt=2, failures=1), (None, Cut(ASYNCIO_CUT)), 3, 1),
         (
             record(status="retrying", attempt=2, failures=2, finished_at=1.0, retry_at=2.0),
-            (Cut(CANCELLED),),
+            (Cut(ASYNCIO_CUT),),
             2,
             2,
         ),
@@ -586,8 +589,38 @@ def test_a_cut_operation_is_journaled_as_cut(past, answers, attempt, failures):
 
 
 def test_a_cut_operation_that_is_driven_on_raises_the_cancellation():
-    play = Driver().answer(None, Cut(CANCELLED), None)
-    assert play.error is CANCELLED
+    play = Driver().answer(None, Cut(ASYNCIO_CUT), None)
+    assert play.error is ASYNCIO_CUT
+
+
+# -- the run is cancelled ---------------------------------------------------------------------------------------------
+
+
+def test_a_cancellation_that_cut_an_operation_is_journaled_as_that_and_raised():
+    signal = Cancelled()
+    play = Driver().answer(None, Cut(signal))
+    assert play.last.record[6:9] == ("failed", 1, 0)
+    assert play.last.record.error == CANCELLED != CUT
+    assert play.answer(None).error is signal
+
+
+def test_the_first_operation_after_a_cancellation_is_journaled_in_its_place_and_not_begun():
+    play = Driver.__new__(Driver)
+    play.effects, play.value, play.error, play.over, play.world = [], None, None, False, World()
+    play.decision = decide_cancelled(call(), play.world)
+    play._go(lambda: next(play.decision))
+    [conclude] = play.effects
+    assert conclude == Conclude(
+        record(status="failed", attempt=0, error=CANCELLED, started_at=1001.0, finished_at=1001.0, turn=0), None
+    )
+    assert type(play.answer(None).error) is Cancelled
+
+
+def test_a_cancelled_operation_replays_as_cancelled():
+    past = record(status="failed", attempt=0, error=CANCELLED, finished_at=905.0, turn=0)
+    play = Driver(past=past)
+    assert play.effects == [Deliver(past)]
+    assert type(play.answer(None).error) is Cancelled
 
 
 # -- rules of determinism ---------------------------------------------------------------------------------------------
