@@ -47,6 +47,24 @@ def open_writer(path: str, vfs: str | None) -> apsw.Connection:
     """The owner's connection: creates the file (mode 0600) and the tables where there are none, migrates old ones."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    return _open_for_writing(path, vfs)
+
+
+def open_visitor(path: str, vfs: str | None) -> apsw.Connection:
+    """A connection to write to a journal without owning it: makes none, and leaves an older format to its owner."""
+    if not has_journal(path, vfs):
+        msg = f"no journal in {path}"
+        raise JournalError(msg)
+    connection = _open_read_only(path, vfs)
+    found = _format(connection)
+    connection.close()
+    if found != FORMAT:
+        msg = f"{path} is in the older format {found}: the next process that executes its runs brings it to {FORMAT}"
+        raise JournalError(msg)
+    return _open_for_writing(path, vfs)
+
+
+def _open_for_writing(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         _harden(connection)
@@ -219,13 +237,24 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
 _WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
 
 
-def authorize_user(action: int, name: str | None, *_: str | None) -> int:
+_CHANGES_OF_SCHEMA: Final = {apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX}
+
+
+def authorize_user(action: int, name: str | None, other: str | None, *_: str | None) -> int:
     """What the statements of a transactional step may do: neither end the transaction nor touch the journal."""
     if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
         return apsw.SQLITE_DENY
-    if action in _WRITES and (name or "").startswith("durable_"):
+    if action in _WRITES and _is_ours(name):
+        return apsw.SQLITE_DENY
+    if action in _CHANGES_OF_SCHEMA and _is_ours(other):
+        return apsw.SQLITE_DENY
+    if action == apsw.SQLITE_PRAGMA and other is not None:  # to set one, such as synchronous=OFF
         return apsw.SQLITE_DENY
     return apsw.SQLITE_OK
+
+
+def _is_ours(table: str | None) -> bool:
+    return (table or "").lower().startswith("durable_")
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -214,13 +214,21 @@ class RunTask(asyncio.Task[Any]):
         """The run was cancelled, which is journaled: its body gets `CancelledError`, and is not interrupted."""
         super().cancel()
 
+    def _given_up(self, parent: Execution) -> None:
+        """The parent no longer waits for this run: cancelled by its code, or interrupted itself."""
+        if parent.halted is None:
+            self.execution.request_cancel()  # the parent goes on when it has ended
+        else:
+            self.execution.interrupt("its parent was interrupted")
+
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the task; from outside of the run, it is interrupted."""
         scope = SCOPE.get()
         inside = scope is not None and scope.execution is self.execution
         parent = self.execution.parent
-        if not inside and parent is not None and parent.halted is None:
-            self.execution.request_cancel()  # its parent gave it up, and goes on when it has ended
+        if not inside and parent is not None and self.execution.halted is None:
+            # At the end of a loop all tasks are cancelled in one go, in any order: the parent tells a moment later.
+            self.get_loop().call_soon(self._given_up, parent)
             return True
         if not inside or (self.caller is not None and self.caller.cancelling()):
             self.execution.interrupt("its task was cancelled")

@@ -22,6 +22,7 @@ from ._database import (
     is_owned,
     mapped,
     open_reader,
+    open_visitor,
     open_writer,
     owner_pid,
     refuse_network_file_system,
@@ -131,7 +132,7 @@ class Journal:
     def visit(self, work: Callable[[Transaction], T]) -> T:
         """Do `work` in a journal that nobody owns, without owning it: for what others ask of a run."""
         with mapped(self.path):
-            connection = open_writer(self.path, self._vfs)
+            connection = open_visitor(self.path, self._vfs)
             try:
                 transaction = Transaction(connection)
                 transaction.begin()

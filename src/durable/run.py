@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 from ._codec import codec_for, load_error
 from ._effects import CANCELLED, CUT
+from ._execution import current_branch
 from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
 from ._outcome import raise_recorded, recorded_result
 from .errors import Cancelled, DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
@@ -178,14 +179,20 @@ class Run(Generic[R]):
         record = self._record()
         if record.status in FINISHED:
             return
-        if record.status == "blocked":
-            raise_recorded(record)
-        if isinstance(active.error, DurableError):
-            raise active.error
-        self._runtime.require_open()
-        if active.error is not None:
-            msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
-            raise RunInterruptedError(msg) from active.error
+        try:
+            if record.status == "blocked":
+                raise_recorded(record)
+            if isinstance(active.error, DurableError):
+                raise active.error
+            self._runtime.require_open()
+            if active.error is not None:
+                msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
+                raise RunInterruptedError(msg) from active.error
+        except DurableError as error:
+            branch = current_branch()
+            if branch is not None:  # a run that waits for one that cannot end now cannot go on either
+                raise branch.execution.halt(error) from error
+            raise
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution

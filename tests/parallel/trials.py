@@ -16,7 +16,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -25,6 +24,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import apsw
 
 import durable
 from durable import NonDeterminismError, RunBlockedError
@@ -272,28 +273,26 @@ class Judge:
             self.ways[who] = way.events[: way.on_disk]
 
     def _in_journal(self) -> set[str]:
-        with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            try:
-                rows = connection.execute(
-                    "SELECT input FROM durable_step WHERE turn IS NOT NULL AND kind IN ('step', 'child')"
-                ).fetchall()
-            except sqlite3.OperationalError:  # dead before the tables were there
-                return set()
+        rows = self._query("SELECT input FROM durable_step WHERE turn IS NOT NULL AND kind IN ('step', 'child')")
         return {next(iter(json.loads(text).values())) for (text,) in rows}
 
     def look_at_end(self, outcome: Outcome) -> None:
         """It has completed."""
         if outcome.what != "r":
             raise Fault("wrong", f"the result is {outcome.what!r}")
-        with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            (status,) = connection.execute("SELECT status FROM durable_run WHERE id = 'trial'").fetchone()
-            if status != "completed":
-                raise Fault("broken", f"the run is {status}")
-            paid: list[str] = []
-            with contextlib.suppress(sqlite3.OperationalError):  # no step of the program pays
-                paid = [label for (label,) in connection.execute("SELECT label FROM paid").fetchall()]
-            if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
-                raise Fault("repeated", f"paid {paid}")
+        ((status,),) = self._query("SELECT status FROM durable_run WHERE id = 'trial'")
+        if status != "completed":
+            raise Fault("broken", f"the run is {status}")
+        paid = [label for (label,) in self._query("SELECT label FROM paid")]
+        if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
+            raise Fault("repeated", f"paid {paid}")
+
+    def _query(self, sql: str) -> list[Any]:
+        """Rows, none where there is no such table. By the same SQLite as the library: two in one process break locks."""
+        with contextlib.suppress(apsw.CantOpenError, apsw.SQLError):
+            with contextlib.closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+                return list(connection.execute(sql))
+        return []
 
 
 # -- one trial ---------------------------------------------------------------------------------------------------------

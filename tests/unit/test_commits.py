@@ -184,9 +184,20 @@ def held(store, commits):
     gate.first.wait()
 
 
-def in_line(count=0):
-    """Give the threads just started the time to get in line."""
-    time.sleep(0.05 + 0.002 * count)
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
+def in_line(commits, count):
+    """Wait until so many stand in line behind the one that writes."""
+    wait_until(lambda: len(commits._queue) >= count)
+
+
+def closing_has_begun(commits):
+    wait_until(lambda: commits._closed)
 
 
 # -- one by one -------------------------------------------------------------------------------------------------------
@@ -243,7 +254,7 @@ def test_a_statement_alone_is_a_transaction_by_itself(store, commits):
 
 def test_a_statement_among_others_is_part_of_their_transaction(store, commits, held):
     tasks = [Task(commits.write, Statement("INSERT", item), full=True) for item in "ab"]
-    in_line()
+    in_line(commits, 2)
     held.open()
     assert sorted(task.wait().value for task in tasks) == ["did a", "did b"]
     assert sorted(store.commits[1][0]) == ["a", "b"]
@@ -268,17 +279,17 @@ def test_a_statement_that_may_have_failed_in_its_commit_ends_all_writing(store, 
 
 def test_what_waits_during_a_commit_shares_the_next_one(store, commits, held):
     tasks = [Task(commits.write, put(number), full=True) for number in range(20)]
-    in_line(20)
+    in_line(commits, 20)
     held.open()
     assert sorted(task.wait().value for task in tasks) == sorted(f"did {number}" for number in range(20))
-    assert len(store.commits) <= 3, "all twenty in one commit, or in two where one came late"
+    assert len(store.commits) == 2
     assert sorted(item for batch, _ in store.commits[1:] for item in batch) == list(range(20))
 
 
 @pytest.mark.parametrize(("fulls", "full"), [((False, False), False), ((False, True), True), ((True, True), True)])
 def test_a_commit_is_synced_if_any_of_it_asks_for_that(store, commits, held, fulls, full):
     tasks = [Task(commits.write, put(number), full=each) for number, each in enumerate(fulls)]
-    in_line()
+    in_line(commits, len(fulls))
     held.open()
     for task in tasks:
         task.wait()
@@ -289,7 +300,7 @@ def test_order_of_coming_is_order_in_the_file(store, commits, held):
     tasks = []
     for number in range(5):
         tasks.append(Task(commits.write, put(number), full=True))
-        in_line()
+        in_line(commits, number + 1)
     held.open()
     for task in tasks:
         task.wait()
@@ -299,11 +310,11 @@ def test_order_of_coming_is_order_in_the_file(store, commits, held):
 def test_a_failing_entry_fails_alone(store, commits, held):
     error = ValueError("x")
     good = [Task(commits.write, put("a"), full=True)]
-    in_line()
+    in_line(commits, 1)
     bad = Task(commits.write, raising(error), full=True)
-    in_line()
+    in_line(commits, 2)
     good.append(Task(commits.write, put("b"), full=True))
-    in_line()
+    in_line(commits, 3)
     held.open()
     assert bad.wait().error is error
     assert [task.wait().value for task in good] == ["did a", "did b"]
@@ -319,9 +330,9 @@ def test_the_work_of_an_entry_may_be_done_again_but_counts_once(store, commits, 
         return transaction.append("a")
 
     task = Task(commits.write, work, full=True)
-    in_line()
+    in_line(commits, 1)
     bad = Task(commits.write, raising(ValueError()), full=True)
-    in_line()
+    in_line(commits, 2)
     held.open()
     bad.wait()
     assert task.wait().value == "did a"
@@ -373,7 +384,7 @@ def test_threads_that_hammer_it_get_what_is_theirs_and_nothing_is_lost(store, co
 def test_the_lead_goes_to_the_first_in_line(store, commits, held):
     """No thread commits for others for ever: each leads one commit at most."""
     tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
-    in_line()
+    in_line(commits, 3)
     held.open()
     for task in tasks:
         task.wait()
@@ -414,7 +425,7 @@ def test_an_error_from_commit_fails_all_of_the_batch_and_all_in_line(store, comm
     tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
     for name in "ab":
         commits.submit(Entry(put(name), full=True, port=port))
-    in_line()
+    in_line(commits, 5)
     held.open()
     held.first.wait()
     for task in tasks:
@@ -430,7 +441,7 @@ def test_what_came_during_a_failing_commit_fails_too_without_touching_the_file(s
     port = Port()
     tasks = [Task(commits.write, put(number), full=True) for number in range(3)]
     commits.submit(Entry(put("e"), full=True, port=port))
-    in_line()
+    in_line(commits, 4)
     held.open()
     for task in tasks:
         assert "unknown" in str(task.wait().error)
@@ -442,7 +453,7 @@ def test_what_came_during_a_failing_commit_fails_too_without_touching_the_file(s
 def test_after_a_failing_commit_of_one_by_one_the_rest_is_not_tried(store, commits, held):
     store.commit_errors = [None, JournalError("input/output error")]
     tasks = [Task(commits.write, work, full=True) for work in (put("a"), raising(ValueError()), put("b"))]
-    in_line()
+    in_line(commits, 3)
     held.open()
     errors = [task.wait().error for task in tasks]
     assert store.file == ["first"]
@@ -512,7 +523,7 @@ def test_threads_and_loops_hand_the_lead_to_each_other(store, commits):
 def test_a_leading_thread_acknowledges_entries_of_loops(store, commits, held):
     port = Port()
     task = Task(commits.write, put("t"), full=True)
-    in_line()
+    in_line(commits, 1)
     commits.submit(Entry(put("e"), full=True, port=port))
     held.open()
     port.wait()
@@ -576,7 +587,7 @@ def test_closing_waits_for_the_entries_of_loops_that_were_accepted(store, commit
         commits.submit(Entry(put(number), full=True, port=port))
     gate.wait()
     closing = Task(commits.close)
-    in_line()
+    closing_has_begun(commits)
     assert closing.is_alive()
     assert_closed(commits)
     gate.open()
@@ -587,9 +598,9 @@ def test_closing_waits_for_the_entries_of_loops_that_were_accepted(store, commit
 
 def test_closing_waits_for_the_writes_of_threads_that_were_accepted(store, commits, held):
     waiting = Task(commits.write, put("second"), full=True)
-    in_line()
+    in_line(commits, 1)
     closing = Task(commits.close)
-    in_line()
+    closing_has_begun(commits)
     assert closing.is_alive(), "the file is closed next"
     held.open()
     closing.wait()
@@ -605,11 +616,11 @@ def test_closing_while_a_thread_writes_never_makes_two_write_at_a_time(store, co
     first = Task(commits.write, put("first"), full=True)
     gate.wait()
     second = Task(commits.write, put("second"), full=True)
-    in_line()
+    in_line(commits, 1)
     late = Port()
     commits.submit(Entry(put("late"), full=True, port=late))
     closing = Task(commits.close)
-    in_line()
+    closing_has_begun(commits)
     gate.open()
     assert first.wait().value == "did first"
     assert second.wait().value == "did second"
@@ -621,33 +632,39 @@ def test_closing_while_a_thread_writes_never_makes_two_write_at_a_time(store, co
 # -- interrupts -------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def interrupted_in(seconds):
-    """Ctrl-C in the main thread after a while."""
-    timer = threading.Timer(seconds, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-    timer.daemon = True
-    timer.start()
-    yield
-    timer.join()
+def interrupt_main_thread(commits, then):
+    """Ctrl-C when the main thread stands in line; a little later, the rest."""
+
+    def strike():
+        in_line(commits, 1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.1)
+        then()
+
+    return Task(strike)
 
 
 def test_an_interrupt_while_waiting_is_raised_once_the_entry_is_done(store, commits, held):
-    opening = threading.Timer(0.3, held.open)
-    opening.start()
-    with pytest.raises(KeyboardInterrupt), interrupted_in(0.1):
+    striking = interrupt_main_thread(commits, held.open)
+    with pytest.raises(KeyboardInterrupt):
         commits.write(put("mine"), full=True)
+    assert striking.wait().error is None
     assert store.file == ["first", "mine"], "it was in line, and may not be lost without a word"
     assert commits.write(put("next"), full=True) == "did next"
 
 
 def test_an_interrupted_one_that_gets_the_lead_leads(store, commits, held):
     others = []
-    opening = threading.Timer(0.3, held.open)
-    opening.start()
-    joining = threading.Timer(0.15, lambda: others.append(Task(commits.write, put("other"), full=True)))
-    joining.start()
-    with pytest.raises(KeyboardInterrupt), interrupted_in(0.1):
+
+    def another_and_open():
+        others.append(Task(commits.write, put("other"), full=True))
+        in_line(commits, 2)
+        held.open()
+
+    striking = interrupt_main_thread(commits, another_and_open)
+    with pytest.raises(KeyboardInterrupt):
         commits.write(put("mine"), full=True)
+    assert striking.wait().error is None
     assert others[0].wait().value == "did other"
     assert store.file == ["first", "mine", "other"]
     assert ("commit", "MainThread") in store.calls
@@ -668,11 +685,11 @@ def test_an_interrupt_at_the_commit_sees_it_through_before_it_is_raised(store, c
     else:
         store.commit_errors = [None, KeyboardInterrupt()]
     leader = Task(commits.write, put("leader"), full=True)
-    in_line()
+    in_line(commits, 1)
     port = Port()
     commits.submit(Entry(put("loop"), full=True, port=port))
     other = Task(commits.write, put("other"), full=True)
-    in_line()
+    in_line(commits, 3)
     held.open()
     assert isinstance(leader.wait().error, KeyboardInterrupt)
     assert other.wait().value == "did other"
@@ -745,7 +762,7 @@ def test_an_interrupt_in_the_leader_never_acknowledges_what_is_not_written(store
     for item, work in works.items():
         tasks.append(Task(commits.write, work, full=True))
         tasks[-1].item = item
-        in_line()
+        in_line(commits, len(tasks))
     commits.submit(marked("loop", port))
     held.open()
     for task in tasks:
@@ -877,10 +894,5 @@ def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_no
 
 def stand_in_line(commits, task, length):
     """Wait until the task waits as the so-manieth in line; `False` if it did not come that far."""
-    deadline = time.monotonic() + PATIENCE
-    while len(commits._queue) < length:
-        if not task.is_alive():
-            return False
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)
-    return True
+    wait_until(lambda: len(commits._queue) >= length or not task.is_alive())
+    return task.is_alive()
