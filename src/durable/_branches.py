@@ -129,14 +129,14 @@ class Branches:
     def conclude_cut(self, record: StepRecord) -> None:
         """Journal that the workflow itself ended an operation. Nobody waits: the cancellation is already under way.
 
-        It goes to the file with the next outcome of the run, or with its end, and not before: where nothing follows, a
-        crash leaves no trace of it, and neither does an interrupt that cancelled the tasks of a group on its way out.
+        It goes to the file before the next record of the run, or with its end, and not earlier: where nothing follows,
+        a crash leaves no trace of it, nor does an interrupt that cancelled the tasks of a group on its way out.
         """
         self._outbox.append(Outcome(record, None, None))
 
     def flush_cuts(self) -> None:
         """Something of the run goes to the file by another way, now: what was cut before it goes first."""
-        cuts = [outcome for outcome in self._outbox if outcome.future is None]
+        cuts = [outcome for outcome in self._outbox if outcome.future is None] if self._outbox else []
         if cuts:
             self._outbox = [outcome for outcome in self._outbox if outcome.future is not None]
             works = [write_step(StepRecord(*cut.record[:-1], self._turn), None) for cut in cuts]

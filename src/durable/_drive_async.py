@@ -88,6 +88,7 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     work = write_step(effect.record, effect.attempt)
     full = effect.full or execution.needs_sync()
     commits = execution.journal.commits
+    branches.flush_cuts()
     try:
         if not full and commits.write_if_idle(work):
             return NOTHING

@@ -69,6 +69,8 @@ class Item(NamedTuple):
     place: int
     decision: Decision
     past: StepRecord | None
+    cancelled: Callable[[], Decision]
+    """What is decided for it instead, where the run is cancelled before it has begun."""
 
     @property
     def has_outcome(self) -> bool:
@@ -124,6 +126,11 @@ class Parallel:
                 elif item.past is None and failed.is_set():
                     slots.release()
                     continue
+                elif item.past is None and self._execution.cancel.is_due():
+                    self._execution.cancel.delivered = True
+                    failed.set()
+                    future = self._read(name, item.cancelled())
+                    slots.release()
                 else:
                     future = self.go(name, item.decision, ended)
                 futures[item.place] = future
@@ -148,13 +155,17 @@ def _how_far_from_done(item: Item) -> int:
 
 def _results(futures: list[StepFuture[Any]], return_exceptions: bool) -> list[Any]:
     """All are waited for before anything is raised: those in flight end first."""
-    results, first = [], None
+    results: list[Any] = []
+    first: BaseException | None = None
     for future in futures:
         try:
             results.append(future.result())
         except Exception as error:
             results.append(error)
             first = first or error
+        except BaseException as error:  # `Cancelled` or a `Halt`, which are no results
+            first = error
+            return_exceptions = False
     if first is not None and not return_exceptions:
         raise first
     return results

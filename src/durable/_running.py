@@ -15,7 +15,7 @@ from ._model import FINISHED
 from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
-from .errors import DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
+from .errors import Cancelled, DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
 
 
 class Write(NamedTuple):
@@ -217,7 +217,7 @@ def run_body(runtime: Runtime, effect: Body) -> Ending:
         value = effect.workflow.function(*effect.args, **effect.kwargs)
         _wait_for_submitted(execution)
     except BaseException as error:
-        if isinstance(error, Exception):
+        if isinstance(error, (Exception, Cancelled)):
             _wait_for_submitted(execution)
         return raised(execution, error)  # what it means is decided there
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -11,6 +11,7 @@ from ._active import ENGINE, Active
 from ._branches import LoopPort
 from ._commits import Entry
 from ._drive_async import run_body, settle_write, take_slot
+from ._execution import current_branch
 from ._outcome import Ending, raised, returned
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
@@ -99,6 +100,22 @@ async def over(active: Active) -> None:
 
     active.watch(tell)
     await event.wait()
+
+
+@contextlib.asynccontextmanager
+async def waiting(runtime: Runtime) -> AsyncIterator[None]:
+    """While a run waits for another, which may need the slot of a `concurrency` that the waiting one holds."""
+    branch = current_branch()
+    parent = runtime.active.get(branch.execution.record.id) if branch is not None else None
+    limit = runtime.limit_of(parent.workflow) if parent is not None else None
+    if parent is None or limit is None:
+        yield
+        return
+    parent.give_slot_back()
+    try:
+        yield
+    finally:
+        parent.release_slot = await take_slot(limit)
 
 
 class LoopThread:

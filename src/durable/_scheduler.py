@@ -2,14 +2,16 @@
 
 import threading
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ._active import Active, Admission, Request
+from ._execution import current_branch
 from ._helpers import ThreadPool
 from ._identity import level_outside, listed
 from ._model import RunRecord
-from ._running import background, drive_run
+from ._running import background, drive_run, take_slot
 from ._runtime import Runtime
 from ._transaction import Transaction
 
@@ -75,9 +77,21 @@ class Scheduler:
         going = [(record, self.set_going(record)) for record in found]
         return [(record, active) for record, active in going if active is not None]
 
-    def lending_thread(self) -> AbstractContextManager[None]:
-        """While a run waits for another: it may be one that needs a thread, which the waiting one holds."""
-        return self._pool.lending()
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While a run waits for another, which may need a thread, or a slot, that the waiting one holds."""
+        branch = current_branch()
+        parent = self.runtime.active.get(branch.execution.record.id) if branch is not None else None
+        limit = self.runtime.limit_of(parent.workflow) if parent is not None else None
+        with self._pool.lending():
+            if parent is None or limit is None:
+                yield
+                return
+            parent.give_slot_back()
+            try:
+                yield
+            finally:
+                take_slot(parent, limit)
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""

@@ -1,12 +1,16 @@
 """What others do with a run: cancel it, or go on with a failed or blocked one; and what is forgotten then."""
 
+import re
 from collections.abc import Callable
+from typing import Final
 
 from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place
 from ._scheduler import Scheduler
 from ._transaction import Transaction
 from .errors import JournalLockedError, RunConflictError, RunFinishedError, RunNotFoundError
+
+_IS_MAP: Final = re.compile(r"\[\]:\d+$")
 
 
 def cancel(scheduler: Scheduler, record: RunRecord) -> None:
@@ -113,5 +117,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
 
 def _came_after(other: StepRecord, failed: StepRecord) -> bool:
     """By time and not by position: steps side by side have positions in a row, and none came after another."""
-    around = failed.branch == other.branch or failed.branch.startswith(other.branch + "/")
+    if failed.branch == other.branch:
+        around = not _IS_MAP.search(failed.branch)  # the items of a map are siblings, whenever they start
+    else:
+        around = failed.branch.startswith(other.branch + "/")
     return around and other.started_at >= (failed.finished_at or 0.0)

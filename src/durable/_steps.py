@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from ._decorated import Decorated, P, R, awaiting, require_async_run, seconds, slots
@@ -12,7 +13,7 @@ from ._execution import SCOPE, Branch
 from ._identity import require_name
 from ._operations import take_place, take_place_with_past
 from ._parallel import Item, Parallel, StepFuture
-from ._replay import decide_step
+from ._replay import decide_cancelled, decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
 
 if TYPE_CHECKING:
@@ -130,7 +131,10 @@ class Step(Decorated[P, R]):
         steps = [self._call(args, {}) for args in calls]
         branch = scope.child(f"{self.name}[]")
         places = [take_place_with_past(branch, step, decide_step) for step in steps]
-        found = [Item(index, decision, past) for index, (decision, past) in enumerate(places)]
+        found = [
+            Item(place, decision, past, partial(decide_cancelled, step, scope.execution))
+            for place, (step, (decision, past)) in enumerate(zip(steps, places, strict=True))
+        ]
         return parallel.map(self.name, found, limit or len(found) or 1, return_exceptions=return_exceptions)
 
     def _parallel(self, scope: Branch, what: str) -> Parallel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
@@ -10,11 +11,21 @@ from ._effects import CANCELLED, CUT
 from ._execution import current_branch
 from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
 from ._outcome import raise_recorded, recorded_result
-from .errors import Cancelled, DurableError, RunConflictError, RunInterruptedError, RunNotFoundError
+from .errors import (
+    Cancelled,
+    DurableError,
+    EngineClosedError,
+    JournalError,
+    RunBlockedError,
+    RunCancelledError,
+    RunConflictError,
+    RunInterruptedError,
+    RunNotFoundError,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from typing_extensions import TypeVar
 
@@ -124,6 +135,10 @@ class Run(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes. `RunInterruptedError` when the engine closes meanwhile,
         or when nobody here can execute the run.
         """
+        with _not_ending_in_a_run(), self._scheduler.waiting():
+            return self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> R:
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
@@ -132,9 +147,7 @@ class Run(Generic[R]):
                 return cast("R", recorded_result(record, self._result_codec(record)))
             active = self._going(record)
             self._refuse_waiting_on_own_loop(active)
-            with self._scheduler.lending_thread():
-                ended = active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic()))
-            if not ended:
+            if not active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic())):
                 msg = f"run {self._id} of {record.workflow!r} did not end within {timeout} s; it goes on"
                 raise TimeoutError(msg)
             self._require_progress(active)
@@ -143,15 +156,17 @@ class Run(Generic[R]):
         return self._result_async().__await__()
 
     async def _result_async(self) -> R:
-        from ._running_async import over
+        from ._running_async import over, waiting
 
-        while True:
-            record = self._record()
-            if record.status in FINISHED:
-                return cast("R", recorded_result(record, self._result_codec(record)))
-            active = self._going(record)
-            await over(active)
-            self._require_progress(active)
+        with _not_ending_in_a_run():
+            async with waiting(self._runtime):
+                while True:
+                    record = self._record()
+                    if record.status in FINISHED:
+                        return cast("R", recorded_result(record, self._result_codec(record)))
+                    active = self._going(record)
+                    await over(active)
+                    self._require_progress(active)
 
     def _result_codec(self, record: RunRecord) -> Any:
         workflow = self._runtime.registry.workflows.get(record.workflow)
@@ -179,20 +194,14 @@ class Run(Generic[R]):
         record = self._record()
         if record.status in FINISHED:
             return
-        try:
-            if record.status == "blocked":
-                raise_recorded(record)
-            if isinstance(active.error, DurableError):
-                raise active.error
-            self._runtime.require_open()
-            if active.error is not None:
-                msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
-                raise RunInterruptedError(msg) from active.error
-        except DurableError as error:
-            branch = current_branch()
-            if branch is not None:  # a run that waits for one that cannot end now cannot go on either
-                raise branch.execution.halt(error) from error
-            raise
+        if record.status == "blocked":
+            raise_recorded(record)
+        if isinstance(active.error, DurableError):
+            raise active.error
+        self._runtime.require_open()
+        if active.error is not None:
+            msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
+            raise RunInterruptedError(msg) from active.error
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution
@@ -238,6 +247,23 @@ class Run(Generic[R]):
         from ._steering import retry
 
         retry(self._scheduler, self._record(), self.status, trust_journal)
+
+
+@contextlib.contextmanager
+def _not_ending_in_a_run() -> Iterator[None]:
+    """A run that waits for one that cannot end now cannot go on either; and it is cancelled together with it."""
+    branch = current_branch()
+    try:
+        yield
+    except (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError) as error:
+        if branch is None:
+            raise
+        raise branch.execution.halt(error) from error
+    except RunCancelledError as error:
+        if branch is None or not branch.execution.cancel.is_due():
+            raise
+        branch.execution.cancel.delivered = True
+        raise Cancelled from error
 
 
 def not_found(run_id: str, path: str) -> RunNotFoundError:

@@ -64,7 +64,7 @@ def test_a_killed_owner_frees_the_journal_at_once(start, path, open_journal):
     owning(start, path).kill()
     begun = time.perf_counter()
     open_journal()
-    assert time.perf_counter() - begun < 0.2
+    assert time.perf_counter() - begun < 1
 
 
 def test_an_owner_that_exits_without_closing_frees_the_journal(start, path, open_journal):

@@ -875,10 +875,10 @@ def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_no
         gate.open()
         everybody = [first, leader, *others, Task(commits.write, put("next"), full=True)]
         for task in everybody:
-            task.join(0.5)
-        if any(task.is_alive() for task in everybody) or (others and not port._enough.wait(0.5)):
+            task.join(2)
+        if any(task.is_alive() for task in everybody) or (others and not port._enough.wait(2)):
             stuck.append(striking.at)
-            if len(stuck) == 3:
+            if len(stuck) == 2:
                 break
             continue
         told = [other.item for other in others if other.error is None] + [
