@@ -22,6 +22,7 @@ from ._commits import Entry
 from ._effects import CUT
 from ._execution import SCOPE, Branch, Execution, write_step
 from ._model import AttemptRecord, StepRecord
+from ._port import LoopPort, Outcome, settle
 from ._replay import describe, place
 from ._waiting import waits, waits_on_known
 from .errors import DurableError, EngineClosedError, JournalError, NonDeterminismError, SerializationError
@@ -33,42 +34,6 @@ _QUIET_TURNS: Final = 4
 between a task that ends and the task that it wakes (task, gather, wait)."""
 _RESTLESS_TURNS: Final = 10_000
 """Loop turns that outcomes wait for a run to become quiet before it counts as unordered."""
-
-
-class LoopPort:
-    """Tells an event loop, from any thread, that its entries are on disk."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-
-    def post(self, entries: list[Entry]) -> None:
-        """Called by the writer, once a commit."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: its runs are interrupted
-            self.loop.call_soon_threadsafe(_acknowledge, entries)
-
-
-def _acknowledge(entries: list[Entry]) -> None:
-    for entry in entries:
-        entry.then(entry)
-
-
-class Outcome:
-    """An outcome on its way: to the disk, and then to the task that awaits it."""
-
-    __slots__ = ("attempt", "future", "record")
-
-    def __init__(
-        self, record: StepRecord, attempt: AttemptRecord | None, future: "asyncio.Future[None] | None"
-    ) -> None:
-        self.record = record
-        self.attempt = attempt
-        self.future = future
-        """What the task awaits; `None` for a cut, which nobody awaits."""
-
-    def settle(self, error: BaseException | None = None) -> None:
-        """Let the task go on."""
-        if self.future is not None:
-            _settle(self.future, error)
 
 
 class Branches:
@@ -244,7 +209,7 @@ class Branches:
         if record.turn not in self._owed:
             return
         try:
-            if self.tasks or self._called:
+            if self.tasks or self._called or record.branch:
                 future = self.loop.create_future()
                 self._called.setdefault(record.turn, []).append((record.branch, record.position, future))
                 self._tick_soon()
@@ -267,17 +232,20 @@ class Branches:
         if not self._order:
             gates, self._gates = self._gates, []
             for gate in gates:
-                _settle(gate)
+                settle(gate)
         if self.tasks or self._called:
             self._tick_soon()
 
-    def is_replaying(self) -> bool:
-        """Whether an attempt has to wait for journaled outcomes that were not delivered yet."""
-        return bool(self._order) and bool(self.tasks)
+    def is_replaying(self, branch: str) -> bool:
+        """Whether an attempt has to wait for journaled outcomes that were not delivered yet.
 
-    async def replayed(self) -> None:
+        One in a branch has to even where no task is known: an eager one begins before it is there.
+        """
+        return bool(self._order) and bool(self.tasks or branch)
+
+    async def replayed(self, branch: str) -> None:
         """Returns when every journaled outcome was delivered: only then may a new attempt begin."""
-        if self.is_replaying():
+        if self.is_replaying(branch):
             gate = self.loop.create_future()
             self._gates.append(gate)
             self._tick_soon()
@@ -355,7 +323,7 @@ class Branches:
         if len(called) == self._owed[turn]:
             del self._called[turn]
             for *_, future in sorted(called, key=lambda waiting: waiting[:2]):
-                _settle(future)
+                settle(future)
             if self._order and self._order[0] == turn:  # all of it cancelled before it came
                 self._tick_soon()
         elif self._is_stuck():
@@ -395,11 +363,3 @@ def _owed_turns(execution: Execution) -> dict[int, int]:
 
 def _ignore(_: Entry) -> None:
     """Nobody waits for it."""
-
-
-def _settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:
-    if not future.done():
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)

@@ -95,7 +95,7 @@ def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
         branches.from_thread(effect.record.branch, lambda: branches.deliver(effect.record))
         return None
     if isinstance(effect, (Attempt, Transact)):
-        branches.from_thread(effect.record.branch, branches.replayed)
+        branches.from_thread(effect.record.branch, lambda: branches.replayed(effect.record.branch))
     return _perform(execution, effect)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
-from ._branches import Branches, LoopPort
+from ._branches import Branches
 from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
 from ._effects import (
@@ -26,6 +26,7 @@ from ._effects import (
 )
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
+from ._port import LoopPort
 from ._task_factory import enter_loop, leave_loop
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -168,8 +169,8 @@ async def take_slot(limit: Limit) -> Callable[[], None]:
 
 async def _attempt(execution: Execution, branches: Branches, call: Call, attempt: int) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
-    if branches.is_replaying():
-        await branches.replayed()
+    if branches.is_replaying(call.branch):
+        await branches.replayed(call.branch)
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None

@@ -15,19 +15,9 @@ import apsw
 
 from ._clock import SYSTEM_CLOCK
 from ._commits import Commits, Statement
-from ._database import (
-    OwnerLock,
-    as_journal_error,
-    has_journal,
-    is_owned,
-    mapped,
-    open_reader,
-    open_visitor,
-    open_writer,
-    owner_pid,
-    refuse_network_file_system,
-)
+from ._database import as_journal_error, has_journal, mapped, open_reader, open_visitor, open_writer
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
 from ._records import attempt_from, owner_from, owner_row, run_from, step_from
 from ._transaction import SQL, Transaction
 from .errors import JournalError

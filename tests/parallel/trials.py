@@ -37,9 +37,12 @@ STUCK_SECONDS = 30.0
 MOST_CRASHES = 4
 FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken")
 FACTS = ("trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "steps", "replayed")
-LOOPS = ["plain", "plain", "own factory", "old factory", "engine's", "async with"]
-if sys.version_info >= (3, 12):
-    LOOPS += ["eager", "eager"]
+LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
+if sys.version_info >= (
+    3,
+    12,
+):  # all lives of a trial: a task that starts at once may overtake others in the code itself
+    LOOPS.append(["eager"])
 
 
 class Fault(Exception):
@@ -308,6 +311,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
     path, main = folder / "journal.db", namespace["main"]
     seen: Counter[str] = Counter({"trials": 1, "async": is_async})
     judge, lives, history = Judge(path), dice.randint(1, MOST_CRASHES), []
+    loops = dice.choice(LOOPS)
     sites = program.count('(f"') // 2
     try:
         for number in range(lives + 1):
@@ -317,7 +321,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
                 f"{name} {number}",
                 mode,
                 at,
-                dice.choice(LOOPS),
+                dice.choice(loops),
                 dice.random() < 0.3,
                 dice.choice(["full", "process", "process", "process"]),
                 dice.random() < 0.3,

@@ -335,7 +335,9 @@ def test_a_sidecar_that_is_removed_while_it_is_taken_is_made_anew(path, monkeypa
         Journal(path).own(1, 1.0)
 
 
-def test_a_death_while_the_file_is_created_leaves_one_that_the_next_owner_mends(path, start, open_journal, read_journal):
+def test_a_death_while_the_file_is_created_leaves_one_that_the_next_owner_mends(
+    path, start, open_journal, read_journal
+):
     program = start(
         """
 import os, sys

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from durable._database import is_owned
 from durable._model import MessageRecord
+from durable._owner import is_owned
 from durable.errors import JournalError
 
 
@@ -127,7 +127,9 @@ def test_a_visitor_migrates_nothing(journal, read_journal, path, monkeypatch):
     number = _database.FORMAT + 1
     more = "CREATE TABLE durable_more (\n    a INTEGER\n);\n"
     monkeypatch.setattr(_database, "FORMAT", number)
-    monkeypatch.setattr(_database, "read_sql", lambda file: more if file == f"migrations/{number:04}.sql" else real(file))
+    monkeypatch.setattr(
+        _database, "read_sql", lambda file: more if file == f"migrations/{number:04}.sql" else real(file)
+    )
     with pytest.raises(JournalError):
         read_journal().visit(lambda transaction: None)
     with closing(sqlite3.connect(path)) as connection:

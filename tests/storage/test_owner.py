@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from durable._database import OwnerLock, is_owned
 from durable._journal import Journal
+from durable._owner import OwnerLock, is_owned
 from durable.errors import JournalError, JournalLockedError
 
 # Programs: the path of the journal is sys.argv[1].
@@ -269,7 +269,7 @@ def test_readers_that_probe_never_make_an_owner_fail(start, path):
     OwnerLock(path).release()
     readers = [
         start(
-            "import sys\nfrom durable._database import is_owned\nprint(flush=True)\nwhile True:\n    is_owned(sys.argv[1])",
+            "import sys\nfrom durable._owner import is_owned\nprint(flush=True)\nwhile True:\n    is_owned(sys.argv[1])",
             path,
         )
         for _ in range(2)

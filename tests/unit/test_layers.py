@@ -23,13 +23,13 @@ ROWS: list[tuple[str, ...]] = [
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
-    ("_commits", "_records"),
+    ("_commits", "_owner", "_records"),
     ("_database",),
     ("_transaction",),
     ("_journal",),
     # 3 one execution
     ("_execution",),
-    ("_drive", "_task_factory", "_waiting", "_logger", "_outcome"),
+    ("_drive", "_port", "_task_factory", "_waiting", "_logger", "_outcome"),
     ("_branches",),
     ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
