@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final
 
-from ._commits import Entry
 from ._effects import CUT
+from ._entries import Entry
 from ._execution import SCOPE, Branch, Execution, write_step
 from ._model import AttemptRecord, StepRecord
 from ._port import LoopPort, Outcome, settle

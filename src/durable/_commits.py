@@ -12,78 +12,20 @@ alone. An error from COMMIT means that the outcome is unknown, and nothing is ac
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from ._entries import Entry, NotWrittenError, Port, Statement, Store, Work
 from .errors import EngineClosedError, JournalError, SerializationError
-
-Work = Callable[[Any], Any]
 
 _CLOSE_SECONDS: Final = 5.0
 
 
-class NotWrittenError(JournalError):
-    """The statement could not begin, and is certainly not in the file: only its own entry fails."""
-
-
-class Statement:
-    """Work of one statement, which may be done twice. Alone, it is a transaction by itself: a third cheaper."""
-
-    __slots__ = ("sql", "values")
-
-    def __init__(self, sql: str, values: tuple[Any, ...]) -> None:
-        self.sql = sql
-        self.values = values
-
-    def __call__(self, transaction: Any) -> Any:
-        """As part of a larger transaction."""
-        return transaction.run(self)
-
-
-class Entry:
-    """Work to be done in a write transaction, and what came of it: `error` or else `result`, once it is `done`."""
-
-    __slots__ = ("alone", "done", "error", "full", "port", "result", "then", "wake", "work")
-
-    def __init__(self, work: Work, full: bool, port: "Port | None" = None, then: Any = None) -> None:
-        self.work = work
-        self.full = full
-        self.alone = False
-        """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
-        self.port = port
-        self.then = then
-        """What the port does with the entry; nothing of this module's business."""
-        self.wake: threading.Lock | None = None
-        """Held while its thread waits in line; released when it is done, or leads."""
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def fail(self, error: BaseException) -> None:
-        """It is done, in vain."""
-        self.error = error
-        self.done = True
-
-
-class Port(Protocol):
-    """Where entries of an event loop are acknowledged: called once a commit, from any thread, never blocking."""
-
-    def post(self, entries: list[Entry]) -> None: ...
-
-
-class Store(Protocol):
-    """What carries out a batch: see `Journal`. Each step raises what the file says; `commit` may be asked twice."""
-
-    def run_alone(self, statement: Statement, full: bool) -> Any: ...
-    def begin(self, full: bool) -> Any: ...
-    def commit(self, full: bool) -> None: ...
-    def rollback(self) -> None: ...
-    def explain(self, error: BaseException) -> BaseException: ...
-
-
 _HELPER: Final = Entry(lambda _: None, full=False)
 """Leads in the name of the helper thread."""
+
+
+_BUSY: Final = object()
 
 
 class Commits:
@@ -93,8 +35,8 @@ class Commits:
         self._store = store
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
-        self._leader: Entry | None = None
-        """Whose thread may use the store; changed under the guard only."""
+        self._leader: Entry | Statement | None = None
+        """Whose thread may use the store: known by its work. Changed under the guard only."""
         self._queue: deque[Entry] = deque()
         self._batch: list[Entry] = []
         """What the leader has in hand."""
@@ -108,6 +50,14 @@ class Commits:
 
         `alone`: in a transaction for itself, and in this thread.
         """
+        if type(work) is Statement and self._leader is None:
+            try:
+                result = self._write_alone(work, full)
+            finally:
+                if self._leader is work:  # an interrupt struck in the hand-over
+                    self._hand_over(work)
+            if result is not _BUSY:
+                return result
         entry = Entry(work, full)
         entry.alone = alone
         try:
@@ -118,13 +68,7 @@ class Commits:
                 else:
                     self._join_queue(entry)
             interrupt = None if entry.wake is None else self._wait(entry)
-            if self._leader is not entry:
-                pass
-            elif type(work) is Statement and not self._queue and self._broken is None:
-                self._batch = [entry]
-                self._transact_alone(entry, work)  # the lone caller's short way through `_lead`
-                self._hand_over(entry)
-            else:
+            if self._leader is entry:
                 self._lead(entry)
         finally:
             if self._leader is entry or not entry.done:
@@ -134,6 +78,24 @@ class Commits:
         if entry.error is not None:
             raise entry.error
         return entry.result
+
+    def _write_alone(self, work: Statement, full: bool) -> Any:
+        """The short way of a lone caller with one statement; `_BUSY` where somebody came first."""
+        try:
+            with self._guard:
+                self._refuse_if_over()
+                if self._leader is None:
+                    self._leader = work
+            return self._store.run_alone(work, full) if self._leader is work else _BUSY
+        except (NotWrittenError, SerializationError):
+            raise
+        except JournalError as error:
+            if self._broken is None:
+                self._broken = _unknown_outcome(error)
+            raise self._broken from error
+        finally:
+            if self._leader is work:
+                self._hand_over(work)
 
     def write_if_idle(self, work: Work) -> bool:
         """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
@@ -235,7 +197,7 @@ class Commits:
             else:
                 self._queue = deque(islice(self._queue, size, None))
 
-    def _hand_over(self, mine: Entry) -> None:
+    def _hand_over(self, mine: Entry | Statement) -> None:
         """Give the lead to the first in line."""
         with self._guard:
             if self._leader is not mine:

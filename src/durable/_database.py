@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import apsw
 
-from ._commits import NotWrittenError
+from ._entries import NotWrittenError
 from .errors import JournalError, SerializationError
 
 FORMAT: Final = 1

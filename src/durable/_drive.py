@@ -101,7 +101,7 @@ def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
 
 def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | None, full: bool) -> int:
     try:
-        return execution.journal.write(write_step(record, attempt), full=full)
+        return execution.journal.commits.write(write_step(record, attempt), full)  # type: ignore[no-any-return]
     except (JournalError, EngineClosedError) as error:
         raise execution.halt(error) from error
 

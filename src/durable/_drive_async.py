@@ -7,7 +7,6 @@ from contextvars import copy_context
 from typing import Any
 
 from ._branches import Branches
-from ._commits import Entry
 from ._drive import INTERRUPTS, timed_out
 from ._effects import (
     CUT,
@@ -24,6 +23,7 @@ from ._effects import (
     Sleep,
     Slot,
 )
+from ._entries import Entry
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
 from ._port import LoopPort

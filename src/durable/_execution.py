@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
 from ._effects import Call
+from ._entries import Statement
 from ._identity import Registry, idempotency_key
 from ._journal import Journal
 from ._model import AttemptRecord, RunRecord, StepRecord
-from ._transaction import Transaction, put_step
+from ._records import step_row
+from ._transaction import PUT_STEP, Transaction
 from .errors import DurableError, Halt, RunInterruptedError
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ class Execution:
 
 def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[Transaction], int]:
     """The work of a write: an operation, and an attempt of it that did not complete."""
-    statement = put_step(record)
+    statement = Statement(PUT_STEP, step_row(record))
     if attempt is None:
         return statement
 

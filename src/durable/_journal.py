@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from ._clock import SYSTEM_CLOCK
-from ._commits import Commits, Statement
+from ._commits import Commits
 from ._database import as_journal_error, has_journal, mapped, open_reader, open_visitor, open_writer
+from ._entries import Statement
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
 from ._records import attempt_from, owner_from, owner_row, run_from, step_from
@@ -105,14 +106,21 @@ class Journal:
         return self.commits.write(work, full)  # type: ignore[no-any-return]
 
     def run_alone(self, statement: Statement, full: bool) -> int:
-        """For `Commits`: a statement that is a transaction by itself."""
+        """For `Commits`: a statement that is a transaction by itself. Written flat: a lone step passes here twice."""
+        transaction = self._transaction
+        if transaction is None:
+            raise self._not_owned()
         try:
-            transaction = self._prepare(full)
+            if self._synchronous != (2 if full and self._full else 1) or transaction.is_open():
+                self._prepare(full)
             transaction.number += 1
             transaction.run(statement)
-            self._committed(full)
+            if full:
+                self._require_same_files()
         except (apsw.Error, OSError) as error:
             raise as_journal_error(error, self.path) from error
+        if full or not self._full:
+            self.synced = transaction.number
         return transaction.number
 
     def write_alone(self, work: Callable[[Transaction], T]) -> T:
@@ -142,11 +150,13 @@ class Journal:
         transaction.number += 1
         return transaction
 
+    def _not_owned(self) -> JournalError:
+        return JournalError(f"{self.path} is not owned by this engine")
+
     def _prepare(self, full: bool) -> Transaction:
         """Have the next commit end with an fsync, or without: a switch between commits costs a microsecond."""
         if self._writer is None or self._transaction is None:
-            msg = f"{self.path} is not owned by this engine"
-            raise JournalError(msg)
+            raise self._not_owned()
         if self._writer.in_transaction:  # an interrupt struck between its begin and its end: nobody was told of it
             self._writer.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1

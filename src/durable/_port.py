@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from ._commits import Entry
+from ._entries import Entry
 from ._model import AttemptRecord, StepRecord
 
 

@@ -49,7 +49,12 @@ from .errors import (
 def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
     """The whole life of a step: taken from the journal where it is there, attempted until an outcome where not."""
     if past is None:
-        return (yield from _attempts(call, 0, 0, world))
+        return _attempts(call, 0, 0, world)
+    return _decide_again(call, past, world)
+
+
+def _decide_again(call: Call, past: StepRecord, world: World) -> Decision:
+    """The same, where the journal has something at that place."""
     require_same_operation(call, past, world)
     require_same_inputs(call, past, world)
     if past.finished_at is not None and past.status in {"completed", "failed"}:

@@ -8,8 +8,8 @@ from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._commits import Entry
 from ._drive_async import run_body, settle_write, take_slot
+from ._entries import Entry
 from ._execution import current_branch
 from ._outcome import Ending, raised, returned
 from ._port import LoopPort

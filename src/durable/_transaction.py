@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ._commits import Statement
 from ._database import authorize_user, named_statements
+from ._entries import Statement
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
     attempt_row,
@@ -20,9 +20,9 @@ from ._records import (
 )
 
 SQL: Final = named_statements("journal.sql")
-_PUT_STEP: Final = SQL["put_step"]
+PUT_STEP: Final = SQL["put_step"]
 _PUT_STEPS: Final = {
-    size: re.sub(r"\([?, ]+\)", lambda row: ", ".join([row[0]] * size), _PUT_STEP)  # noqa: B023 - used at once
+    size: re.sub(r"\([?, ]+\)", lambda row: ", ".join([row[0]] * size), PUT_STEP)  # noqa: B023 - used at once
     for size in (64, 8, 1)
 }
 """The same for many rows, by how many."""
@@ -56,6 +56,10 @@ class Transaction:
                 self._execute(sql, [value for row in rows[:size] for value in row])
                 del rows[:size]
         return [self.number] * len(statements)
+
+    def is_open(self) -> bool:
+        """Whether the connection is in a transaction."""
+        return bool(self._connection.in_transaction)
 
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""
@@ -134,4 +138,4 @@ class Transaction:
 
 def put_step(record: StepRecord) -> Statement:
     """Write an operation, over what was there."""
-    return Statement(_PUT_STEP, step_row(record))
+    return Statement(PUT_STEP, step_row(record))

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from durable._commits import Commits, Entry, NotWrittenError, Statement
+from durable._commits import Commits
+from durable._entries import Entry, NotWrittenError, Statement
 from durable.errors import EngineClosedError, JournalError, SerializationError
 
 PATIENCE = 5.0

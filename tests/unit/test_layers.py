@@ -23,7 +23,8 @@ ROWS: list[tuple[str, ...]] = [
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
-    ("_commits", "_owner", "_records"),
+    ("_entries", "_owner", "_records"),
+    ("_commits",),
     ("_database",),
     ("_transaction",),
     ("_journal",),
