@@ -6,12 +6,12 @@ A `Clock` is replaced as a whole by `durable.testing`; nothing else reads the ma
 import os
 import threading
 import time
-from random import Random
+from _random import Random  # the core of `random`, whose other needs are slow to import
 
-_dice = Random(os.urandom(32))  # noqa: S311 - ids need to be unique, not secret
+_dice = Random(int.from_bytes(os.urandom(32), "big"))  # noqa: S311 - ids need to be unique, not secret
 """Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time lets go
 of the interpreter lock, and under load that is a wait of its own."""
-os.register_at_fork(after_in_child=lambda: _dice.seed(os.urandom(32)))
+os.register_at_fork(after_in_child=lambda: _dice.seed(int.from_bytes(os.urandom(32), "big")))
 
 
 class Clock:
@@ -37,7 +37,7 @@ class Clock:
     @staticmethod
     def random_bytes(count: int) -> bytes:
         """So many random bytes."""
-        return _dice.randbytes(count)
+        return _dice.getrandbits(8 * count).to_bytes(count, "big")
 
 
 SYSTEM_CLOCK = Clock()

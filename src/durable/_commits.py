@@ -54,8 +54,8 @@ class Commits:
             try:
                 result = self._write_alone(work, full)
             finally:
-                if self._leader is work:  # an interrupt struck in the hand-over
-                    self._hand_over(work)
+                if self._leader is work:
+                    self._hand_over(work)  # type: ignore[unreachable]  # an interrupt struck in the hand-over
             if result is not _BUSY:
                 return result
         entry = Entry(work, full)

@@ -43,7 +43,7 @@ class Entry:
         self.port = port
         self.then = then
         """What the port does with the entry; nothing of this module's business."""
-        self.wake: "threading.Lock | None" = None
+        self.wake: threading.Lock | None = None
         """Held while its thread waits in line; released when it is done, or leads."""
         self.done = False
         self.result: Any = None

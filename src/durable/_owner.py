@@ -12,7 +12,7 @@ from ._clock import SYSTEM_CLOCK
 from .errors import JournalError, JournalLockedError
 
 _LOCK_PATIENCE_SECONDS: Final = 0.25
-_NETWORK_FILE_SYSTEMS: Final = re.compile(
+_NETWORK_FILE_SYSTEMS: Final = (  # compiled when it is needed
     r"(nfs\d?|cifs|smb\w*|afs|ncpfs|lustre|beegfs|gluster\w*|ceph|fuse\.\w*sshfs|9p)$"
 )
 
@@ -124,7 +124,7 @@ def refuse_network_file_system(path: str) -> None:
     folder = os.path.dirname(os.path.realpath(path))
     with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
         for kind in _kinds_of_longest_mount(file, folder):
-            if _NETWORK_FILE_SYSTEMS.match(kind):
+            if re.match(_NETWORK_FILE_SYSTEMS, kind):
                 msg = (
                     f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on: "
                     "put the journal on a local disk, or set DURABLE_NETWORK_FS=1 to take the risk"

@@ -1,7 +1,6 @@
 """What may be done inside a write transaction of the journal: one method for each named statement that writes."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -21,9 +20,9 @@ from ._records import (
 
 SQL: Final = named_statements("journal.sql")
 PUT_STEP: Final = SQL["put_step"]
+_ROW: Final = PUT_STEP.partition("VALUES ")[2].rstrip(";")
 _PUT_STEPS: Final = {
-    size: re.sub(r"\([?, ]+\)", lambda row: ", ".join([row[0]] * size), PUT_STEP)  # noqa: B023 - used at once
-    for size in (64, 8, 1)
+    size: PUT_STEP.partition("VALUES ")[0] + "VALUES " + ", ".join([_ROW] * size) + ";" for size in (64, 8, 1)
 }
 """The same for many rows, by how many."""
 

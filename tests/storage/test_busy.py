@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import closing
 
+import apsw
 import pytest
 
 from durable import _database
@@ -76,6 +77,19 @@ def test_a_write_that_waited_too_long_fails_and_the_next_goes_on(open_journal, h
     assert len(journal.steps(1)) == 1
 
 
+def test_a_transaction_is_for_writing_from_its_first_statement_on(open_journal, make, path):
+    """One that reads first and then writes may find that another has written meanwhile, and must begin anew."""
+    journal = open_journal()
+
+    def work(transaction):
+        assert transaction.run_of_id("run-1") is None
+        with closing(apsw.Connection(path)) as other, pytest.raises(apsw.BusyError):
+            other.execute("BEGIN IMMEDIATE")
+        return transaction.add_run(make.run())
+
+    assert journal.write(work).seq == 1
+
+
 def test_the_first_start_waits_for_another_process(open_journal, holding, path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE mine (a)")
@@ -97,7 +111,7 @@ def test_readers_are_not_held_up_by_a_writer(open_journal, read_journal, holding
 def test_a_reader_s_open_transaction_does_not_hold_up_writing(open_journal, holding, make, path):
     journal = open_journal()
     journal.write(lambda transaction: transaction.add_run(make.run()))
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+    with closing(apsw.Connection(path)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM durable_run").fetchall()
         for position in range(50):
@@ -118,7 +132,7 @@ def test_reading_leaves_no_transaction_open(open_journal, read_journal, make, pa
         reader.owners(1)
     for position in range(5):
         journal.write(make.put(make.step(position=position)), full=False)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(apsw.Connection(path)) as connection:
         [(busy, pages, moved)] = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
     assert busy == 0
     assert pages == moved

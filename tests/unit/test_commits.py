@@ -409,8 +409,9 @@ def assert_ends_all_writing(store, commits, write):
         lambda: commits.write_if_idle(put("b")),
         lambda: commits.submit(Entry(put("b"), full=True, port=Port())),
     ):
-        with pytest.raises(JournalError, match="unknown whether its records are in the file"):
+        with pytest.raises(JournalError, match="unknown whether its records are in the file") as told:
             again()
+        assert told.value.__cause__ is not told.value, "what went wrong at first is kept"
     assert len(store.calls) == calls, "the file is not touched any more"
     assert "b" not in store.file
 
