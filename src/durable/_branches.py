@@ -49,6 +49,9 @@ class Branches:
         self._outbox: list[Outcome] = []
         self._committing = False
         self._turn = max((step.turn or 0 for step in execution.past.values()), default=0)
+        self._last_delivered = 0
+        self._cuts_owed = _cuts(execution)
+        """By the turn that had been delivered last: operations that the code has to cut again before the next turn."""
         self._ready: deque[list[Outcome]] = deque()
         self._owed = _owed_turns(execution)
         self._order = deque(sorted(self._owed))
@@ -97,14 +100,16 @@ class Branches:
         It goes to the file before the next record of the run, or with its end, and not earlier: where nothing follows,
         a crash leaves no trace of it, nor does an interrupt that cancelled the tasks of a group on its way out.
         """
-        self._outbox.append(Outcome(record, None, None))
+        cut = Outcome(record, None, None)
+        cut.turn = self._last_delivered
+        self._outbox.append(cut)
 
     def flush_cuts(self) -> None:
         """Something of the run goes to the file by another way, now: what was cut before it goes first."""
         cuts = [outcome for outcome in self._outbox if outcome.future is None] if self._outbox else []
         if cuts:
             self._outbox = [outcome for outcome in self._outbox if outcome.future is not None]
-            works = [write_step(StepRecord(*cut.record[:-1], self._turn), None) for cut in cuts]
+            works = [write_step(StepRecord(*cut.record[:-1], cut.turn), None) for cut in cuts]
             with contextlib.suppress(JournalError, EngineClosedError):  # then nothing follows either
                 self._execution.journal.commits.submit(
                     Entry(lambda transaction: [each(transaction) for each in works], False, self.port, _ignore)
@@ -124,10 +129,13 @@ class Branches:
         self._turn += 1
         turn = self._turn
         work: Callable[[Any], Any]
+        for outcome in group:
+            if outcome.future is not None:
+                outcome.turn = turn
         if len(group) == 1:
             work = write_step(StepRecord(*group[0].record[:-1], turn), group[0].attempt)
         else:
-            works = [write_step(StepRecord(*each.record[:-1], turn), each.attempt) for each in group]
+            works = [write_step(StepRecord(*each.record[:-1], each.turn), each.attempt) for each in group]
             work = lambda transaction: [each(transaction) for each in works]  # noqa: E731 - short, and used once
         self._committing = True
         try:
@@ -157,8 +165,13 @@ class Branches:
             self._ready.append(group)
             self._tick_soon()
         else:
-            for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]):
-                outcome.settle()
+            self._deliver(group)
+
+    def _deliver(self, group: list[Outcome]) -> None:
+        """In one order, live and on replay: that of branches and positions."""
+        self._last_delivered = max(outcome.turn for outcome in group)
+        for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]):
+            outcome.settle()
 
     def _fail(self, group: list[Outcome], error: BaseException) -> None:
         """The journal takes nothing more: nobody is to go on."""
@@ -205,7 +218,7 @@ class Branches:
     async def deliver(self, record: StepRecord) -> None:
         """Returns when it is the turn of a journaled outcome; a `cut` waits for the code's own cancellation."""
         if record.error == CUT:
-            await self._wait_for_cancellation()
+            await self._wait_for_cancellation(record.turn or 0)
         if record.turn not in self._owed:
             return
         try:
@@ -217,18 +230,21 @@ class Branches:
         finally:
             self._delivered(record.turn)
 
-    async def _wait_for_cancellation(self) -> None:
+    async def _wait_for_cancellation(self, turn: int) -> None:
         future = self.loop.create_future()
         self._cut_waits.add(future)
         try:
             await future
         finally:
             self._cut_waits.discard(future)
+            self._cuts_owed[turn] -= 1
+            self._tick_soon()
 
     def _delivered(self, turn: int) -> None:
         self._owed[turn] -= 1
         while self._order and not self._owed[self._order[0]]:
-            del self._owed[self._order.popleft()]
+            self._last_delivered = self._order.popleft()
+            del self._owed[self._last_delivered]
         if not self._order:
             gates, self._gates = self._gates, []
             for gate in gates:
@@ -312,14 +328,15 @@ class Branches:
         if self._order:
             self._deliver_journaled()
         else:
-            for outcome in sorted(self._ready.popleft(), key=lambda outcome: outcome.record[1:3]):
-                outcome.settle()
+            self._deliver(self._ready.popleft())
             if self._ready:
                 self._tick_soon()
 
     def _deliver_journaled(self) -> None:
         turn = self._order[0]
         called = self._called.get(turn, [])
+        if any(count and before < turn for before, count in self._cuts_owed.items()):
+            return  # the code has yet to cut something: a timer of its own, most often
         if len(called) == self._owed[turn]:
             del self._called[turn]
             for *_, future in sorted(called, key=lambda waiting: waiting[:2]):
@@ -350,6 +367,15 @@ class Branches:
             "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
             "put its code back, or start a new run; completed steps are kept"
         )
+
+
+def _cuts(execution: Execution) -> dict[int, int]:
+    """How many operations the code cut, by the turn that had been delivered last."""
+    cuts: dict[int, int] = {}
+    for step in execution.past.values():
+        if step.error == CUT:
+            cuts[step.turn or 0] = cuts.get(step.turn or 0, 0) + 1
+    return cuts
 
 
 def _owed_turns(execution: Execution) -> dict[int, int]:

@@ -8,7 +8,7 @@ import threading
 import time
 from _random import Random  # the core of `random`, whose other needs are slow to import
 
-_dice = Random(int.from_bytes(os.urandom(32), "big"))  # noqa: S311 - ids need to be unique, not secret
+_dice = Random(int.from_bytes(os.urandom(32), "big"))
 """Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time lets go
 of the interpreter lock, and under load that is a wait of its own."""
 os.register_at_fork(after_in_child=lambda: _dice.seed(int.from_bytes(os.urandom(32), "big")))

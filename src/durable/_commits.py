@@ -92,7 +92,7 @@ class Commits:
         except JournalError as error:
             if self._broken is None:
                 self._broken = _unknown_outcome(error)
-            raise self._broken from error
+            raise self._broken  # noqa: B904 - its cause is the first error
         finally:
             if self._leader is work:
                 self._hand_over(work)

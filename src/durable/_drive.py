@@ -5,6 +5,7 @@ exceptions are news for the decision and which take the execution down.
 """
 
 import threading
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
@@ -27,7 +28,15 @@ from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, StepRecord
 from ._transaction import Transaction, put_step
-from .errors import Cancelled, EngineClosedError, Halt, JournalError, SerializationError, StepTimeoutError
+from .errors import (
+    Cancelled,
+    EngineClosedError,
+    Halt,
+    JournalError,
+    RunInterruptedError,
+    SerializationError,
+    StepTimeoutError,
+)
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 """What ends an attempt without being its outcome."""
@@ -100,10 +109,23 @@ def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
 
 
 def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | None, full: bool) -> int:
+    work: Callable[[Any], Any] = write_step(record, attempt)
+    if threading.get_ident() != execution.thread:
+        work = _fenced(execution, work)
     try:
-        return execution.journal.commits.write(write_step(record, attempt), full)  # type: ignore[no-any-return]
-    except (JournalError, EngineClosedError) as error:
+        return execution.journal.commits.write(work, full)  # type: ignore[no-any-return]
+    except (JournalError, EngineClosedError, RunInterruptedError) as error:
         raise execution.halt(error) from error
+
+
+def _fenced(execution: Execution, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """In a thread beside the run's own, which may outlive it: whether it goes on is asked inside the transaction."""
+
+    def fenced(transaction: Transaction) -> Any:
+        execution.require_going_on()
+        return work(transaction)
+
+    return fenced
 
 
 def pause(execution: Execution, seconds: float) -> Cut | None:
@@ -172,6 +194,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
     call = effect.call
 
     def work(transaction: Transaction) -> Any:
+        execution.require_going_on()
         scope = StepScope(execution, call, effect.record.attempt)
         token = SCOPE.set(scope)
         try:
@@ -185,6 +208,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         finally:
             scope.connection = None
             SCOPE.reset(token)
+        execution.require_going_on()
         transaction.run(put_step(record))
         return decoded
 
@@ -193,7 +217,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         return Completed(execution.journal.write_alone(work))
     except _RolledBackError as rolled_back:
         return Failed(rolled_back.error)
-    except (JournalError, EngineClosedError) as error:
+    except (JournalError, EngineClosedError, RunInterruptedError) as error:
         raise execution.halt(error) from error
     finally:
         execution.attempts_in_flight -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import weakref
@@ -128,8 +129,11 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ENGINE.reset(self._tokens.pop())
-        self.close()
+        try:
+            self.close()
+        finally:
+            with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
+                ENGINE.reset(self._tokens.pop())
 
     async def __aenter__(self) -> Self:
         import asyncio

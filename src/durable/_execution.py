@@ -42,6 +42,7 @@ class Execution:
         "now",
         "on_give_up",
         "on_halt",
+        "over",
         "parallel",
         "parent",
         "past",
@@ -50,6 +51,7 @@ class Execution:
         "replaying",
         "root",
         "step_pool",
+        "thread",
         "unsynced",
         "waits",
     )
@@ -90,6 +92,10 @@ class Execution:
         self.on_halt: Callable[[], None] | None = None
         self.on_give_up: Callable[[], None] | None = None
         """Ends attempts in flight, where that can be done: those of async steps."""
+        self.over = False
+        """Whether the run has been given up here: what its threads still write is refused."""
+        self.thread = threading.get_ident()
+        """Where its body runs, or the loop of its tasks."""
         self.attempts_in_flight = 0
         self.cancel = Cancellation()
         self.waits: set[threading.Event] = set()
@@ -150,6 +156,12 @@ class Execution:
             self.waits.discard(event)
         if self.halted is not None:
             raise self.halted
+
+    def require_going_on(self) -> None:
+        """For work of a write transaction: nothing is written of a run that somebody else may be executing by now."""
+        if self.over:
+            why = "it was given up"
+            raise self.interrupt(why).error  # an `Exception`: it is the work that fails, not the one who carries it out
 
     def needs_sync(self) -> bool:
         """Whether something that a step is about to show to the outside could still be lost with the power."""

@@ -27,13 +27,15 @@ def _acknowledge(entries: list[Entry]) -> None:
 class Outcome:
     """An outcome on its way: to the disk, and then to the task that awaits it."""
 
-    __slots__ = ("attempt", "future", "record")
+    __slots__ = ("attempt", "future", "record", "turn")
 
     def __init__(
         self, record: StepRecord, attempt: AttemptRecord | None, future: "asyncio.Future[None] | None"
     ) -> None:
         self.record = record
         self.attempt = attempt
+        self.turn = 0
+        """Its place in the order of delivery; of a cut, the turn that had been delivered last when it happened."""
         self.future = future
         """What the task awaits; `None` for a cut, which nobody awaits."""
 

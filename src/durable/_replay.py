@@ -85,6 +85,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
     """Attempt after attempt, until one completes or the policy gives up."""
     while True:
         attempt += 1
+        call.release_slot = _nothing_to_release
         cut = (yield Slot(call)) if call.concurrency else None
         begun = StepRecord(
             call.run, call.branch, call.position, call.kind, call.name, call.module, "running", attempt, failures,
@@ -93,9 +94,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         try:
             outcome = cut or (yield Append(begun, lost, call.at_most_once)) or (yield _body(call, begun, world))
         finally:
-            if call.concurrency:
-                call.release_slot()
-                call.release_slot = _nothing_to_release
+            call.release_slot()
         lost = None
         if type(outcome) is Completed and call.transaction:
             return outcome.value

@@ -273,6 +273,8 @@ class Runtime:
         return self.limits.of("workflow", workflow.name, workflow.concurrency)
 
     def _over(self, active: Active, error: BaseException | None) -> None:
+        if active.execution is not None:
+            active.execution.over = True
         active.give_slot_back()
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
