@@ -1,6 +1,6 @@
 """What users registered on `durable.converter`, as far as the walk over values must know it.
 
-Empty, and free of cattrs, until somebody touches the converter; `converter.py` fills it.
+Empty, and free of cattrs, until somebody touches the converter; `conversion.py` fills it.
 """
 
 from collections.abc import Callable

@@ -266,7 +266,10 @@ def _untag_enum(tree: dict[str, Any]) -> Any:
 
 
 def _untag_hooked(tree: dict[str, Any]) -> Any:
-    return user_hooks.structure(untag(tree["value"]), find_class(tree["$hooked"], "hooked"))
+    cls, value = find_class(tree["$hooked"], "hooked"), untag(tree["value"])
+    import durable._codec.conversion  # noqa: F401 - fills the hooks: this may be the first value that is read
+
+    return user_hooks.structure(value, cls)
 
 
 def _untag_error(tree: dict[str, Any]) -> Any:
