@@ -75,6 +75,10 @@ class Active:
         if self.execution is not None:
             self.execution.request_cancel()
 
+    def is_going_on(self) -> bool:
+        """Whether it is queued or executing, and was not taken down."""
+        return self.execution is None or self.execution.halted is None
+
     def give_up(self) -> bool:
         """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""
         ends = None if self.execution is None or self._over.is_set() else self.execution.on_give_up

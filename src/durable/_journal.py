@@ -96,6 +96,7 @@ class Journal:
     def forget(self) -> list[Any]:
         """In a child of `fork`: hand out the parent's handles, which must be neither used nor closed there."""
         handles: list[Any] = [self._writer, self._reader]
+        self.epoch = 0
         self._writer = self._reader = self._lock = None
         return handles
 

@@ -14,7 +14,7 @@ from ._execution import SCOPE, Branch, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._replay import decide_cancelled, replayed_outcome, require_same_operation
-from .errors import DurableError
+from .errors import DurableError, Halt, NonDeterminismError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -46,7 +46,10 @@ def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[De
     elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
         cancel.delivered = True
         return decide_cancelled(call, execution), past
-    return decide(call, past, execution), past
+    try:
+        return decide(call, past, execution), past
+    except Halt as halt:  # code and journal disagree
+        raise execution.halt(halt.error) from halt.__cause__
 
 
 # -- values of the library's own --------------------------------------------------------------------------------------
@@ -80,6 +83,27 @@ def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
     call.function = lambda: make(execution.clock)
     call.result = codec_for(annotation)
     return drive(execution, take_place(branch, call, decide_value))
+
+
+def mark_map(branch: Branch, step: Any, size: int) -> None:
+    """The place of a map in its branch: another call there, or another number of items, is noticed before any runs."""
+    call = Call()
+    call.kind = "map"
+    call.name = step.name
+    call.module = step.module
+    call.source = step.source
+    call.inputs = ""
+    call.function = lambda: size
+    call.result = codec_for(int)
+    position = branch.position
+    before = drive(branch.execution, take_place(branch, call, decide_value))
+    if before != size:
+        msg = (
+            f"at position {position} the journal has a map of step {step.name!r} over {before} items, but the code "
+            f"maps it over {size}. Take the items from a step or from the inputs of the workflow, so that they are the "
+            "same on replay"
+        )
+        raise branch.execution.halt(NonDeterminismError(msg))
 
 
 def now() -> "dt.datetime":

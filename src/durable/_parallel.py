@@ -1,8 +1,8 @@
 """Steps side by side in a sync workflow: `step.submit(...)` and `step.map(items)`.
 
-Each submitted step is a branch of its own, and each map is one with a position an item, named when they are called, so
-that any finishing order replays right. The bodies run on a bounded pool of threads of the engine; they are steps, and
-wait for nothing else that is on the pool.
+A submitted step has its place like any call; a map has one too, and a branch with a position an item. All are given
+when they are called, so that any finishing order replays right. The bodies run on a bounded pool of threads of the
+engine; they are steps, and wait for nothing else that is on the pool.
 """
 
 import threading

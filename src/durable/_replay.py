@@ -50,13 +50,13 @@ def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
     """The whole life of a step: taken from the journal where it is there, attempted until an outcome where not."""
     if past is None:
         return _attempts(call, 0, 0, world)
+    require_same_operation(call, past, world)  # now, where it is called, and not when somebody waits for it
+    require_same_inputs(call, past, world)
     return _decide_again(call, past, world)
 
 
 def _decide_again(call: Call, past: StepRecord, world: World) -> Decision:
-    """The same, where the journal has something at that place."""
-    require_same_operation(call, past, world)
-    require_same_inputs(call, past, world)
+    """The same, where the journal has this operation."""
     if past.finished_at is not None and past.status in {"completed", "failed"}:
         yield Deliver(past)
         return replayed_outcome(call, past)
@@ -201,7 +201,7 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
 def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | None) -> NoReturn:
     """Raise a failed step's error in its decoded form, on the first run with the traceback of the original."""
     error = load_error(past.error or "null")
-    if past.failures:
+    if past.failures and call.kind == "step":
         plural = "s" if past.attempt != 1 else ""
         error.add_note(f"durable: step {call.name!r} failed after {past.attempt} attempt{plural}")
     if original is None:

@@ -7,7 +7,7 @@ from typing import Final
 from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place
 from ._scheduler import Scheduler
-from ._transaction import Transaction
+from ._transaction import Transaction, put_step
 from .errors import JournalLockedError, RunConflictError, RunFinishedError, RunNotFoundError
 
 _IS_MAP: Final = re.compile(r"\[\]:\d+$")
@@ -72,6 +72,43 @@ def failed_children(scheduler: Scheduler, record: RunRecord) -> list[RunRecord]:
         return []
     again = {step.name for step in to_repeat(record, journal.steps(record.seq)) if step.kind == "child"}
     return [child for child in journal.children(record.seq) if child.status == "failed" and child.workflow in again]
+
+
+def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
+    """Start a run that takes over the first operations of another one; see `Run.fork`."""
+    runtime = scheduler.runtime
+    runtime.own()
+    run_id = runtime.clock.new_id()
+
+    def work(transaction: Transaction) -> RunRecord:
+        steps = transaction.steps(record.seq)
+        taken = steps[: from_step - 1]
+        if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
+            done = sum(step.turn is not None for step in steps)
+            msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
+            raise ValueError(msg)
+        new = transaction.add_run(
+            record._replace(
+                id=run_id,
+                status="queued",
+                output=None,
+                error=None,
+                created_at=runtime.clock.now(),
+                finished_at=None,
+                wake_at=None,
+                claim=None,
+                parent=None,
+                epoch=runtime.journal.epoch,
+                crashes=0,
+                progress=0,
+            )
+        )
+        for step in taken:
+            transaction.run(put_step(step._replace(run=new.seq)))
+        return new
+
+    scheduler.set_going(runtime.journal.write(work))
+    return run_id
 
 
 def _reopen(transaction: Transaction, run_id: str, status: str, trust_journal: bool) -> RunRecord:

@@ -11,7 +11,7 @@ from ._effects import Call
 from ._engine import REGISTRY
 from ._execution import SCOPE, Branch
 from ._identity import require_name
-from ._operations import take_place, take_place_with_past
+from ._operations import mark_map, take_place, take_place_with_past
 from ._parallel import Item, Parallel, StepFuture
 from ._replay import decide_cancelled, decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
@@ -99,7 +99,7 @@ class Step(Decorated[P, R]):
             self._require_sync("submit")
             return StepFuture[R](self.name).run(lambda: self(*args, **kwargs))
         parallel = self._parallel(scope, "submit")
-        decision = take_place(scope.child(self.name), self._call((*self._bound, *args), kwargs), decide_step)
+        decision = take_place(scope, self._call((*self._bound, *args), kwargs), decide_step)
         return parallel.go(self.name, decision)
 
     # A step of one argument, as the callable that it is: mypy infers the items' type from no other form.
@@ -129,6 +129,7 @@ class Step(Decorated[P, R]):
             return [_result_or_error(self, item, return_exceptions) for (*_, item) in calls]
         parallel = self._parallel(scope, "map")
         steps = [self._call(args, {}) for args in calls]
+        mark_map(scope, self, len(steps))
         branch = scope.child(f"{self.name}[]")
         places = [take_place_with_past(branch, step, decide_step) for step in steps]
         found = [

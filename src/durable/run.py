@@ -83,7 +83,8 @@ class Run(Generic[R]):
     def status(self) -> RunStatus:
         """Where the run is: see the table of statuses in the reference."""
         record = self._record()
-        if record.status == "running" and record.id in self._runtime.active:
+        active = self._runtime.active.get(record.id)
+        if record.status == "running" and active is not None and active.is_going_on():
             return "running"
         mine = self._runtime.journal.epoch
         live = None if mine else self._runtime.journal.live_epoch()
@@ -205,7 +206,11 @@ class Run(Generic[R]):
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution
-        if (execution is not None and active.thread == threading.get_ident()) or self._is_on_this_loop(active):
+        here = execution is not None and active.thread == threading.get_ident()
+        if here and execution is not None and execution.branches is None:
+            msg = f"run {self._id} executes in this thread, and cannot wait for its own result"
+            raise RunConflictError(msg)
+        if here or self._is_on_this_loop(active):
             msg = f"run {self._id} executes on this thread's event loop, which result() would block: use 'await run'"
             raise RunConflictError(msg)
 
@@ -237,6 +242,16 @@ class Run(Generic[R]):
         from ._steering import cancel
 
         cancel(self._scheduler, self._record())
+
+    def fork(self, from_step: int) -> Run[R]:
+        """Start a new run of the same inputs that takes over operations 1 to `from_step - 1`, as `steps()` lists them.
+
+        They are not run again; the new run goes on from there, in the background, with the code of today. The old run
+        stays as it is. `ValueError` where there is no such operation, or one before it has no outcome.
+        """
+        from ._steering import fork
+
+        return Run(self._scheduler, fork(self._scheduler, self._record(), from_step))
 
     def retry(self, *, trust_journal: bool = False) -> None:
         """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.

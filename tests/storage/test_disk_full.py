@@ -222,7 +222,7 @@ def open_to_all():
 @pytest.mark.parametrize("left", ["closed cleanly", "its owner killed"])
 def test_a_journal_is_read_from_a_folder_that_may_not_be_written(open_to_all, start, left):
     """As another user, or from a medium that is mounted read-only."""
-    path = str(open_to_all / "journal.db")
+    path = str(open_to_all / "a %20?mode=rw#.db")  # a path, whatever SQLite makes of it in an URI
     owner = start(
         """
 import os, sys

@@ -14,7 +14,7 @@ optional_texts = st.none() | texts
 times = st.floats(0, 4e9)
 optional_times = st.none() | times
 ids = st.sampled_from([f"run-{letter}" for letter in "abcde"])
-places = st.tuples(st.integers(1, 4), st.sampled_from(["", "/a:0", "/a:0/b:1"]), st.integers(0, 3))
+places = st.tuples(st.integers(1, 2), st.sampled_from(["", "/a:0"]), st.integers(0, 1))  # few, so that they meet
 small = st.integers(0, 3)
 
 run_changes = st.fixed_dictionaries(
@@ -193,3 +193,20 @@ def test_a_journal_holds_what_a_dict_would(make, owners, durability):
                 compare(reader, model)
             finally:
                 reader.close(0.0)
+
+
+def test_an_operation_is_dropped_with_its_attempts_and_no_other(make, open_journal):
+    journal = open_journal()
+    others = [(1, "", 1), (1, "/a:0", 0), (2, "", 0)]
+
+    def write(transaction):
+        for run, branch, position in [(1, "", 0), *others]:
+            place = {"run": run, "branch": branch, "position": position}
+            transaction.run(make.put(make.step(**place)))
+            for number in (1, 2):
+                transaction.put_attempt(make.attempt(attempt=number, **place))
+
+    journal.write(write)
+    journal.write(lambda transaction: transaction.drop_step(make.step()))
+    assert [step[:3] for run in (1, 2) for step in journal.steps(run)] == others
+    assert [each[:4] for run in (1, 2) for each in journal.attempts(run)] == [(*place, n) for place in others for n in (1, 2)]

@@ -341,6 +341,46 @@ def test_the_work_of_an_entry_may_be_done_again_but_counts_once(store, commits, 
     assert store.file == ["first", "a"]
 
 
+def test_what_is_to_be_alone_shares_its_transaction_with_nobody_and_runs_in_its_own_thread(store, commits, held):
+    ran_in = []
+
+    def alone(transaction):
+        ran_in.append(threading.current_thread())
+        return transaction.append("alone")
+
+    port = Port()
+    tasks = [Task(commits.write, put("before"), full=True)]
+    in_line(commits, 1)
+    tasks.append(Task(commits.write, alone, full=True, alone=True))
+    in_line(commits, 2)
+    tasks.append(Task(commits.write, put("after"), full=True))
+    in_line(commits, 3)
+    commits.submit(Entry(put("loop"), full=True, port=port))
+    held.open()
+    assert [task.wait().value for task in tasks] == ["did before", "did alone", "did after"]
+    port.wait()
+    assert [batch for batch, _ in store.commits] == [["first"], ["before"], ["alone"], ["after", "loop"]]
+    assert ran_in == [tasks[1]]
+
+
+def test_what_is_alone_and_fails_is_not_done_again(store, commits, held):
+    """It is the user's code: nothing of this module's runs that twice."""
+    count = []
+
+    def alone(transaction):
+        count.append(1)
+        raise ValueError
+
+    tasks = [Task(commits.write, alone, full=True, alone=True)]
+    in_line(commits, 1)
+    tasks.append(Task(commits.write, put("after"), full=True))
+    in_line(commits, 2)
+    held.open()
+    assert isinstance(tasks[0].wait().error, ValueError)
+    assert tasks[1].wait().value == "did after"
+    assert count == [1]
+
+
 def test_threads_that_hammer_it_get_what_is_theirs_and_nothing_is_lost(store, commits):
     threads, writes = 12, 120
     store.at_commit = lambda: time.sleep(0) if random.random() < 0.5 else None

@@ -135,11 +135,14 @@ class Driver:
 
     def __init__(self, made=None, past=None, world=None):
         self.world = world or World()
-        self.decision = decide_step(made or call(), past, self.world)
         self.effects = []
         self.value = self.error = None
         self.over = False
-        self._go(lambda: next(self.decision))
+        self._go(lambda: self._begin(made or call(), past))
+
+    def _begin(self, made, past):
+        self.decision = decide_step(made, past, self.world)
+        return next(self.decision)
 
     def answer(self, *answers):
         for answer in answers:

@@ -1,0 +1,405 @@
+"""Cancelling a run with all that it waits for, forking one, and changed code around parallel steps."""
+
+import asyncio
+import time
+
+import pytest
+
+import durable
+from durable import RetryPolicy
+
+PATIENCE = 10.0
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+def errors(run):
+    return [(step.name.rpartition(".")[2], type(step.error).__name__) for step in run.steps() if step.error is not None]
+
+
+# -- cancel ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_back_off_is_cut_and_clean_up_is_journaled(journal):
+    cleaned = []
+
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def charge():
+        raise ValueError
+
+    @durable.step
+    def refund():
+        cleaned.append(1)
+
+    @durable.workflow
+    def pay():
+        try:
+            charge()
+        finally:
+            refund()
+
+    run = pay.start()
+    wait_until(lambda: run.steps() and run.steps()[0].status == "retrying")
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError, match=run.id):
+        run.result(PATIENCE)
+    assert run.status == "cancelled"
+    assert cleaned == [1]
+    assert errors(run) == [("charge", "Cancelled")]
+
+
+def test_a_sync_attempt_in_flight_ends_and_is_journaled_and_the_next_operation_raises(journal):
+    began, told = [], []
+
+    @durable.step
+    def slow(number):
+        began.append(number)
+        time.sleep(0.2)
+        return number
+
+    @durable.workflow
+    def work():
+        try:
+            slow(1)
+            slow(2)
+        except durable.Cancelled:
+            told.append("once")
+        return "whatever the body makes of it"
+
+    run = work.start()
+    wait_until(lambda: began)
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert began == [1]
+    assert told == ["once"]
+    assert [step.status for step in run.steps()] == ["completed", "failed"]
+
+
+def test_async_attempts_are_cut_in_every_branch_and_clean_up_runs(journal):
+    cleaned = []
+
+    @durable.step
+    async def slow():
+        await asyncio.sleep(60)
+
+    @durable.step
+    async def clean():
+        cleaned.append(1)
+
+    @durable.workflow
+    async def work():
+        try:
+            await asyncio.gather(slow(), slow())
+        finally:
+            await clean()
+
+    run = work.start()
+    wait_until(lambda: len(run.steps()) == 2)
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert cleaned == [1]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_cancelling_a_parent_cancels_its_children(journal, how):
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def stuck():
+        raise ValueError
+
+    @durable.workflow
+    def child():
+        stuck()
+
+    @durable.workflow
+    def parent():
+        return child() if how == "called" else child.start().result()
+
+    run = parent.start()
+    wait_until(lambda: any(r.workflow.endswith("child") and r.steps() for r in durable.runs()))
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    wait_until(lambda: {r.status for r in durable.runs()} == {"cancelled"})
+
+
+def test_cancelling_an_async_parent_cancels_the_child_that_it_awaits(journal):
+    @durable.step
+    async def slow():
+        await asyncio.sleep(60)
+
+    @durable.workflow
+    async def child():
+        await slow()
+
+    @durable.workflow
+    async def parent():
+        await child()
+
+    run = parent.start()
+    wait_until(lambda: any(r.workflow.endswith("child") and r.steps() for r in durable.runs()))
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    wait_until(lambda: {r.status for r in durable.runs()} == {"cancelled"})
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_cancellation_replays_in_its_place(journal, kind):
+    """Killed in the clean-up, the run goes on with the clean-up, and ends cancelled."""
+    cleaned = []
+
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def stuck():
+        raise ValueError
+
+    @durable.step
+    def clean(number):
+        cleaned.append(number)
+
+    @durable.workflow(id="run")
+    def sync_work():
+        try:
+            stuck()
+        finally:
+            clean(1)
+            journal.crash()
+            clean(2)
+
+    @durable.step
+    async def slow():
+        await asyncio.sleep(60)
+
+    @durable.workflow(id="run")
+    async def async_work():
+        try:
+            await slow()
+        finally:
+            clean(1)
+            journal.crash()
+            clean(2)
+
+    run = (sync_work if kind == "sync" else async_work).start()
+    wait_until(run.steps)
+    run.cancel()
+    wait_until(lambda: run.status == "interrupted")
+    journal.restart()
+    durable.resume(wait=True)
+    assert durable.get("run").status == "cancelled"
+    assert cleaned == [1, 2]
+
+
+def test_an_interrupted_run_is_cancelled_with_its_clean_up(journal):
+    cleaned = []
+
+    @durable.step
+    def step(number):
+        cleaned.append(number)
+
+    @durable.workflow(id="run")
+    def work():
+        try:
+            step(1)
+            journal.crash()
+            step(2)
+        except durable.Cancelled:
+            step(3)
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    journal.restart()
+    durable.get("run").cancel()
+    durable.resume(wait=True)
+    assert durable.get("run").status == "cancelled"
+    assert cleaned == [1, 3]
+
+
+def test_a_queued_run_that_was_cancelled_never_begins(journal):
+    ran = []
+
+    @durable.workflow(concurrency=1)
+    def work(number):
+        ran.append(number)
+        time.sleep(0.1)
+
+    first, second = work.start(1), work.start(2)
+    second.cancel()
+    first.result(PATIENCE)
+    with pytest.raises(durable.RunCancelledError):
+        second.result(PATIENCE)
+    assert ran == [1]
+
+
+def test_a_map_that_is_cancelled_starts_no_further_item(journal):
+    began = []
+
+    @durable.step
+    def item(number):
+        began.append(number)
+        time.sleep(0.1)
+
+    @durable.workflow
+    def work():
+        item.map(range(20), concurrency=2)
+
+    run = work.start()
+    wait_until(lambda: began)
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert len(began) < 6
+
+
+def test_a_finished_run_cannot_be_cancelled(journal):
+    @durable.workflow(id="run")
+    def work():
+        return 1
+
+    work()
+    with pytest.raises(durable.RunFinishedError, match="completed"):
+        durable.get("run").cancel()
+
+
+def test_a_blocked_run_is_cancelled_at_once(journal):
+    @durable.workflow(id="run")
+    def work():
+        durable.now()
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    journal.restart()
+
+    @durable.workflow(id="run", name=work.name)
+    def changed():
+        durable.random()
+
+    with pytest.raises(durable.NonDeterminismError):
+        changed()
+    durable.get("run").cancel()
+    assert durable.get("run").status == "cancelled"
+
+
+# -- fork --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_takes_over_the_first_operations_and_goes_on_with_the_code_of_today(journal):
+    ran = []
+
+    @durable.step(retry=None)
+    def step(number):
+        ran.append(number)
+        if number == 3 and journal.crashing:
+            raise ValueError
+        return number
+
+    @durable.workflow(id="run")
+    def work():
+        step(1)
+        step(2)
+        try:
+            step(3)
+        except ValueError:
+            step(99)
+            raise
+        return "done"
+
+    with pytest.raises(ValueError):
+        work()
+    with pytest.raises(durable.RunConflictError, match="fork"):
+        durable.get("run").retry()
+    journal.crashing = False
+    forked = durable.get("run").fork(from_step=3)
+    assert forked.result(PATIENCE) == "done"
+    assert ran == [1, 2, 3, 99, 3]
+    assert durable.get("run").status == "failed"
+
+
+@pytest.mark.parametrize("place", [0, -1, 3])
+def test_a_fork_from_where_nothing_is_says_so(journal, place):
+    @durable.workflow(id="run")
+    def work():
+        durable.now()
+
+    work()
+    with pytest.raises(ValueError, match="from 1 to 2"):
+        durable.get("run").fork(from_step=place)
+
+
+# -- changed code around parallel steps --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", ["sequential", "submitted", "more items", "other step"])
+def test_changed_code_at_a_map_is_stopped_before_any_body_runs_and_put_back_it_goes_on(journal, changed):
+    ran = []
+
+    @durable.step
+    def charge(number):
+        ran.append(number)
+        return number
+
+    @durable.step
+    def other(number):
+        ran.append(number)
+
+    def declare(how):
+        @durable.workflow(name="work", id="run")
+        def work():
+            if how == "sequential":
+                charge(1), charge(2)
+            elif how == "submitted":
+                [future.result() for future in (charge.submit(1), charge.submit(2))]
+            elif how == "more items":
+                charge.map([1, 2, 3])
+            elif how == "other step":
+                other.map([1, 2])
+            else:
+                charge.map([1, 2])
+            journal.crash()
+            return "done"
+
+        return work
+
+    with pytest.raises(KeyboardInterrupt):
+        declare("as it was")()
+    journal.restart()
+    assert sorted(ran) == [1, 2]
+    with pytest.raises(durable.NonDeterminismError, match="position 0"):
+        declare(changed)()
+    assert sorted(ran) == [1, 2]
+    assert declare("as it was")() == "done"
+    assert sorted(ran) == [1, 2]
+
+
+def test_a_renamed_submitted_step_is_stopped_where_it_is_called(journal):
+    ran = []
+
+    def declare(name):
+        @durable.step(name=name)
+        def charge(number):
+            ran.append(number)
+            return number
+
+        @durable.workflow(name="work", id="run")
+        def work():
+            first, second = charge.submit(1), charge.submit(2)
+            results = [first.result(), second.result()]
+            journal.crash()
+            return results
+
+        return work
+
+    with pytest.raises(KeyboardInterrupt):
+        declare("charge")()
+    journal.restart()
+    with pytest.raises(durable.NonDeterminismError, match="position 0"):
+        declare("renamed")()
+    assert sorted(ran) == [1, 2]
+    assert declare("charge")() == [1, 2]

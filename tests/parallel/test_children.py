@@ -1,0 +1,329 @@
+"""Runs that are called or started in runs."""
+
+import asyncio
+import threading
+
+import pytest
+
+import durable
+from durable import RunConflictError
+
+SOON = 30.0
+
+
+class Declined(Exception):
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code, why)
+
+
+@pytest.fixture
+def step():
+    @durable.step(name="step", retry=None)
+    def step(number: int) -> int:
+        step.calls.append(number)
+        if number < 0:
+            raise Declined(number, "too small")
+        return number * 2
+
+    step.calls = []
+    return step
+
+
+def children_of(run):
+    journal = durable.get(run)._runtime.journal
+    return [child.id for child in journal.children(journal.run(run).seq)]
+
+
+def test_a_child_has_an_id_and_a_journal_of_its_own_under_its_parent(journal, step):
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        return step(number)
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> tuple[int, int]:
+        return child(1), child.start(2).result()
+
+    assert parent() == (2, 4)
+    called, started = children_of("parent")
+    assert len({called, started, "parent"}) == 3
+    assert [info.kind for info in durable.get("parent").steps()] == ["child", "start"]
+    assert [[info.name for info in durable.get(run).steps()] for run in (called, started)] == [["step"], ["step"]]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_ids_of_children_are_stable_across_crashes(journal, step, how):
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        return step(number)
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> list[int]:
+        if how == "called":
+            values = [child(1), child(1), child(2)]
+        else:
+            values = [run.result() for run in [child.start(1), child.start(1), child.start(2)]]
+        journal.crash()
+        return values
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    before = children_of("parent")
+    journal.restart()
+    assert parent() == [2, 2, 4]
+    assert children_of("parent") == before
+    assert len(set(before)) == 3
+    assert sorted(step.calls) == [1, 1, 2]
+
+
+def test_ids_of_children_in_branches_are_stable_whatever_the_order(journal, run_async):
+    delays = {1: 0.02, 2: 0.0}
+
+    @durable.step(name="step", match_inputs=False)
+    async def step(number: int) -> int:
+        await asyncio.sleep(delays[number])
+        return number
+
+    @durable.workflow(name="child")
+    async def child(number: int) -> int:
+        return await step(number)
+
+    async def branch(number: int) -> int:
+        await step(number)
+        return await child(number)
+
+    @durable.workflow(name="parent", id="parent")
+    async def parent() -> list[int]:
+        values = await asyncio.gather(branch(1), branch(2))
+        journal.crash()
+        return values
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(parent())
+    before = {run: durable.get(run).input for run in children_of("parent")}
+    delays.update({1: 0.0, 2: 0.02})
+    journal.restart()
+    assert run_async(parent()) == [1, 2]
+    assert {run: durable.get(run).input for run in children_of("parent")} == before
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_a_child_that_a_crash_left_is_adopted_and_goes_on(journal, step, how):
+    @durable.workflow(name="child")
+    def child() -> int:
+        value = step(1)
+        journal.crash()
+        return value + step(2)
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> int:
+        return child() if how == "called" else child.start().result()
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        parent()
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    before = children_of("parent")
+    journal.restart()
+    assert parent() == 6
+    assert children_of("parent") == before
+    assert step.calls == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_a_child_that_resume_goes_on_with_first_is_adopted_too(journal, step, how):
+    @durable.workflow(name="child")
+    def child() -> int:
+        value = step(1)
+        journal.crash()
+        return value
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> int:
+        return child() if how == "called" else child.start().result()
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        parent()
+    journal.restart(threads=1)
+    durable.resume(wait=True)
+    assert durable.get("parent").result(SOON) == 2
+    assert step.calls == [1]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_the_failure_of_a_child_reaches_the_parent_with_its_type(journal, step, how):
+    @durable.workflow(name="child")
+    def child() -> int:
+        return step(-1)
+
+    @durable.workflow(name="parent", id="parent")
+    def parent(catch: bool) -> str:
+        try:
+            child() if how == "called" else child.start().result()
+        except Declined as error:
+            if not catch:
+                raise
+            return f"caught {error.args}"
+        return "no"
+
+    assert parent.with_options(id="one")(catch=True) == "caught (-1, 'too small')"
+    with pytest.raises(Declined) as caught:
+        parent.with_options(id="two")(catch=False)
+    assert caught.value.args == (-1, "too small")
+    assert type(durable.get("two").error) is Declined
+    assert len([run for run in durable.runs("failed")]) == 3
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_the_failure_of_an_async_child_reaches_the_parent_with_its_type(journal, run_async, how):
+    @durable.step(name="step", retry=None)
+    async def step() -> None:
+        raise Declined(1, "no")
+
+    @durable.workflow(name="child")
+    async def child() -> None:
+        await step()
+
+    @durable.workflow(name="parent", id="parent")
+    async def parent() -> str:
+        try:
+            await (child() if how == "called" else child.start())
+        except Declined as error:
+            journal.crash()
+            return f"caught {error.args}"
+        return "no"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(parent())
+    journal.restart()
+    assert run_async(parent()) == "caught (1, 'no')"
+
+
+def test_an_interrupted_child_interrupts_its_waiting_parent_which_never_fails(journal, run_async):
+    @durable.step(name="step")
+    async def step() -> int:
+        journal.crash()
+        return 5
+
+    @durable.workflow(name="child")
+    async def child() -> int:
+        return await step()
+
+    @durable.workflow(name="parent", id="parent")
+    async def parent() -> int:
+        return await child.start()
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(parent())
+    assert durable.get("parent").status == "interrupted"
+    journal.restart()
+    assert run_async(parent()) == 5
+
+
+def test_a_child_of_an_explicit_id_is_shared(journal, step):
+    @durable.workflow(name="child", id="child-{number}")
+    def child(number: int) -> int:
+        return step(number)
+
+    @durable.workflow(name="parent")
+    def parent(name: str) -> int:
+        return child(1) + child.start(1).result()
+
+    assert [parent("a"), parent("b"), child(1)] == [4, 4, 2]
+    assert step.calls == [1]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_an_id_of_an_ancestor_is_an_error(journal, how):
+    @durable.workflow(name="loop", id="same")
+    def loop(depth: int) -> None:
+        loop(depth) if how == "called" else loop.start(depth).result(SOON)
+
+    with pytest.raises(RunConflictError, match="same"):
+        loop(1)
+
+    @durable.workflow(name="middle")
+    def middle() -> None:
+        top()
+
+    @durable.workflow(name="top", id="top")
+    def top() -> None:
+        middle() if how == "called" else middle.start().result(SOON)
+
+    with pytest.raises(RunConflictError, match="top"):
+        top()
+
+
+def test_an_id_of_an_async_ancestor_is_an_error(journal, run_async):
+    @durable.workflow(name="loop", id="same")
+    async def loop() -> None:
+        await asyncio.gather(loop())
+
+    with pytest.raises(RunConflictError, match="same"):
+        run_async(loop())
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+def test_parents_do_not_starve_the_children_that_they_wait_for(journal):
+    journal.open(threads=2)
+
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        return number
+
+    @durable.workflow(name="parent")
+    def parent(number: int) -> int:
+        return sum(run.result() for run in [child.start(number + k) for k in range(3)])
+
+    assert [run.result(SOON) for run in parent.start_many(range(10))] == [3 * number + 3 for number in range(10)]
+
+
+def test_nor_do_three_generations_on_one_thread(journal):
+    journal.open(threads=1)
+
+    @durable.workflow(name="tree")
+    def tree(depth: int) -> int:
+        return 1 if depth == 0 else sum(run.result() for run in [tree.start(depth - 1), tree.start(depth - 1)])
+
+    before = threading.active_count()
+    assert [run.result(SOON) for run in tree.start_many([3, 3, 3])] == [8, 8, 8]
+    journal.engine.close()
+    assert threading.active_count() <= before + 60
+
+
+def test_the_pool_is_as_small_as_before_when_the_children_have_ended(journal, peak):
+    journal.open(threads=2)
+    gate = threading.Event()
+
+    @durable.workflow(name="child")
+    def child() -> None: ...
+
+    @durable.workflow(name="parent")
+    def parent() -> None:
+        child.start().result()
+
+    @durable.workflow(name="leaf")
+    def leaf() -> None:
+        with peak:
+            gate.wait(0.02)
+
+    for run in parent.start_many([]) + [parent.start() for _ in range(10)]:
+        run.result(SOON)
+    for run in [leaf.start() for _ in range(12)]:
+        run.result(SOON)
+    assert peak.most == 2
+
+
+def test_children_by_the_hundred(journal, size):
+    count = size(200, 2000)
+
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        return number
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> int:
+        return sum(run.result() for run in child.start_many(range(count)))
+
+    assert parent() == sum(range(count))
+    assert len(children_of("parent")) == count

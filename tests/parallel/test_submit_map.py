@@ -1,0 +1,470 @@
+"""Steps side by side in a sync workflow: `submit` and `map`."""
+
+import dataclasses
+import threading
+import time
+
+import pytest
+
+import durable
+from durable import RetryPolicy
+
+QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
+
+
+class Declined(Exception):
+    pass
+
+
+@pytest.fixture
+def work():
+    """A step that takes as long as `seconds` says for its item, declines what is in `declined`, and notes what it did."""
+
+    @durable.step(name="work", retry=None)
+    def work(item):
+        work.started.append(item)
+        time.sleep(work.seconds.get(item, 0))
+        if item in work.declined:
+            raise Declined(item)
+        work.ended.append(item)
+        return f"did {item}"
+
+    work.started, work.ended, work.seconds, work.declined = [], [], {}, set()
+    return work
+
+
+def did(items):
+    return [f"did {item}" for item in items]
+
+
+# -- map ---------------------------------------------------------------------------------------------------------------
+
+
+def test_results_come_in_the_order_of_the_items(journal, work):
+    work.seconds = {0: 0.05, 1: 0.02}
+
+    @durable.workflow
+    def flow():
+        return work.map(range(6))
+
+    assert flow() == did(range(6))
+    assert work.ended[-1] == 0
+
+
+def test_items_run_side_by_side(journal):
+    together = threading.Barrier(4, timeout=10)
+
+    @durable.step(retry=None)
+    def meet(item: int) -> int:
+        together.wait()
+        return item
+
+    @durable.workflow
+    def flow() -> list[int]:
+        return meet.map(range(4))
+
+    assert flow() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_concurrency_bounds_the_items_under_way(journal, peak, concurrency):
+    @durable.step
+    def work(item: int) -> int:
+        with peak:
+            time.sleep(0.005)
+        return item
+
+    @durable.workflow
+    def flow() -> list[int]:
+        return work.map(range(12), concurrency)
+
+    assert flow() == list(range(12))
+    assert peak.most == concurrency
+
+
+def test_without_it_the_threads_of_the_engine_bound_them(journal, peak):
+    journal.open(threads=3)
+
+    @durable.step
+    def work(item: int) -> int:
+        with peak:
+            time.sleep(0.005)
+        return item
+
+    @durable.workflow
+    def flow() -> list[int]:
+        return work.map(range(12))
+
+    assert flow() == list(range(12))
+    assert peak.most == 3
+
+
+@pytest.mark.parametrize("concurrency", [0, -1])
+def test_bad_concurrency_is_an_error_where_it_is_written(journal, work, concurrency):
+    @durable.workflow
+    def flow():
+        return work.map([1], concurrency)
+
+    with pytest.raises(ValueError, match="concurrency"):
+        flow()
+
+
+def test_after_a_failure_no_further_item_starts_and_those_in_flight_end(journal, work):
+    work.seconds, work.declined = {0: 0.05}, {1}
+
+    @durable.workflow(id="run")
+    def flow():
+        return work.map(range(10), concurrency=2)
+
+    with pytest.raises(Declined) as caught:
+        flow()
+    assert caught.value.args == (1,)
+    assert work.started == [0, 1]
+    assert work.ended == [0]
+    assert {step.input["item"]: step.status for step in durable.get("run").steps()} == {0: "completed", 1: "failed"}
+
+
+def test_the_first_failure_by_index_is_raised_not_the_first_in_time(journal, work):
+    work.seconds, work.declined = {0: 0.03}, {0, 1, 2}
+
+    @durable.workflow
+    def flow():
+        return work.map(range(3))
+
+    with pytest.raises(Declined) as caught:
+        flow()
+    assert caught.value.args == (0,)
+
+
+def test_return_exceptions_runs_all(journal, work):
+    work.declined = {1, 3}
+
+    @durable.workflow
+    def flow():
+        results = work.map(range(5), concurrency=1, return_exceptions=True)
+        return [result if isinstance(result, str) else repr(result) for result in results]
+
+    assert flow() == ["did 0", "Declined(1)", "did 2", "Declined(3)", "did 4"]
+
+
+def test_map_of_nothing(journal, work):
+    @durable.workflow
+    def flow():
+        return work.map([])
+
+    assert flow() == []
+
+
+def test_items_are_retried_by_themselves(journal):
+    attempts = []
+
+    @durable.step(retry=QUICK)
+    def flaky(item: int) -> int:
+        attempts.append(item)
+        if attempts.count(item) < 3:
+            raise ConnectionError
+        return item
+
+    @durable.workflow
+    def flow() -> list[int]:
+        return flaky.map(range(4))
+
+    assert flow() == [0, 1, 2, 3]
+    assert sorted(attempts) == sorted([*range(4)] * 3)
+
+
+def test_map_replays(journal, work):
+    work.declined = {4}
+
+    @durable.workflow
+    def flow():
+        first = work.map(range(4))
+        second = work.map([3, 4, 5], return_exceptions=True)
+        journal.crash()
+        return first, [str(result) for result in second], work.map([6, 7])
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    assert flow() == (did(range(4)), ["did 3", "4", "did 5"], did([6, 7]))
+    assert sorted(work.started) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
+
+
+def test_a_failed_map_replays_and_starts_nothing_more(journal, work):
+    work.declined = {1}
+
+    @durable.workflow
+    def flow():
+        with pytest.raises(Declined) as caught:
+            work.map(range(10), concurrency=2)
+        journal.crash()
+        return caught.value.args[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    started = list(work.started)
+    journal.restart()
+    work.declined = set()
+    assert flow() == 1
+    assert work.started == started
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, None])
+def test_a_crash_in_the_middle_repeats_no_completed_item(journal, concurrency):
+    started = []
+
+    @durable.step(retry=None)
+    def work(item: int) -> int:
+        started.append(item)
+        time.sleep(0.002)
+        if item == 5:
+            journal.crash()
+        return item
+
+    @durable.workflow(id="run")
+    def flow() -> list[int]:
+        return work.map(range(10), concurrency)
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):  # of item 5, or of another that it took down
+        flow()
+    journal.restart()
+    done = {step.input["item"] for step in durable.get("run").steps() if step.status == "completed"}
+    before = len(started)
+    assert flow() == list(range(10))
+    assert set(started[before:]) == set(range(10)) - done
+
+
+def test_a_map_in_a_map_of_children(journal, work):
+    @durable.workflow
+    def child(first):
+        return work.map([first, first + 1])
+
+    @durable.workflow
+    def flow():
+        return [child(first) for first in (0, 10)]
+
+    assert flow() == [did([0, 1]), did([10, 11])]
+
+
+def test_other_items_on_replay_are_blocked(journal, work):
+    items = [1, 2]
+
+    @durable.workflow(id="run")
+    def flow():
+        work.map(items)
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    items[:] = [2, 1]
+    with pytest.raises(durable.NonDeterminismError):
+        flow()
+    assert durable.get("run").status == "blocked"
+
+
+# -- submit ------------------------------------------------------------------------------------------------------------
+
+
+def test_submitted_steps_run_beside_the_body_and_their_results_wait(journal, work):
+    work.seconds = {"slow": 0.03}
+
+    @durable.workflow
+    def flow():
+        slow, quick = work.submit("slow"), work.submit("quick")
+        return quick.result(), work("here"), slow.result(), slow.result()
+
+    assert flow() == ("did quick", "did here", "did slow", "did slow")
+    assert work.ended[-1] == "slow"
+
+
+def test_submitted_steps_replay_in_any_finishing_order(journal, work):
+    work.seconds = {0: 0.02, 1: 0.01}
+
+    @durable.workflow
+    def flow():
+        futures = [work.submit(item) for item in range(3)]
+        values = [future.result() for future in reversed(futures)]
+        journal.crash()
+        return values, work.submit(3).result()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    work.seconds = {}
+    assert flow() == (did([2, 1, 0]), "did 3")
+    assert sorted(work.started) == [0, 1, 2, 3]
+
+
+def test_a_submitted_step_that_fails_raises_each_time_it_is_asked(journal, work):
+    work.declined = {1}
+
+    @durable.workflow
+    def flow():
+        future = work.submit(1)
+        for _ in range(2):
+            with pytest.raises(Declined):
+                future.result()
+        return "caught"
+
+    assert flow() == "caught"
+
+
+def test_a_failure_that_nobody_asks_for_does_not_fail_the_run(journal, work):
+    work.declined = {1}
+
+    @durable.workflow(id="run")
+    def flow():
+        work.submit(1)
+        return "done"
+
+    assert flow() == "done"
+    assert [step.status for step in durable.get("run").steps()] == ["failed"]
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_the_run_ends_only_when_its_steps_have(journal, work, ending):
+    work.seconds = {1: 0.05}
+
+    @durable.workflow(id="run")
+    def flow():
+        work.submit(1)
+        if ending == "raises":
+            raise Declined
+
+    if ending == "returns":
+        flow()
+    else:
+        with pytest.raises(Declined):
+            flow()
+    run = durable.get("run")
+    assert [step.status for step in run.steps()] == ["completed"]
+    assert run.steps()[0].finished_at <= run.finished_at
+
+
+def test_waiting_for_a_result_has_a_timeout_and_the_step_goes_on(journal, work):
+    work.seconds = {1: 0.1}
+
+    @durable.workflow
+    def flow():
+        future = work.submit(1)
+        with pytest.raises(TimeoutError, match="work"):
+            future.result(timeout=0.01)
+        return future.result()
+
+    assert flow() == "did 1"
+    assert work.started == [1]
+
+
+def test_submit_and_map_share_the_threads_without_waiting_for_each_other_for_ever(journal, work):
+    journal.open(threads=1)
+
+    @durable.workflow
+    def flow():
+        futures = [work.submit(item) for item in range(5)]
+        mapped = work.map(range(5, 10))
+        return [future.result() for future in futures] + mapped
+
+    assert flow() == did(range(10))
+
+
+def test_parallel_steps_of_background_runs_on_few_threads(journal, work):
+    journal.open(threads=2)
+
+    @durable.workflow
+    def flow(first):
+        return work.map(range(first, first + 4))
+
+    runs = flow.start_many(range(0, 40, 4))
+    assert [run.result(20) for run in runs] == [did(range(first, first + 4)) for first in range(0, 40, 4)]
+
+
+# -- where else --------------------------------------------------------------------------------------------------------
+
+
+def test_outside_of_a_run_they_are_plain_calls(work):
+    work.declined = {2}
+    assert work.submit(1).result() == "did 1"
+    assert work.map([0, 1]) == did([0, 1])
+    assert [type(result) for result in work.map([1, 2], return_exceptions=True)] == [str, Declined]
+    with pytest.raises(Declined):
+        work.map([1, 2, 3])
+    assert work.started[-1] == 2
+    with pytest.raises(Declined):
+        work.submit(2).result()
+
+
+def test_inside_a_step_they_are_plain_calls(journal, work):
+    @durable.step
+    def outer():
+        return work.map([1, 2]), work.submit(3).result()
+
+    @durable.workflow(id="run")
+    def flow():
+        return outer()
+
+    assert flow() == (did([1, 2]), "did 3")
+    assert [step.name for step in durable.get("run").steps()] == [outer.name]
+
+
+@pytest.mark.parametrize("call", ["submit", "map"])
+def test_in_an_async_workflow_they_are_a_clear_type_error(journal, run_async, work, call):
+    @durable.workflow
+    async def flow():
+        getattr(work, call)([1])
+
+    with pytest.raises(TypeError, match=r"asyncio\.gather"):
+        run_async(flow())
+    assert work.started == []
+
+
+@pytest.mark.parametrize("call", ["submit", "map"])
+def test_of_async_steps_they_are_a_clear_type_error(journal, call):
+    @durable.step
+    async def fetch(item): ...
+
+    @durable.workflow
+    def flow():
+        getattr(fetch, call)([1])
+
+    with pytest.raises(TypeError, match="async"):
+        flow()
+    with pytest.raises(TypeError, match="async"):
+        getattr(fetch, call)([1])
+
+
+def test_map_and_submit_of_a_method(journal):
+    @dataclasses.dataclass
+    class Till:
+        rate: int
+
+        @durable.step
+        def price(self, item: int) -> int:
+            return item * self.rate
+
+    @durable.workflow
+    def flow() -> list[int]:
+        till = Till(3)
+        return [*till.price.map([1, 2]), till.price.submit(3).result()]
+
+    assert flow() == [3, 6, 9]
+
+
+def test_transactions_side_by_side(journal):
+    @durable.step(transaction=True)
+    def pay(item: int) -> int:
+        connection = durable.connection()
+        connection.execute("CREATE TABLE IF NOT EXISTS paid (item)")
+        connection.execute("INSERT INTO paid VALUES (?)", (item,))
+        return item
+
+    @durable.step(transaction=True)
+    def paid() -> int:
+        return durable.connection().execute("SELECT count(*) FROM paid").fetchall()[0][0]
+
+    @durable.workflow
+    def flow() -> int:
+        assert pay.map(range(20)) == list(range(20))
+        return paid()
+
+    assert flow() == 20

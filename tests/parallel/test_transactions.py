@@ -1,0 +1,351 @@
+"""`@durable.step(transaction=True)`: the body's writes and the outcome of the step are one transaction."""
+
+import asyncio
+
+import apsw
+import pytest
+
+import durable
+from durable import DurableError, RetryPolicy, SerializationError
+
+QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
+
+
+class Declined(Exception):
+    pass
+
+
+@pytest.fixture
+def rows(journal):
+    """What the user's table has, read by another connection."""
+
+    def read():
+        connection = apsw.Connection(str(journal.path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return [value for (value,) in connection.execute("SELECT value FROM mine ORDER BY rowid")]
+        except apsw.SQLError:  # no table
+            return []
+        finally:
+            connection.close()
+
+    return read
+
+
+@pytest.fixture
+def insert():
+    @durable.step(name="insert", transaction=True, retry=None)
+    def insert(value):
+        insert.calls.append(value)
+        connection = durable.connection()
+        connection.execute("CREATE TABLE IF NOT EXISTS mine (value)")
+        connection.execute("INSERT INTO mine VALUES (?)", (value,))
+        if value in insert.declined:
+            raise Declined(value)
+        return connection.execute("SELECT count(*) FROM mine").fetchall()[0][0]
+
+    insert.calls, insert.declined = [], set()
+    return insert
+
+
+def test_writes_are_there_when_the_step_returns(journal, rows, insert):
+    seen = []
+
+    @durable.workflow(id="run")
+    def flow():
+        counts = []
+        for value in "abc":
+            counts.append(insert(value))
+            seen.append(rows())
+        return counts
+
+    assert flow() == [1, 2, 3]
+    assert seen == [["a"], ["a", "b"], ["a", "b", "c"]]
+    assert [step.status for step in durable.get("run").steps()] == ["completed"] * 3
+
+
+def test_a_completed_one_is_not_repeated(journal, rows, insert):
+    @durable.workflow(id="run")
+    def flow():
+        count = insert("a")
+        journal.crash()
+        return count, insert("b")
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    assert flow() == (1, 2)
+    assert rows() == ["a", "b"]
+    assert insert.calls == ["a", "b"]
+
+
+def test_an_exception_rolls_both_back(journal, rows, insert):
+    insert.declined = {"b"}
+
+    @durable.workflow(id="run")
+    def flow():
+        insert("a")
+        with pytest.raises(Declined):
+            insert("b")
+        return insert("c")
+
+    assert flow() == 2
+    assert rows() == ["a", "c"]
+    assert [step.status for step in durable.get("run").steps()] == ["completed", "failed", "completed"]
+
+
+def test_retries_begin_with_nothing_of_the_attempt_before(journal, rows):
+    attempts = []
+
+    @durable.step(transaction=True, retry=QUICK)
+    def flaky():
+        attempts.append(1)
+        connection = durable.connection()
+        connection.execute("CREATE TABLE IF NOT EXISTS mine (value)")
+        connection.execute("INSERT INTO mine VALUES (?)", (len(attempts),))
+        if len(attempts) < 3:
+            raise ConnectionError
+        return len(attempts)
+
+    @durable.workflow
+    def flow():
+        return flaky()
+
+    assert flow() == 3
+    assert rows() == [3]
+
+
+def test_an_interrupt_rolls_back(journal, rows):
+    @durable.step(transaction=True)
+    def insert():
+        connection = durable.connection()
+        connection.execute("CREATE TABLE IF NOT EXISTS mine (value)")
+        connection.execute("INSERT INTO mine VALUES (1)")
+        journal.crash()
+        return 1
+
+    @durable.workflow(id="run")
+    def flow():
+        return insert()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    assert rows() == []
+    assert durable.get("run").status == "interrupted"
+    journal.restart()
+    assert flow() == 1
+    assert rows() == [1]
+
+
+def test_a_result_that_cannot_be_journaled_rolls_back(journal, rows):
+    @durable.step(transaction=True, retry=None)
+    def insert():
+        durable.connection().execute("CREATE TABLE mine (value)")
+        return object()
+
+    @durable.workflow
+    def flow():
+        with pytest.raises(SerializationError):
+            insert()
+
+    flow()
+    assert rows() == []
+
+
+def test_an_error_of_sqlite_in_the_body_is_the_steps_own(journal, rows):
+    @durable.step(transaction=True, retry=None)
+    def insert(value):
+        connection = durable.connection()
+        connection.execute("CREATE TABLE IF NOT EXISTS mine (value UNIQUE)")
+        connection.execute("INSERT INTO mine VALUES (?)", (value,))
+
+    @durable.workflow
+    def flow():
+        insert(1)
+        with pytest.raises(apsw.ConstraintError):
+            insert(1)
+        insert(2)
+
+    flow()
+    assert rows() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COMMIT",
+        "END",
+        "ROLLBACK",
+        "BEGIN",
+        "ATTACH ':memory:' AS other",
+        "DETACH other",
+        "DELETE FROM durable_step",
+        "UPDATE durable_run SET status = 'completed'",
+        "INSERT INTO durable_meta VALUES ('x', 1)",
+        "DROP TABLE durable_run",
+        "ALTER TABLE durable_run RENAME TO other",
+        "ALTER TABLE durable_run ADD COLUMN other",
+        "DROP INDEX durable_run_status",
+        "CREATE TRIGGER t AFTER INSERT ON durable_step BEGIN SELECT 1; END",
+        "CREATE INDEX i ON durable_step (name)",
+        "PRAGMA synchronous = OFF",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_schema SET sql = ''",
+        "VACUUM",
+    ],
+)
+def test_what_ends_the_transaction_or_touches_the_journal_is_refused(journal, rows, insert, statement):
+    @durable.step(transaction=True, retry=None)
+    def bad():
+        durable.connection().execute("INSERT INTO mine VALUES ('bad')")
+        durable.connection().execute(statement).fetchall()
+
+    @durable.workflow(id="run")
+    def flow():
+        insert("a")
+        with pytest.raises((apsw.AuthError, apsw.SQLError)):
+            bad()
+        return insert("b")
+
+    assert flow() == 2
+    assert rows() == ["a", "b"]
+    assert len(durable.get("run").steps()) == 3
+    journal.restart()
+    assert [step.status for step in durable.get("run").steps()] == ["completed", "failed", "completed"]
+
+
+def test_refused_even_where_the_body_swallows_the_refusal(journal, rows, insert):
+    @durable.step(transaction=True, retry=None)
+    def sly():
+        with pytest.raises(apsw.AuthError):
+            durable.connection().execute("COMMIT")
+        durable.connection().execute("INSERT INTO mine VALUES ('sly')")
+        raise Declined
+
+    @durable.workflow
+    def flow():
+        insert("a")
+        with pytest.raises(Declined):
+            sly()
+
+    flow()
+    assert rows() == ["a"]
+
+
+def test_savepoints_are_the_bodys_own(journal, rows):
+    @durable.step(transaction=True)
+    def insert():
+        connection = durable.connection()
+        connection.execute("CREATE TABLE mine (value)")
+        with connection:
+            connection.execute("INSERT INTO mine VALUES (1)")
+        with pytest.raises(Declined), connection:
+            connection.execute("INSERT INTO mine VALUES (2)")
+            raise Declined
+
+    @durable.workflow
+    def flow():
+        insert()
+
+    flow()
+    assert rows() == [1]
+
+
+def test_the_connection_is_for_such_steps_only(journal):
+    @durable.step
+    def plain():
+        durable.connection()
+
+    @durable.workflow
+    def flow():
+        with pytest.raises(DurableError, match="transaction=True"):
+            durable.connection()
+        with pytest.raises(DurableError, match="transaction=True"):
+            plain.with_options(retry=None)()
+
+    flow()
+    with pytest.raises(DurableError, match="transaction=True"):
+        durable.connection()
+
+
+def test_a_connection_that_is_kept_is_of_no_use_to_a_later_body(journal):
+    kept = []
+
+    @durable.step(transaction=True)
+    def keep():
+        kept.append(durable.connection())
+
+    @durable.step
+    def plain():
+        with pytest.raises(DurableError):
+            durable.connection()
+
+    @durable.workflow
+    def flow():
+        keep()
+        plain()
+
+    flow()
+
+
+def test_an_async_one_and_one_with_a_timeout_are_refused_where_they_are_written():
+    with pytest.raises(ValueError, match="transaction"):
+
+        @durable.step(transaction=True)
+        async def one(): ...
+
+    with pytest.raises(ValueError, match="transaction"):
+
+        @durable.step(transaction=True, timeout=1)
+        def two(): ...
+
+    @durable.step(transaction=True)
+    def three(): ...
+
+    with pytest.raises(ValueError, match="transaction"):
+        three.with_options(timeout=1)
+
+
+def test_outside_of_a_run_there_is_no_connection(insert):
+    with pytest.raises(DurableError, match="transaction=True"):
+        insert("a")
+
+
+def test_in_async_runs_called_and_in_threads(journal, rows, insert, run_async):
+    @durable.workflow
+    async def flow():
+        one = insert("a")
+        two = await asyncio.to_thread(insert, "b")
+        await asyncio.gather(*(asyncio.to_thread(insert, value) for value in "cd"))
+        journal.crash()
+        return one, two
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == (1, 2)
+    assert sorted(rows()) == ["a", "b", "c", "d"]
+    assert sorted(insert.calls) == ["a", "b", "c", "d"]
+
+
+def test_beside_other_runs_that_commit(journal, rows, insert):
+    @durable.step
+    def plain(value):
+        return value
+
+    @durable.workflow
+    def flow(number):
+        for k in range(5):
+            plain(k)
+            insert(number)
+        return number
+
+    assert [run.result(30) for run in flow.start_many(range(12))] == list(range(12))
+    assert sorted(rows()) == sorted([*range(12)] * 5)
+
+
+def test_table_and_journal_agree_whenever_the_process_is_killed(module, size):
+    kills = size(40, 1000)
+    code, output = module("tests.parallel.transfers", "--kills", str(kills), timeout=size(110, 1000))
+    print(output[-800:])
+    assert code == 0, output
