@@ -77,7 +77,7 @@ def test_statuses() -> None:
 
 def test_what_is_not_there_yet_is_not_there() -> None:
     named = set(re.findall(r"`(\w+)`", section("Not there yet"))) - set(parsers())
-    assert named >= {"sleep", "fork"}
+    assert named >= {"sleep"}
     assert [name for name in named if name in durable.__all__ or hasattr(durable.Run, name)] == []
 
 
