@@ -209,4 +209,6 @@ def test_an_operation_is_dropped_with_its_attempts_and_no_other(make, open_journ
     journal.write(write)
     journal.write(lambda transaction: transaction.drop_step(make.step()))
     assert [step[:3] for run in (1, 2) for step in journal.steps(run)] == others
-    assert [each[:4] for run in (1, 2) for each in journal.attempts(run)] == [(*place, n) for place in others for n in (1, 2)]
+    assert [each[:4] for run in (1, 2) for each in journal.attempts(run)] == [
+        (*place, n) for place in others for n in (1, 2)
+    ]
