@@ -169,7 +169,7 @@ def test_the_failure_of_a_child_reaches_the_parent_with_its_type(journal, step, 
         parent.with_options(id="two")(catch=False)
     assert caught.value.args == (-1, "too small")
     assert type(durable.get("two").error) is Declined
-    assert len([run for run in durable.runs("failed")]) == 3
+    assert len(list(durable.runs("failed"))) == 3
 
 
 @pytest.mark.parametrize("how", ["called", "started"])

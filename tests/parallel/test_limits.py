@@ -116,6 +116,7 @@ def test_an_attempt_that_is_cut_gives_its_slot_back_and_one_that_waits_leaves_th
     @durable.workflow
     async def w() -> str:
         holder = asyncio.create_task(limited(30))
+        await asyncio.sleep(0.01)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(limited(0), 0.02)  # cut in line
         holder.cancel()  # cut with the slot

@@ -6,6 +6,7 @@ import threading
 import time
 
 import durable
+from typing import Self
 
 
 class Watch:
@@ -16,7 +17,7 @@ class Watch:
         self.most_threads = 0
         self._over = threading.Event()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         self.before = threading.active_count()
         self.begun = time.monotonic()
         threading.Thread(target=self._sample).start()

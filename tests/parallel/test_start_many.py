@@ -1,6 +1,7 @@
 """`start_many`: many runs, acknowledged in one commit."""
 
 import threading
+import time
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_an_id_that_comes_twice_is_one_run(journal, double):
 def test_an_id_that_exists_gives_its_handle(journal, double):
     assert double(2) == 4
     assert [run.result() for run in double.start_many([1, 2])] == [2, 4]
-    assert double.begun == [2, 1] or double.begun == [2, 1, 2][:2]
+    assert double.begun == [2, 1]
 
 
 def test_nothing(journal, double):
@@ -153,7 +154,7 @@ def test_those_that_had_not_begun_are_resumed_in_order(journal):
 
     w.start_many(range(6))
     while not begun:
-        pass
+        time.sleep(0.001)
     closing = threading.Thread(target=journal.engine.close)
     closing.start()
     gate.set()

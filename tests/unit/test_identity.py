@@ -119,9 +119,15 @@ def test_a_name_is_text(name):
         require_name(name, "the name of a step")
 
 
-def test_control_characters_above_ascii_are_refused_too():
+@pytest.mark.parametrize("character", ["\x80", "\x9b", "\x9f"])
+def test_control_characters_above_ascii_are_refused_too(character):
     with pytest.raises(ValueError):
-        require_name("a\x9b31m", "the name")  # CSI in one byte: some terminals obey it
+        require_name(f"a{character}31m", "the name")  # CSI in one byte: some terminals obey it
+
+
+@pytest.mark.parametrize("character", ["\xa0", "~", "\ud7ff", "\ue000"])
+def test_their_neighbours_are_fine(character):
+    assert require_name(character, "the name") == character
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

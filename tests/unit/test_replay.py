@@ -454,7 +454,9 @@ def test_a_completed_step_is_taken_from_the_journal():
 
 def test_a_completed_step_without_text_is_none():
     made = call(result=Signature(lambda: None).result)
-    assert Driver(made, completed._replace(output=None)).answer(None).value is None
+    play = Driver(made, completed._replace(output=None)).answer(None)
+    assert play.value is None
+    assert play.error is None
 
 
 def test_a_failed_step_raises_its_error_again():
@@ -695,6 +697,14 @@ def test_every_differing_argument_is_named_and_long_values_are_cut():
     assert len(str(error)) < 1000
 
 
+@pytest.mark.parametrize(("length", "is_cut"), [(200, False), (201, True)])
+def test_a_value_in_a_message_has_200_characters_at_most(length, is_cut):
+    text = '"' + "x" * (length - 2) + '"'
+    message = str(halted(call(inputs=f'{{"order":{text},"cents":1}}'), completed))
+    assert ("…" in message) == is_cut
+    assert f"code {text[:200]}" in message
+
+
 @pytest.mark.parametrize("status", ["running", "retrying"])
 def test_other_inputs_stop_a_step_without_outcome_too(status):
     halted(call(inputs='{"order":"o","cents":2}'), record(status=status, finished_at=1.0, retry_at=2.0))
@@ -759,6 +769,9 @@ def test_nothing_may_be_left_when_the_workflow_ends():
         require_nothing_left([completed, completed, completed], "raised ValueError")
     assert "the workflow raised ValueError without calling" in str(several.value.error)
     assert "at position 3 and 2 more." in str(several.value.error)
+    with pytest.raises(Halt) as two:
+        require_nothing_left([completed, completed], "returned")
+    assert "at position 3 and 1 more." in str(two.value.error)
 
 
 def test_words_for_messages():

@@ -88,6 +88,12 @@ def test_the_delays_of_the_default_policy():
     assert delays == [1.0, 2.0, 4.0, 8.0, None]
 
 
+def test_the_fields_of_the_default_policy():
+    policy = RetryPolicy()
+    assert policy == RetryPolicy(1, 2, 100, 5, (), 0.1)
+    assert is_final(policy, ValueError()) is False
+
+
 def test_jitter_reaches_both_ends():
     policy = RetryPolicy(initial_interval=10, jitter=0.2)
     assert next_delay(policy, 1, BOOM, 0.0) == pytest.approx(8)
@@ -182,14 +188,14 @@ def test_retry_after_may_be_named_non_retryable():
 @pytest.mark.parametrize("field", ["initial_interval", "maximum_interval", "backoff_coefficient", "jitter"])
 @pytest.mark.parametrize("value", [-1, -0.001, math.nan, math.inf, -math.inf])
 def test_a_number_out_of_range_is_a_value_error_that_names_it(field, value):
-    with pytest.raises(ValueError, match=f"{field} must be .*, not {value!r}"):
+    with pytest.raises(ValueError, match=f"^{field} must be .*, not {value!r}$"):
         RetryPolicy(**{field: value})
 
 
 @pytest.mark.parametrize("field", ["initial_interval", "maximum_interval", "backoff_coefficient", "jitter"])
 @pytest.mark.parametrize("value", ["1", None, True, 1j, [1]])
 def test_what_is_no_number_is_a_type_error_that_names_it(field, value):
-    with pytest.raises(TypeError, match=f"{field} is a number"):
+    with pytest.raises(TypeError, match=f"^{field} is a number"):
         RetryPolicy(**{field: value})
 
 

@@ -132,6 +132,35 @@ def test_step_inputs_are_an_object_by_parameter_name(function, args, kwargs):
     assert load(signature, text) == signature.bind(args, kwargs)
 
 
+def only_positional(first, *rest): ...
+def only_keywords(first, **more): ...
+def keyword_only(first, *, key=2): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (only_positional, '{"first":1,"rest":{"$tuple":[]}}'),
+        (only_keywords, '{"first":1,"more":{}}'),
+        (keyword_only, '{"first":1,"key":2}'),
+        (lambda first, second=2: None, '{"first":1,"second":2}'),
+    ],
+)
+def test_what_was_not_passed_is_written_too(function, text):
+    made = Signature(function).dump_step_inputs((1,), {}, "step 's'")
+    assert list(json.loads(made)) == list(json.loads(text))
+    assert load(Signature(function), made) == Signature(function).bind((1,), {})
+
+
+def test_each_of_many_arguments_has_the_type_of_its_annotation():
+    def place(*orders: Order, **named: Order): ...
+
+    signature = Signature(place)
+    text = signature.dump_step_inputs((Order("a"),), {"b": Order("b")}, "step 'place'")
+    assert text == '{"orders":[{"id":"a","count":1}],"named":{"b":{"id":"b","count":1}}}'
+    assert load(signature, text) == {"orders": (Order("a"),), "named": {"b": Order("b")}}
+
+
 def test_positional_and_keyword_calls_are_written_alike():
     signature = Signature(plain)
     one = signature.dump_step_inputs((Order("a"), 2), {}, "step 's'")
@@ -156,6 +185,7 @@ def test_what_cannot_be_held_is_described_with_one_warning_an_argument():
         text = signature.dump_step_inputs(("u", lambda: None, 1), {}, "step 'fetch'")
     assert len(seen) == 1
     assert "is not compared on replay" in str(seen[0].message)
+    assert seen[0].filename == __file__, "the warning points at the code that called"
     parts = json.loads(text)
     assert parts["url"] == "u"
     assert list(parts["client"]) == ["$opaque"]
@@ -237,6 +267,25 @@ def test_a_new_defaulted_parameter_differs_from_nothing():
     assert signature.without_defaults(before) == signature.without_defaults(recorded(defaulted, Order("a"), 2))
 
 
+def test_a_new_field_with_a_default_differs_from_nothing():
+    """The journal has what an older version of the class wrote; read and written again it is what today's writes."""
+    signature = Signature(plain)
+    before = '{"order":{"id":"a"},"count":2}'
+    assert signature.differences(before, recorded(plain, Order("a"), 2)) == []
+    assert signature.differences(before, recorded(plain, Order("a", 3), 2)) == [
+        ("order", '{"id":"a"}', '{"id":"a","count":3}')
+    ]
+
+
+def test_a_value_that_no_longer_fits_and_a_parameter_that_is_gone_are_differences():
+    signature = Signature(plain)
+    code = recorded(plain, Order("a"), 2)
+    assert [name for name, _, _ in signature.differences('{"order":{"number":1},"count":2}', code)] == ["order"]
+    assert signature.differences('{"order":{"id":"a","count":1},"count":2,"gone":1}', code) == [
+        ("gone", "1", "(not given)")
+    ]
+
+
 def test_a_default_that_cannot_be_written_is_compared_as_any_value():
     signature = Signature(with_client)
     assert signature.differences('{"url":"u"}', '{"url":"u","client":3}') == [("client", "(not given)", "3")]
@@ -260,6 +309,10 @@ def test_an_argument_that_only_one_side_has_is_a_difference():
 def test_the_spelling_of_json_is_no_difference():
     signature = Signature(untyped)
     assert signature.differences('{"value": "\\u00e9", "other": [1, 2]}', '{"value":"é","other":[1,2]}') == []
+
+
+def test_values_are_shown_as_they_read():
+    assert Signature(untyped).differences('{"value":"\\u00e9"}', '{"value":"è"}') == [("value", '"é"', '"è"')]
 
 
 @pytest.mark.parametrize(("one", "other"), [("1", "true"), ("1", "1.0"), ('"1"', "1"), ("null", "0"), ("[]", "{}")])

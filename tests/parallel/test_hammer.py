@@ -1,0 +1,7 @@
+"""Everything at once, while another process reads: a short one of `python -m tests.parallel.hammer --seconds 60`."""
+
+
+def test_no_error_no_lost_outcome_and_a_small_wal(module, size):
+    code, output = module("tests.parallel.hammer", "--seconds", str(size(3, 60)), timeout=size(100, 300))
+    print(output)
+    assert code == 0, output
