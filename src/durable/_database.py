@@ -229,7 +229,13 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
             raise JournalError(msg)
 
 
-_WRITES: Final = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE}
+_WRITES: Final = {
+    apsw.SQLITE_INSERT,
+    apsw.SQLITE_UPDATE,
+    apsw.SQLITE_DELETE,
+    apsw.SQLITE_DROP_TABLE,
+    apsw.SQLITE_DROP_INDEX,
+}
 
 
 _CHANGES_OF_SCHEMA: Final = {apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX}

@@ -81,8 +81,10 @@ def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
     run_id = runtime.clock.new_id()
 
     def work(transaction: Transaction) -> RunRecord:
-        steps = transaction.steps(record.seq)
+        steps = [step for step in transaction.steps(record.seq) if step.kind != "map"]
         taken = steps[: from_step - 1]
+        newest = max((step.started_at for step in taken), default=0.0)
+        maps = [s for s in transaction.steps(record.seq) if s.kind == "map" and s.started_at <= newest]
         if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
             done = sum(step.turn is not None for step in steps)
             msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
@@ -103,7 +105,7 @@ def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
                 progress=0,
             )
         )
-        for step in taken:
+        for step in (*maps, *taken):
             transaction.run(put_step(step._replace(run=new.seq)))
         return new
 

@@ -116,8 +116,9 @@ class Run(Generic[R]):
         return _utc_or_none(self._record().finished_at)
 
     def steps(self) -> list[StepInfo]:
-        """Every journaled operation in the order of its place."""
-        return [_step_info(step) for step in self._runtime.journal.steps(self._record().seq)]
+        """Every journaled operation in the order of its place; of a `map` its items."""
+        steps = self._runtime.journal.steps(self._record().seq)
+        return [_step_info(step) for step in steps if step.kind != "map"]
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"

@@ -107,7 +107,9 @@ def main() -> int:
         durable.open(path)
         work("first")
         command = [sys.executable, "-c", LISTER, str(path), str(time.time() + options.seconds)]
-        lister = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        lister = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         hammer, most_wal = Hammer(options.seconds), 0
         threads = [threading.Thread(target=hammer.thread, args=(f"thread {number}",)) for number in range(THREADS)]
         threads.append(threading.Thread(target=lambda: asyncio.run(hammer.loop())))

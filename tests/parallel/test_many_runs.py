@@ -4,9 +4,9 @@ import asyncio
 import resource
 import threading
 import time
+from typing import Self
 
 import durable
-from typing import Self
 
 
 class Watch:

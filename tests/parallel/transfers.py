@@ -107,7 +107,7 @@ def judge(path: Path) -> Counter[str]:
         completed = [
             output
             for (output,) in connection.execute(
-                "SELECT output FROM durable_step WHERE name = 'transfer' AND status = 'completed'"
+                "SELECT output FROM durable_step WHERE kind = 'step' AND name = 'transfer' AND status = 'completed'"
             )
         ]
     except apsw.SQLError:  # killed before the tables were there
