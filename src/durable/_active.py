@@ -77,7 +77,12 @@ class Active:
 
     def is_going_on(self) -> bool:
         """Whether it is queued or executing, and was not taken down."""
-        return self.execution is None or self.execution.halted is None
+        return self.execution is None or (self.execution.halted is None and not self.is_stranded())
+
+    def is_stranded(self) -> bool:
+        """Whether the event loop that it executed on was closed in the middle of it: nothing moves it any more."""
+        branches = None if self.execution is None else self.execution.branches
+        return branches is not None and branches.loop.is_closed()
 
     def give_up(self) -> bool:
         """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""

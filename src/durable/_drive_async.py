@@ -141,7 +141,7 @@ async def _take_slot(execution: Execution, call: Call) -> None:
     call.release_slot = await take_slot(limit)
 
 
-async def take_slot(limit: Limit) -> Callable[[], None]:
+async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
     """Wait for a slot of a limit; returns what gives it back."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
@@ -158,7 +158,7 @@ async def take_slot(limit: Limit) -> Callable[[], None]:
         except RuntimeError:  # the loop was closed: nobody takes it
             limit.release()
 
-    limit.request(granted)
+    limit.request(granted, first=first)
     try:
         await future
     except asyncio.CancelledError:
@@ -222,6 +222,7 @@ class RunTask(asyncio.Task[Any]):
             self.execution.request_cancel()  # the parent goes on when it has ended
         else:
             self.execution.interrupt("its parent was interrupted")
+            super().cancel()
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the task; from outside of the run, it is interrupted."""

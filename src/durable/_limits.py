@@ -15,11 +15,14 @@ class Limit:
         self._waiting: deque[Granted] = deque()
         self._guard = threading.Lock()
 
-    def request(self, granted: Granted) -> None:
-        """Call `granted`, from any thread, once there is a slot; at once where one is free."""
+    def request(self, granted: Granted, *, first: bool = False) -> None:
+        """Call `granted`, from any thread, once there is a slot; at once where one is free.
+
+        `first`: before all others, for one who had a slot and lent it.
+        """
         with self._guard:
             if not self._free:
-                self._waiting.append(granted)
+                (self._waiting.appendleft if first else self._waiting.append)(granted)
                 return
             self._free -= 1
         granted()

@@ -41,7 +41,7 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
         text, value = result.dump_load(value)
     except SerializationError as unfit:
         msg = f"the result of workflow {execution.record.workflow!r} cannot be journaled: {unfit}"
-        return _failed(execution, SerializationError(msg))
+        return failed(execution, SerializationError(msg))
     return Ending(_finished(execution, "completed", text, None), value, None)
 
 
@@ -61,7 +61,7 @@ def raised(execution: Execution, error: BaseException) -> Ending:
         return halted(execution, halt)
     if execution.cancel.delivered:
         return _cancelled(execution)
-    return _failed(execution, error)
+    return failed(execution, error)
 
 
 def halted(execution: Execution, halt: Halt) -> Ending:
@@ -82,7 +82,8 @@ def _cancelled(execution: Execution) -> Ending:
     return Ending(record, None, cancelled_error(record))
 
 
-def _failed(execution: Execution, error: BaseException) -> Ending:
+def failed(execution: Execution, error: BaseException) -> Ending:
+    """The run ends with this error, which its callers get in its decoded form."""
     text = dump_error(error)
     decoded = load_error(text)
     if isinstance(decoded, StepError) and not isinstance(error, StepError):

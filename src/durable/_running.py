@@ -12,10 +12,18 @@ from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
 from ._limits import Limit
 from ._model import FINISHED
-from ._outcome import Ending, raise_recorded, raised, recorded_result, returned
+from ._outcome import Ending, failed, raise_recorded, raised, recorded_result, returned
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
-from .errors import Cancelled, DurableError, Halt, JournalError, RunConflictError, RunInterruptedError
+from .errors import (
+    Cancelled,
+    DurableError,
+    Halt,
+    JournalError,
+    RunConflictError,
+    RunInterruptedError,
+    SerializationError,
+)
 
 
 class Write(NamedTuple):
@@ -110,9 +118,12 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
         if limit is not None and active.release_slot is None:
             yield TakeSlot(active, limit)
         ending = yield from _execution(runtime, active, admission)
-        if ending.record is not None:
-            written = ending.record
-            yield Write(lambda transaction: transaction.finish_run(written), full=True)
+        try:
+            yield from _write_end(ending)
+        except SerializationError as error:  # a result that is too large for the file
+            assert active.execution is not None
+            ending = failed(active.execution, error)
+            yield from _write_end(ending)
     except DurableError as error:  # the journal failed before or after the body
         ending = Ending(None, None, error)
     finally:
@@ -120,6 +131,12 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
             ending = Ending(None, None, RunInterruptedError(f"run {record.id} of {record.workflow!r} was interrupted"))
         runtime.over(active, ending)
     return ending
+
+
+def _write_end(ending: Ending) -> Course:
+    record = ending.record
+    if record is not None:
+        yield Write(lambda transaction: transaction.finish_run(record), full=True)
 
 
 def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:
@@ -182,21 +199,26 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     if isinstance(effect, Body):
         return run_body(runtime, effect)
     if isinstance(effect, TakeSlot):
-        return take_slot(effect.active, effect.limit)
+        return take_slot(runtime, effect.active, effect.limit)
     if effect.active.thread == threading.get_ident():
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)
-    effect.active.wait(None)
+    with runtime.lending_thread():
+        effect.active.wait(None)
     return None
 
 
-def take_slot(active: Active, limit: Limit) -> None:
-    """Wait, blocking this thread, for a slot; in vain when the engine closes first."""
+def take_slot(runtime: Runtime, active: Active, limit: Limit) -> None:
+    """Wait, blocking this thread, for a slot; in vain when the engine closes first.
+
+    Who has begun, and lent its slot while it waited, is served before those who have not.
+    """
     granted = threading.Event()
-    limit.request(granted.set)
+    limit.request(granted.set, first=active.execution is not None)
     active.watch(granted.set)
     try:
-        granted.wait()
+        with runtime.lending_thread():
+            granted.wait()
     except BaseException:
         if not limit.withdraw(granted.set):
             limit.release()

@@ -42,7 +42,7 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Body):
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
-        effect.active.release_slot = await take_slot(effect.limit)
+        effect.active.release_slot = await take_slot(effect.limit, first=effect.active.execution is not None)
         return None
     await over(effect.active)
     return None
@@ -115,7 +115,7 @@ async def waiting(runtime: Runtime) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        parent.release_slot = await take_slot(limit)
+        parent.release_slot = await take_slot(limit, first=True)
 
 
 class LoopThread:

@@ -7,6 +7,7 @@ has set going is in `active`; everything else is in the file.
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ._active import Active, Admission, Declaration, Request
@@ -44,6 +45,8 @@ class Runtime:
         self.active: dict[str, Active] = {}
         self.step_pool = ThreadPool("durable-step", threads)
         self.limits = Limits()
+        self.lending_thread: Callable[[], AbstractContextManager[None]] = nullcontext
+        """While a thread of the pool waits for a run that may need one: the pool may have one more."""
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._owning = threading.Lock()
@@ -130,8 +133,8 @@ class Runtime:
                 _require_same_call(found, request)
             if found.status in FINISHED:
                 return Admission(found, None, is_mine=False, is_new=False, unsynced=0)
-            if found.id in self.active:
-                return Admission(found, self.active[found.id], is_mine=False, is_new=False, unsynced=0)
+            if (active := self.living(found.id)) is not None:
+                return Admission(found, active, is_mine=False, is_new=False, unsynced=0)
             mine.run_id = found.id
             self.active[found.id] = mine
             if request.origin == "start":
@@ -186,6 +189,14 @@ class Runtime:
         if found.id in resumed:
             resumed.remove(found.id)
         return found
+
+    def living(self, run_id: str) -> Active | None:
+        """The run in this process, unless its event loop was closed under it."""
+        active = self.active.get(run_id)
+        if active is not None and active.is_stranded():
+            self.over(active, Ending(None, None, RunInterruptedError(f"the event loop of run {run_id} was closed")))
+            return None
+        return active
 
     def give_back(self, active: Active) -> None:
         """A call was interrupted: the next call of the same goes on with the run."""
@@ -286,7 +297,7 @@ class Runtime:
         undeclared: set[str] = set()
         for status in ("running", "queued", "blocked"):
             for record in self.journal.runs_of_status(status):
-                if record.id in self.active or record.crashes >= MAXIMUM_CRASHES:
+                if self.living(record.id) is not None or record.crashes >= MAXIMUM_CRASHES:
                     continue
                 if record.workflow in self.registry.workflows:
                     found.append(record)

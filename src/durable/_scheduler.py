@@ -24,6 +24,7 @@ class Scheduler:
     def __init__(self, runtime: Runtime, threads: int) -> None:
         self.runtime = runtime
         self._pool = ThreadPool("durable-run", threads)
+        runtime.lending_thread = self._pool.lending
         self._guard = threading.Lock()
         self._tasks: Any = None
         self._loop_thread: Any = None
@@ -91,7 +92,7 @@ class Scheduler:
             try:
                 yield
             finally:
-                take_slot(parent, limit)
+                take_slot(self.runtime, parent, limit)
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""

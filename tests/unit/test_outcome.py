@@ -148,6 +148,11 @@ def test_an_operation_left_over_blocks_the_run_whether_it_returned_or_raised(end
     assert type(load_error(found.record.error)) is NonDeterminismError
 
 
+def test_the_message_says_how_the_workflow_ended():
+    assert "the workflow returned without calling" in str(returned(execution(LEFT), 1, ANY).error)
+    assert "the workflow raised ValueError without calling" in str(raised(execution(LEFT), ValueError("x")).error)
+
+
 def test_a_blocked_run_that_raised_tells_of_its_error_too():
     error = ValueError("x")
     assert raised(execution(LEFT), error).error.__cause__ is error
