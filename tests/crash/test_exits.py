@@ -67,6 +67,7 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
     for flow in (sync, asynchronous):
         flow.start("step")
         flow.start("back-off")
+    open("notes.txt", "a").close()  # there, before a step has written its first line
     while sum(1 for line in open("notes.txt")) < 4:
         time.sleep(0.002)
     time.sleep(0.1)
