@@ -219,6 +219,14 @@ class Way:
     on_disk: int = 0
 
 
+def _run_of(who: str) -> str:
+    """The body of a run in which a coroutine is: a child's name ends with c."""
+    parts = who.split(".")
+    while len(parts) > 1 and not parts[-1].endswith("c"):
+        parts.pop()
+    return ".".join(parts)
+
+
 class Judge:
     """What is known of a trial after each of its lives."""
 
@@ -256,8 +264,8 @@ class Judge:
         """Each coroutine goes the way that it went before, as far as that is on disk."""
         ways: dict[str, Way] = {}
         for word, *rest in notes:
-            if word == "begin":  # the body of a run, and with it all that it calls
-                for who in [who for who in ways if who.startswith(rest[0])]:
+            if word == "begin":  # the body of a run, and its branches
+                for who in [who for who in ways if _run_of(who) == rest[0]]:
                     self._compare_one(who, ways.pop(who))
             if word in {"saw", "decided"}:
                 way = ways.setdefault(rest[0], Way([]))
