@@ -121,6 +121,8 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     try:
         _harden(connection)
+        # It could not checkpoint when it closes, and a VFS in Python has the vain try of it raised as an error.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
         connection.close()

@@ -47,6 +47,18 @@ def test_a_named_vfs_is_used_by_writer_and_reader(vfs, open_journal, read_journa
     assert read_journal(vfs="durable-counting").has_tables()
 
 
+def test_a_vfs_in_python_opens_a_journal_that_nobody_owns(vfs, open_journal, read_journal, make):
+    journal = open_journal(vfs="durable-counting")
+    run = journal.write(lambda transaction: transaction.add_run(make.run()))
+    journal.close(1.0)
+    for _ in range(2):
+        reader = read_journal(vfs="durable-counting")
+        assert reader.has_tables()
+        assert reader.runs() == [run]
+        reader.close(0.0)
+    assert open_journal(vfs="durable-counting").epoch == 2
+
+
 def test_each_full_commit_is_synced_before_it_is_acknowledged_and_no_other_is(vfs, open_journal, make):
     journal = open_journal(vfs="durable-counting")
     put = make.put(make.step())
