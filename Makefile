@@ -44,6 +44,10 @@ format: $(VENV)/.dev                 ## formats, and mends what ruff can mend
 bench: $(VENV)/.dev                  ## the figures of docs/benchmarks.md, against this disk
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: faults
+faults: $(VENV)/.dev                 ## the trials of docs/reliability.md at full size: takes hours
+	@$(BIN)/python -m tests.faults all --full $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VENV)/.dev            ## the same steps with other libraries, installed into .bench/
 	@$(BIN)/python -m benchmarks.peers $(ARGS)

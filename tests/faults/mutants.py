@@ -1,0 +1,101 @@
+"""Guards of the library, each switched off: the rows must catch that, or they prove nothing.
+
+`python -m tests.faults power --without "sync of outcomes"` runs a row on the weakened library.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from durable import _commits, _execution, _journal
+from durable._entries import Entry, Statement
+from durable._model import StepRecord
+from durable._transaction import PUT_STEP
+
+
+class Mutant(NamedTuple):
+    """A guard, and the row that is to catch that it is gone."""
+
+    guard: str
+    row: str
+    trials: int
+    apply: Callable[[], None]
+
+
+def _without_sync(is_meant: Callable[[Any], bool]) -> Callable[[], None]:
+    """Commits that hold only such work end without an fsync."""
+
+    def apply() -> None:
+        write, submit = _commits.Commits.write, _commits.Commits.submit
+
+        def write_without(self: Any, work: Any, full: bool, *, alone: bool = False) -> Any:
+            return write(self, work, full and (alone or not is_meant(work)), alone=alone)
+
+        def submit_without(self: Any, entry: Entry) -> None:
+            entry.full = entry.full and not is_meant(entry.work)
+            submit(self, entry)
+
+        _commits.Commits.write = write_without  # type: ignore[method-assign]
+        _commits.Commits.submit = submit_without  # type: ignore[method-assign]
+
+    return apply
+
+
+def _step(work: Any) -> StepRecord | None:
+    if type(work) is Statement and work.sql == PUT_STEP:
+        return StepRecord._make(work.values[:-1])
+    return None
+
+
+def _is_outcome(work: Any) -> bool:
+    record = _step(work)
+    return record is not None and record.turn is not None
+
+
+def _is_start_of_once(work: Any) -> bool:
+    record = _step(work)
+    return record is not None and record.status == "running" and record.name == "once"
+
+
+def _is_of_run(work: Any) -> bool:
+    return type(work) is not Statement
+
+
+def _no_sync_at_all() -> None:
+    _journal._SYNCHRONOUS[2] = "PRAGMA synchronous=NORMAL"
+
+
+def _never_needs_sync() -> None:
+    _execution.Execution.needs_sync = lambda self: False  # type: ignore[method-assign]
+
+
+def _acknowledge_before_commit() -> None:
+    """A lone statement is carried out when the next one comes."""
+    run_alone, begin = _journal.Journal.run_alone, _journal.Journal.begin
+    waiting: list[tuple[Any, ...]] = []
+
+    def carry_out() -> None:
+        while waiting:
+            run_alone(*waiting.pop(0))
+
+    def run_later(self: Any, statement: Statement, full: bool) -> int:
+        carry_out()
+        waiting.append((self, statement, full))
+        return int(self._transaction.number + 1)
+
+    def begin_after(self: Any, full: bool) -> Any:
+        carry_out()
+        return begin(self, full)
+
+    _journal.Journal.run_alone = run_later  # type: ignore[method-assign]
+    _journal.Journal.begin = begin_after  # type: ignore[method-assign]
+
+
+_MUTANTS = (
+    Mutant("every sync", "power", 200, _no_sync_at_all),
+    Mutant("sync of outcomes", "power", 400, _without_sync(_is_outcome)),
+    Mutant("sync of starts and ends of runs", "power", 800, _without_sync(_is_of_run)),
+    Mutant("sync of at-most-once starts", "power", 1200, _without_sync(_is_start_of_once)),
+    Mutant("sync of what a step shows", "power", 800, _never_needs_sync),
+    Mutant("acknowledgement after the commit", "power", 400, _acknowledge_before_commit),
+)
+MUTANTS = {mutant.guard: mutant for mutant in _MUTANTS}

@@ -1,0 +1,181 @@
+"""Power loss: programs on a recording VFS, and what the library makes of disks on which only part of it arrived.
+
+A trial is one image: of a random moment of a random program, with a random part of what was not synced. Each is opened
+by the library, checked by SQLite, and compared with what the program had been told by then; some go on to the end.
+"""
+
+import json
+import os
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+import durable
+from durable import _journal
+from durable._journal import Journal
+
+from . import programs
+from .disk import Disk, Op, Recorder, put
+from .programs import Judge, Plan
+from .tally import Tally
+
+IMAGES = 400
+"""Of each recording."""
+COMPLETED_EVERY = 10
+"""One image of so many is completed: its run goes on to the end."""
+
+
+class Recording(NamedTuple):
+    plan: Plan
+    log: list[Any]
+    durability: Any
+
+
+def record(seed: str, folder: Path, durability: Any) -> Recording:
+    """Execute a program; the log has its notes and what happened to its files, in order."""
+    dice = random.Random(f"record {seed}")
+    plan = Plan(seed, sequential=durability == "process")
+    log = programs.begin_world().notes
+    recorder = Recorder(log)
+    pages = dice.choice([8, 20, 60, 1000])  # checkpoints in the middle of the program, too
+    own, _journal.open_writer = _journal.open_writer, _checkpointing(_journal.open_writer, pages)
+    try:
+        engine = durable.Engine(folder / "journal.db", durability=durability, vfs=recorder.name)
+        programs.call(engine, plan)
+    finally:
+        _journal.open_writer = own
+        recorder.unregister()
+    return Recording(plan, log, durability)
+
+
+def _checkpointing(open_writer: Any, pages: int) -> Any:
+    def opened(path: str, vfs: str | None) -> apsw.Connection:
+        connection = open_writer(path, vfs)
+        connection.pragma("wal_autocheckpoint", pages)
+        return connection
+
+    return opened
+
+
+def run(trials: int, seed: int, base: Path, *, durability: str = "full") -> Tally:
+    tally = Tally()
+    folder = base / "image"
+    folder.mkdir()
+    number = 0
+    while tally.trials < trials:
+        made = base / f"recording-{number}"
+        made.mkdir()
+        recording = record(f"{seed}/{number}", made, durability)
+        tally.facts["programs"] += 1
+        _images(recording, folder, min(IMAGES, trials - tally.trials), tally)
+        number += 1
+    return tally
+
+
+def run_process(trials: int, seed: int, base: Path) -> Tally:
+    return run(trials, seed, base, durability="process")
+
+
+def _images(recording: Recording, folder: Path, count: int, tally: Tally) -> None:
+    log = recording.log
+    dice = random.Random(f"images {recording.plan.name}")
+    told = [place for place, entry in enumerate(log) if not isinstance(entry, Op)]
+    # Half of the moments are just after a note: what was acknowledged there has had the least time to arrive.
+    places = [dice.randint(0, len(log)) if dice.random() < 0.5 else dice.choice(told) + 1 for _ in range(count)]
+    disk, at = Disk(), 0
+    for number, place in enumerate(sorted(places)):
+        for entry in log[at:place]:
+            if isinstance(entry, Op):
+                disk.do(entry)
+        at = place
+        put(folder, disk.image(random.Random(f"image {recording.plan.name} {number}")))
+        tally.trials += 1
+        tally.facts["with unsynced writes"] += disk.pending() > 0
+        notes = [entry for entry in log[:place] if not isinstance(entry, Op)]
+        completes = None if number % COMPLETED_EVERY else dice.choice(["call", "resume"])
+        for fault in _look(recording, folder, notes, completes, tally):
+            tally.fault(fault, f"image {number} of program {recording.plan.name}")
+
+
+def _look(recording: Recording, folder: Path, notes: list[Any], completes: str | None, tally: Tally) -> list[str]:
+    """What is wrong with an image."""
+    try:
+        faults = _compare(recording, folder, notes)
+        if completes:
+            tally.facts["gone on with"] += 1
+            faults += _complete(recording, folder, notes, resumes=completes == "resume")
+    except (durable.DurableError, apsw.Error, OSError) as error:
+        return [f"not opened: {type(error).__name__}: {str(error)[:200]}"]
+    return faults
+
+
+def _compare(recording: Recording, folder: Path, notes: list[Any]) -> list[str]:
+    faults = []
+    journal = Journal(str(folder / "journal.db"))
+    journal.own(os.getpid(), 1.0)
+    try:
+        assert journal._writer is not None
+        if journal._writer.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+            faults.append("damaged")
+        runs = journal.runs()
+        steps = [step for run in runs for step in journal.steps(run.seq)]
+        for run in runs:
+            journal.attempts(run.seq)
+    finally:
+        journal.close(2.0)
+    there = {_label(step.input) for step in steps if step.status in {"completed", "failed"}}
+    told = [rest[0] for word, *rest in notes if word == "got" and not rest[0].endswith("c")]
+    if recording.durability == "process":
+        return faults + _require_prefix(there, told)
+    if not set(told) <= there:
+        faults.append("acknowledged outcomes lost")
+    for word, *rest in notes:
+        if word == "run" and rest[0] not in {run.id for run in runs}:
+            faults.append("acknowledged starts lost")
+        if word == "result" and "completed" not in {run.status for run in runs if run.workflow.startswith("main")}:
+            faults.append("acknowledged results lost")
+    if not {rest[1] for word, *rest in notes if word == "start"} <= {run.id for run in runs}:
+        faults.append("ids that a step has seen lost")
+    once = {label for kind, label in recording.plan.operations() if kind == "once"}
+    begun = {rest[0] for word, *rest in notes if word == "start" and rest[0] in once}
+    if not begun <= {_label(step.input) for step in steps}:
+        faults.append("starts of at-most-once steps lost")
+    return faults
+
+
+def _require_prefix(there: set[Any], told: list[str]) -> list[str]:
+    """Without a sync a commit: what is there is the beginning of what was, nothing from the middle is missing."""
+    survived = [label in there for label in told]
+    return ["not a prefix"] if survived != sorted(survived, reverse=True) else []
+
+
+def _label(text: str | None) -> str:
+    found = json.loads(text or "{}")
+    label = found.get("label") or found.get("item", [""])
+    return label if isinstance(label, str) else str(label[0])
+
+
+def _complete(recording: Recording, folder: Path, notes: list[Any], *, resumes: bool) -> list[str]:
+    """Go on with the image until the run has completed."""
+    plan = recording.plan
+    judge = Judge(plan)
+    if recording.durability == "full":
+        judge.look(notes)  # by power loss nothing of it may be undone
+    world = programs.begin_world()
+    result = programs.call(durable.Engine(folder / "journal.db"), plan, resumes=resumes)
+    judge.look([*world.notes, ("result", result)])
+    judge.look_at_end()
+    rows = _rows(folder / "journal.db")
+    return judge.faults + (["payments"] if rows != sorted(plan.payments.elements()) else [])
+
+
+def _rows(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            return sorted(label for (label,) in connection.execute("SELECT label FROM paid"))
+        except sqlite3.OperationalError:
+            return []

@@ -1,0 +1,31 @@
+"""The rows of the table in docs/reliability.md."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A kind of fault, what is promised under it, and who tries it."""
+
+    name: str
+    promise: str
+    run: str
+    """`module:function` of this package; `run` where no function is named."""
+    full: int
+    """Trials in `make faults`."""
+    small: int
+    """Trials in `make test`."""
+    in_memory: bool = False
+
+
+_ROWS = (
+    Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 400, True),
+    Row(
+        "power-process",
+        'the same with durability="process": no corruption, survivors are a prefix',
+        "power:run_process",
+        10_000,
+        200,
+        True,
+    ),
+)
+ROWS = {row.name: row for row in _ROWS}

@@ -1,0 +1,28 @@
+"""What the trials of a row have seen."""
+
+from collections import Counter
+from typing import Any
+
+
+class Tally:
+    """Counts trials, facts and faults; keeps how to repeat the first few faults."""
+
+    def __init__(self) -> None:
+        self.trials = 0
+        self.facts: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.how: list[str] = []
+
+    def fault(self, kind: str, how: object) -> None:
+        self.faults[kind] += 1
+        if len(self.how) < 5:
+            self.how.append(f"{kind}: {how}")
+
+    def add(self, other: "Tally") -> None:
+        self.trials += other.trials
+        self.facts.update(other.facts)
+        self.faults.update(other.faults)
+        self.how = (self.how + other.how)[:5]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"trials": self.trials, "facts": dict(self.facts), "faults": dict(self.faults), "how": self.how}

@@ -1,0 +1,33 @@
+"""A small size of each row; `make faults` is the full one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mutants import MUTANTS
+from tests.faults.rows import ROWS
+
+
+def run(row, trials, *options):
+    command = [sys.executable, "-m", "tests.faults", row, f"--trials={trials}", "--seed=1", *options]
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_sample_of_the_trials_finds_no_fault(row):
+    done = run(row, ROWS[row].small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{row}: ")
+    assert int(done.stdout.split()[1].replace(",", "")) >= ROWS[row].small
+
+
+@pytest.mark.parametrize("guard", MUTANTS)
+def test_a_guard_that_is_switched_off_is_caught(guard):
+    """The harness has teeth."""
+    mutant = MUTANTS[guard]
+    done = run(mutant.row, mutant.trials, "--without", guard)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAULT" in done.stdout
