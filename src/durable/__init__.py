@@ -6,8 +6,7 @@ Importing declares; nothing is opened, started or written.
 
 from typing import TYPE_CHECKING, Any
 
-from ._engine import Engine, close, get, resume, runs
-from ._engine import open_engine as open  # noqa: A004 - reads as `durable.open(path)`
+from ._engine import Engine, close, get, open, resume, runs  # noqa: A004 - reads as `durable.open(path)`
 from ._operations import Info, connection, info, now, random, uuid4
 from ._parallel import StepFuture
 from ._retry import RetryPolicy

@@ -99,8 +99,31 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
     return connection
 
 
+def require_vfs(name: Any) -> None:
+    """`ValueError` or `TypeError` unless SQLite knows a VFS of this name."""
+    known = apsw.vfs_names()
+    if name is not None and name not in known:
+        msg = f"SQLite has no VFS {name!r}: it has {', '.join(map(repr, known))}"
+        raise ValueError(msg) if isinstance(name, str) else TypeError(msg)
+
+
+def require_place(path: str) -> None:
+    """A journal is a plain file in a folder that is there: SQLite says of anything else that it cannot open it."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        msg = f"{path} cannot be a journal: there is no folder {folder}; make it first"
+        raise JournalError(msg)
+    if os.path.isdir(path):
+        msg = f"{path} is a folder: give the path of a file in it, such as {os.path.join(path, 'durable.db')}"
+        raise JournalError(msg)
+    if os.path.exists(path) and not os.path.isfile(path):
+        msg = f"{path} is no plain file, as a journal is: give another path"
+        raise JournalError(msg)
+
+
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
+    require_place(path)
     if not _has_content(path):
         return False
     try:

@@ -55,6 +55,9 @@ class Decorated(Generic[P, R]):
 
 
 def _flags(function: Any, what: str) -> int:
+    if isinstance(function, str):
+        msg = f"write the name with its keyword: @durable.{what}(name={function!r})"
+        raise TypeError(msg)
     if isinstance(function, (classmethod, property)) or not callable(function) or isinstance(function, type):
         msg = f"@durable.{what} takes a function, not {function!r}; put it below @classmethod or @property"
         raise TypeError(msg)
@@ -85,27 +88,3 @@ def require_async_run(execution: Execution, what: str) -> None:
             "'async def', or the function a plain 'def'"
         )
         raise TypeError(msg)
-
-
-def seconds(value: Any, what: str) -> float | None:
-    """An option in seconds or as a `timedelta`; `None` stays."""
-    if value is None:
-        return None
-    found = value.total_seconds() if hasattr(value, "total_seconds") else value
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
-        raise TypeError(msg)
-    if not 0 < found < float("inf"):
-        msg = f"{what} must be more than 0 and finite, not {value!r}"
-        raise ValueError(msg)
-    return float(found)
-
-
-def slots(value: Any, what: str) -> int:
-    """An option `concurrency`: how many at a time, 0 for `None`, any number."""
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{what} is a whole number of at least 1, not {value!r}"
-        raise ValueError(msg)
-    return value

@@ -7,13 +7,13 @@ import contextlib
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._active import ENGINE
+from ._arguments import is_full, path_name, run_name, statuses, whole_number, workflow_name, yes_or_no
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
-from ._model import RUN_STATUSES, RunRecord, RunStatus
 from ._runtime import Runtime
 from ._scheduler import DEFAULT_THREADS, Scheduler
 from .run import Run, not_found
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
     from typing import Self
+
+    from ._model import RunRecord, RunStatus
 
 
 REGISTRY = Registry()
@@ -47,13 +49,12 @@ class Engine:
         clock: Clock = SYSTEM_CLOCK,
         registry: Registry = REGISTRY,
     ) -> None:
-        name = _path_name(path)
-        _require_durability(durability)
-        _require_threads(threads)
+        name, full = path_name(path), is_full(durability)
+        whole_number(threads, "threads", 1)
         if keep is not None:
             msg = "keep= (deleting old runs by itself) is not there yet: leave it out"
             raise NotImplementedError(msg)
-        journal = Journal(name, full=durability == "full", vfs=vfs)
+        journal = Journal(name, full=full, vfs=vfs)
         journal.has_tables()  # a file that is no journal is refused now, not in the middle of the work
         self._runtime = Runtime(journal, clock, registry, threads)
         self._runtime.engine = self
@@ -77,8 +78,9 @@ class Engine:
 
     def resume(self, *, wait: bool = False) -> list[Run[Any]]:
         """Go on, in the background, with what a crash left; see `durable.resume`."""
+        is_waiting = yes_or_no(wait, "wait")
         going = self._scheduler.resume()
-        if wait:
+        if is_waiting:
             for _, active in going:
                 active.wait(None)
         return [self._run(record) for record, _ in going]
@@ -87,25 +89,23 @@ class Engine:
         self, status: RunStatus | Iterable[RunStatus] | None = None, workflow: Any = None, limit: int = 100
     ) -> list[Run[Any]]:
         """Runs, newest first; see `durable.runs`."""
-        wanted = _statuses(status)
-        name = None if workflow is None else str(getattr(workflow, "name", workflow))
+        wanted, name = statuses(status), workflow_name(workflow)
+        whole_number(limit, "limit", 0)
         self._runtime.require_open()
+        journal = self._runtime.journal
+        if not journal.has_tables():
+            return []
         stored = tuple(dict.fromkeys("running" if status == "interrupted" else status for status in wanted))
-        found: list[Run[Any]] = []
-        if not self._runtime.journal.has_tables():
-            return found
-        for record in self._runtime.journal.runs(statuses=stored, workflow=name, limit=-1 if wanted else limit):
-            run = self._run(record)
-            if len(found) < limit and (not wanted or run.status in wanted):
-                found.append(run)
-        return found
+        is_wanted = (lambda record: self._run(record).status in wanted) if "running" in stored else None
+        return list(map(self._run, journal.runs(statuses=stored, workflow=name, limit=limit, wanted=is_wanted)))
 
     def get(self, run_id: str) -> Run[Any]:
         """The run of an id; `RunNotFoundError` where there is none."""
+        wanted = run_name(run_id)
         self._runtime.require_open()
-        if not self._runtime.journal.has_tables() or self._runtime.journal.run(run_id) is None:
-            raise not_found(run_id, self.path)
-        return Run(self._scheduler, run_id)
+        if not self._runtime.journal.has_tables() or self._runtime.journal.run(wanted) is None:
+            raise not_found(wanted, self.path)
+        return Run(self._scheduler, wanted)
 
     def _run(self, record: RunRecord) -> Run[Any]:
         return Run(self._scheduler, record.id)
@@ -157,35 +157,6 @@ class Engine:
         _leaked.extend(self._runtime.forget())
 
 
-def _path_name(path: Any) -> str:
-    name = os.fspath(path)
-    if not isinstance(name, str) or not name or "\0" in name:
-        msg = f"the path of a journal is a text, not {name!r}"
-        raise ValueError(msg)
-    return name
-
-
-def _require_durability(durability: Any) -> None:
-    if durability not in {"full", "process"}:
-        msg = f'durability is "full" (survives power loss) or "process" (survives a crash), not {durability!r}'
-        raise ValueError(msg)
-
-
-def _require_threads(threads: Any) -> None:
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        msg = f"threads is a whole number of at least 1, not {threads!r}"
-        raise ValueError(msg)
-
-
-def _statuses(status: object) -> tuple[str, ...]:
-    wanted = () if status is None else (status,) if isinstance(status, str) else tuple(cast("Iterable[str]", status))
-    for each in wanted:
-        if each not in RUN_STATUSES:
-            msg = f"there is no run status {each!r}: it is one of {', '.join(RUN_STATUSES)}"
-            raise ValueError(msg)
-    return wanted
-
-
 # -- which engine a call uses -----------------------------------------------------------------------------------------
 
 _default: Engine | None = None
@@ -194,7 +165,7 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _leaked: list[Any] = []
 
 
-def open_engine(
+def open(
     path: str | os.PathLike[str],
     *,
     durability: Literal["full", "process"] = "full",
@@ -202,12 +173,13 @@ def open_engine(
     keep: str | None = None,
     vfs: str | None = None,
 ) -> Engine:
-    """Make an engine on the journal at `path` the default one, and return it. `durable.open` is its public name.
+    """Make an engine on the journal at `path` the default one, and return it.
 
     `durability="full"`: an acknowledged outcome survives power loss. `"process"`: it survives the death of the process,
     but not always that of the machine. `threads`: how many background sync runs execute at a time. `vfs`: the name of a
-    registered SQLite VFS. Raises `JournalError` where the file is there and is no journal. Nothing is created, and no
-    lock taken, before something is executed.
+    registered SQLite VFS. Raises `ValueError` or `TypeError` for bad arguments, and `JournalError` where the file is
+    there and is no journal, or its folder is not there. Nothing is created, and no lock taken, before something is
+    executed.
     """
     global _default  # noqa: PLW0603 - the default engine is one for the whole program
     options = {"durability": durability, "threads": threads, "keep": keep, "vfs": vfs}
@@ -222,7 +194,7 @@ def open_engine(
 
 def _already_open(path: str | os.PathLike[str], options: dict[str, Any]) -> Engine | None:
     """The open engine of this process on that journal: a notebook's cell, run again, gets the same one."""
-    where = os.path.realpath(_path_name(path))
+    where = os.path.realpath(path_name(path))
     found = next((engine for engine in list(_open_engines) if engine.path == where and not engine._closed), None)
     if found is None or not found._runtime.journal.epoch:  # one that has executed nothing yet stands in nobody's way
         return None

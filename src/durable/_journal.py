@@ -6,16 +6,27 @@ notice a flipped bit inside a value.
 """
 
 import contextlib
+import heapq
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import apsw
 
 from ._clock import SYSTEM_CLOCK
 from ._commits import Commits
-from ._database import as_journal_error, has_journal, mapped, open_reader, open_visitor, open_writer
+from ._database import (
+    as_journal_error,
+    has_journal,
+    mapped,
+    open_reader,
+    open_visitor,
+    open_writer,
+    require_place,
+    require_vfs,
+)
 from ._entries import Statement
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
@@ -26,6 +37,10 @@ from .errors import JournalError
 T = TypeVar("T")
 
 _FOLDER_TICK_SECONDS: Final = 0.1
+_PAGE: Final = 100
+_LARGEST_PAGE: Final = 10_000
+_NO_END: Final = 2**63 - 1
+"""After the keys of all runs."""
 _SYNCHRONOUS: Final = {1: "PRAGMA synchronous=NORMAL", 2: "PRAGMA synchronous=FULL"}
 
 
@@ -34,6 +49,7 @@ class Journal:
 
     def __init__(self, path: str, *, full: bool = True, vfs: str | None = None) -> None:
         """Nothing is opened before it is needed. `full=False` leaves out the fsync of every commit."""
+        require_vfs(vfs)
         self.path = os.path.realpath(path)  # one file, one lock, by whatever name
         self.epoch = 0
         """Which owner of the journal this process is; 0 while it is none."""
@@ -58,6 +74,7 @@ class Journal:
     def own(self, pid: int, now: float) -> None:
         """Become the owner: lock, create or migrate the file, and count a new epoch. `JournalLockedError` if taken."""
         with mapped(self.path):
+            require_place(self.path)
             refuse_network_file_system(self.path)
             self._lock = OwnerLock(self.path)
             try:
@@ -263,23 +280,28 @@ class Journal:
         *,
         statuses: tuple[str, ...] = (),
         workflow: str | None = None,
-        since: float | None = None,
-        before: float | None = None,
-        limit: int = -1,
+        limit: int | None = None,
+        wanted: Callable[[RunRecord], bool] | None = None,
     ) -> list[RunRecord]:
-        """Runs, newest first, of any of these stored statuses, created at or after `since` and before `before`."""
-        terms: list[str] = []
-        values: list[Any] = []
-        if statuses:
-            terms.append(f"status IN ({', '.join('?' * len(statuses))})")
-            values += statuses
-        for term, value in (("workflow = ?", workflow), ("created_at >= ?", since), ("created_at < ?", before)):
-            if value is not None:
-                terms.append(term)
-                values.append(value)
-        where = f"WHERE {' AND '.join(terms)} " if terms else ""
-        sql = f"SELECT * FROM durable_run {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608 - terms are constants above
-        return list(map(run_from, self._query(sql, (*values, limit))))
+        """Runs, newest first, of any of these stored statuses: at most `limit` for which `wanted` is true."""
+        streams = [self._newest(status, workflow) for status in statuses or (None,)]
+        newest = heapq.merge(*streams, key=lambda record: record.seq, reverse=True)
+        return list(islice(filter(wanted, newest), limit))
+
+    def _newest(self, status: str | None, workflow: str | None) -> Iterator[RunRecord]:
+        """Page after page, as they are asked for: a journal may hold a million runs of a status."""
+        end, size = _NO_END, _PAGE
+        while True:
+            if status is not None:
+                page = self._read("newest_of_status", status, workflow, end, size)
+            elif workflow is not None:
+                page = self._read("newest_of_workflow", workflow, end, size)
+            else:
+                page = self._read("newest", end, size)
+            yield from map(run_from, page)
+            if len(page) < size:
+                return
+            end, size = page[-1][0], min(size * 4, _LARGEST_PAGE)
 
     def runs_of_status(self, status: str) -> list[RunRecord]:
         """All runs of one stored status, oldest first."""

@@ -130,7 +130,7 @@ def is_final(policy: RetryPolicy, error: BaseException) -> bool:
 
 
 def _exception_kinds(kinds: Any) -> tuple[type[BaseException] | str, ...]:
-    if isinstance(kinds, (str, type)):
+    if isinstance(kinds, (str, type)) or not hasattr(kinds, "__iter__"):
         msg = f"non_retryable takes a list of exception types or names: write non_retryable=[{kinds!r}]"
         raise TypeError(msg)
     found = tuple(kinds)

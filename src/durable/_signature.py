@@ -70,9 +70,13 @@ class Signature:
 
     # -- binding ------------------------------------------------------------------------------------------------------
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by parameter name, defaults included. `TypeError` as Python raises it for a wrong call."""
-        bound = self._inspected.bind(*args, **kwargs)
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """The arguments by parameter name, defaults included. `TypeError` for a wrong call, which says of `what`."""
+        try:
+            bound = self._inspected.bind(*args, **kwargs)
+        except TypeError as error:
+            msg = f"{what} takes {self._inspected}, and was called otherwise: {error}"
+            raise TypeError(msg) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 
@@ -106,7 +110,7 @@ class Signature:
                 return "{" + ",".join(parts) + "}"
             except SerializationError:
                 pass
-        arguments = self.bind(args, kwargs)
+        arguments = self.bind(args, kwargs, what)
         return _as_object({name: self._dump_or_describe(name, value, what) for name, value in arguments.items()})
 
     def _dump_or_describe(self, name: str, value: Any, what: str) -> str:

@@ -76,6 +76,9 @@ def failed_children(scheduler: Scheduler, record: RunRecord) -> list[RunRecord]:
 
 def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
     """Start a run that takes over the first operations of another one; see `Run.fork`."""
+    if isinstance(from_step, bool) or not isinstance(from_step, int):
+        msg = f"from_step is a whole number, as run.steps() counts from 1, not {from_step!r}"
+        raise TypeError(msg)
     runtime = scheduler.runtime
     runtime.own()
     run_id = runtime.clock.new_id()

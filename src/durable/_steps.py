@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
-from ._decorated import Decorated, P, R, awaiting, require_async_run, seconds, slots
+from ._arguments import seconds, slots, yes_or_no
+from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call
 from ._engine import REGISTRY
@@ -43,15 +44,18 @@ class Step(Decorated[P, R]):
             raise TypeError(msg)
         self._policy: RetryPolicy = ONE_ATTEMPT if retry is None else retry
         self._timeout_seconds = seconds(options["timeout"], f"timeout of step {self.name!r}")
-        self._at_most_once = bool(options.get("at_most_once", False))
-        self._record_input = bool(options.get("record_input", True))
-        self._match_inputs = bool(options.get("match_inputs", True))
-        self._transaction = bool(options.get("transaction", False))
+        self._at_most_once = self._flag(options, "at_most_once", default=False)
+        self._record_input = self._flag(options, "record_input", default=True)
+        self._match_inputs = self._flag(options, "match_inputs", default=True)
+        self._transaction = self._flag(options, "transaction", default=False)
         if self._transaction and (self.is_async or self._timeout_seconds is not None):
             why = "an async one cannot hold" if self.is_async else "a timeout cannot take away"
             msg = f"step {self.name!r} has transaction=True, whose body holds the journal's writer, which {why}"
             raise ValueError(msg)
         self._concurrency = slots(options.get("concurrency"), f"concurrency of step {self.name!r}")
+
+    def _flag(self, options: dict[str, Any], name: str, *, default: bool) -> bool:
+        return yes_or_no(options.get(name, default), f"{name} of step {self.name!r}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the step: journaled in a workflow, just the function outside of one and inside another step.
@@ -196,7 +200,7 @@ def _result_or_error(step: Callable[..., Any], item: Any, return_exceptions: boo
         raise
 
 
-_STEP_OPTIONS = {
+_STEP_OPTIONS = (
     "name",
     "retry",
     "timeout",
@@ -205,7 +209,7 @@ _STEP_OPTIONS = {
     "match_inputs",
     "concurrency",
     "transaction",
-}
+)
 
 
 @overload
@@ -234,9 +238,9 @@ def step(function: Any = None, /, **options: Any) -> Any:
     has its outcome. Raises `ValueError` or `TypeError` for bad options, here.
     """
     settings = {"name": None, "retry": _DEFAULT_RETRY, "timeout": None, **options}
-    unknown = settings.keys() - _STEP_OPTIONS
+    unknown = [option for option in options if option not in _STEP_OPTIONS]
     if unknown:
-        msg = f"@durable.step has no option {', '.join(sorted(unknown))}"
+        msg = f"@durable.step has no option {', '.join(unknown)}: it has {', '.join(_STEP_OPTIONS)}"
         raise TypeError(msg)
     if function is None:
         return lambda decorated: Step(decorated, settings)

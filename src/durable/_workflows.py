@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ._active import Request
+from ._arguments import slots
 from ._codec import codec_for
-from ._decorated import Decorated, P, R, awaiting, require_async_run, slots
+from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call
 from ._engine import REGISTRY, current_engine
@@ -106,8 +107,9 @@ class Workflow(Decorated[P, R]):
 
     def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any], origin: str) -> Request:
         args = self._bound + args
-        arguments = self.signature.bind(args, kwargs)
-        inputs = self.signature.dump_run_inputs(arguments, f"workflow {self.name!r}")
+        what = f"workflow {self.name!r}"
+        arguments = self.signature.bind(args, kwargs, what)
+        inputs = self.signature.dump_run_inputs(arguments, what)
         return Request(self, inputs, self._run_id(args, kwargs, arguments), origin, None, frozenset())
 
     def _run_id(self, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: dict[str, Any]) -> str | None:
@@ -117,10 +119,11 @@ class Workflow(Decorated[P, R]):
         if not isinstance(self._id, str):
             return require_name(self._id(*args, **kwargs), what)
         try:
-            return require_name(self._id.format(**arguments), what)
-        except (AttributeError, KeyError, IndexError) as error:
+            run_id = self._id.format(**arguments)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             msg = f"{what} cannot be made from {self._id!r}: {error}"
             raise ValueError(msg) from error
+        return require_name(run_id, what)
 
     # -- children -----------------------------------------------------------------------------------------------------
 

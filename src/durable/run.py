@@ -6,6 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
+from ._arguments import waiting_time, yes_or_no
 from ._codec import codec_for, load_error
 from ._effects import CANCELLED, CUT
 from ._execution import current_branch
@@ -137,8 +138,9 @@ class Run(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes. `RunInterruptedError` when the engine closes meanwhile,
         or when nobody here can execute the run.
         """
+        seconds = waiting_time(timeout, "timeout of result()")
         with _not_ending_in_a_run(), self._scheduler.waiting():
-            return self._wait(timeout)
+            return self._wait(seconds)
 
     def _wait(self, timeout: float | None) -> R:
         clock = self._runtime.clock
@@ -150,7 +152,7 @@ class Run(Generic[R]):
             active = self._going(record)
             self._refuse_waiting_on_own_loop(active)
             if not active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic())):
-                msg = f"run {self._id} of {record.workflow!r} did not end within {timeout} s; it goes on"
+                msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                 raise TimeoutError(msg)
             self._require_progress(active)
 
@@ -262,7 +264,7 @@ class Run(Generic[R]):
         """
         from ._steering import retry
 
-        retry(self._scheduler, self._record(), self.status, trust_journal)
+        retry(self._scheduler, self._record(), self.status, yes_or_no(trust_journal, "trust_journal"))
 
 
 @contextlib.contextmanager
@@ -284,7 +286,9 @@ def _not_ending_in_a_run() -> Iterator[None]:
 
 def not_found(run_id: str, path: str) -> RunNotFoundError:
     """The error for an id that the journal does not have."""
-    return RunNotFoundError(f"no run {run_id!r} in {path}")
+    return RunNotFoundError(
+        f"no run {run_id!r} in {path}: durable.runs() and the command 'durable ls' list what it has"
+    )
 
 
 def _step_info(step: StepRecord) -> StepInfo:

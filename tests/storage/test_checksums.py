@@ -226,7 +226,7 @@ def test_the_writer_notices_too(made, open_journal):
         lambda journal: journal.run("run-1"),
         lambda journal: journal.run_of_seq(1),
         lambda journal: journal.runs(),
-        lambda journal: journal.runs(statuses=("waiting",), workflow="order", since=0.0, before=9e9),
+        lambda journal: journal.runs(statuses=("waiting",), workflow="order"),
         lambda journal: journal.runs_by_prefix("run", 5),
         lambda journal: journal.runs_of_status("waiting"),
         lambda journal: journal.children(77),

@@ -1,11 +1,13 @@
 """Any sequence of what a transaction may do, through any number of owners, leaves what a dict would hold."""
 
+import itertools
 import os
 import tempfile
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from durable import _journal
 from durable._journal import Journal
 from durable._model import FINISHED
 
@@ -133,7 +135,9 @@ def compare(journal, model):
         assert journal.runs_by_prefix(run.id, 9) == [run]
     for statuses in (("running",), tuple(FINISHED)):
         assert journal.runs(statuses=statuses) == [run for run in newest_first if run.status in statuses]
-    assert journal.runs(since=1.0, before=1e12, workflow="x") == [run for run in newest_first if run.workflow == "x"]
+    assert journal.runs(workflow="x") == [run for run in newest_first if run.workflow == "x"]
+    old = [run for run in newest_first if run.crashes]
+    assert journal.runs(wanted=lambda run: run.crashes > 0, limit=1) == old[:1]
     waiting = sorted(
         (run for run in newest_first if run.status == "waiting"),
         key=lambda run: (run.wake_at is not None, run.wake_at or 0, run.seq),
@@ -212,3 +216,32 @@ def test_an_operation_is_dropped_with_its_attempts_and_no_other(make, open_journ
     assert [each[:4] for run in (1, 2) for each in journal.attempts(run)] == [
         (*place, n) for place in others for n in (1, 2)
     ]
+
+
+def test_runs_are_listed_page_by_page_and_no_further_than_asked(open_journal, make, monkeypatch):
+    journal = open_journal()
+    monkeypatch.setattr(_journal, "_PAGE", 3)
+    runs = [
+        make.run(
+            id=f"run-{number}",
+            workflow=("order", "refund")[number % 2],
+            status=("waiting", "running", "completed")[number % 3],
+            wake_at=1000.0 - number if number % 3 == 0 and number % 4 else None,
+        )
+        for number in range(40)
+    ]
+    written = journal.write(lambda transaction: [transaction.add_run(run) for run in runs])
+    newest = written[::-1]
+    statuses = ((), ("waiting",), ("running",), ("waiting", "completed"), ("running", "waiting", "completed"))
+    for wanted, workflow in itertools.product(statuses, (None, "order", "none")):
+        expected = [
+            run
+            for run in newest
+            if (not wanted or run.status in wanted) and (workflow is None or run.workflow == workflow)
+        ]
+        assert journal.runs(statuses=wanted, workflow=workflow) == expected
+        assert journal.runs(statuses=wanted, workflow=workflow, limit=5) == expected[:5]
+    asked = []
+    found = journal.runs(statuses=("waiting",), limit=2, wanted=lambda run: asked.append(run) or run.seq < 35)
+    assert [run.seq for run in found] == [34, 31]
+    assert [run.seq for run in asked] == [40, 37, 34, 31]

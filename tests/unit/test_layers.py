@@ -16,7 +16,7 @@ ROWS: list[tuple[str, ...]] = [
     # 0 pure: what there is
     ("errors", "_model"),
     # 1 pure: what to do
-    ("_retry", "_codec"),
+    ("_retry", "_codec", "_arguments"),
     ("_identity",),
     ("_signature",),
     ("_effects",),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from durable._signature import Signature, is_fingerprint
 from durable.errors import SerializationError
 
+WHAT = "workflow 'w'"
 CLOSURE = object()  # a default that no journal holds
 
 
@@ -37,12 +38,12 @@ def with_client(url: str, client: Any = CLOSURE) -> None: ...
 
 
 def load(signature, text):
-    return signature.load_inputs(text, "workflow 'w'")
+    return signature.load_inputs(text, WHAT)
 
 
 def recorded(function, *args, **kwargs):
     signature = Signature(function)
-    return signature.dump_run_inputs(signature.bind(args, kwargs), "workflow 'w'")
+    return signature.dump_run_inputs(signature.bind(args, kwargs, WHAT), WHAT)
 
 
 # -- binding ----------------------------------------------------------------------------------------------------------
@@ -65,12 +66,12 @@ def recorded(function, *args, **kwargs):
 )
 def test_arguments_by_name_and_back(function, args, kwargs, bound):
     signature = Signature(function)
-    assert signature.bind(args, kwargs) == bound
+    assert signature.bind(args, kwargs, WHAT) == bound
     args, kwargs = signature.unbind(bound)
-    assert signature.bind(args, kwargs) == bound
-    text = signature.dump_run_inputs(bound, "workflow 'w'")
+    assert signature.bind(args, kwargs, WHAT) == bound
+    text = signature.dump_run_inputs(bound, WHAT)
     assert load(signature, text) == bound
-    assert signature.bind(*signature.unbind(load(signature, text))) == bound
+    assert signature.bind(*signature.unbind(load(signature, text)), WHAT) == bound
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_arguments_by_name_and_back(function, args, kwargs, bound):
 )
 def test_a_wrong_call_is_the_type_error_that_python_makes(args, kwargs, message):
     with pytest.raises(TypeError, match=message):
-        Signature(plain).bind(args, kwargs)
+        Signature(plain).bind(args, kwargs, WHAT)
     with pytest.raises(TypeError, match=message):
         Signature(plain).dump_step_inputs(args, kwargs, "step 'plain'")
 
@@ -89,7 +90,7 @@ def test_a_wrong_call_is_the_type_error_that_python_makes(args, kwargs, message)
 def test_a_parameter_that_came_later_is_left_to_its_default(function, left_out):
     signature = Signature(function)
     args = (Order("a"),) if function is defaulted else (7,)
-    bound = signature.bind(args, {})
+    bound = signature.bind(args, {}, WHAT)
     names = [name for name in bound if name not in {"order", "first", "rest", "more"} and bound[name] != 7]
     journal = {name: value for name, value in bound.items() if name not in names[:left_out]}
     if function is positional_only and left_out == 1:
@@ -99,7 +100,7 @@ def test_a_parameter_that_came_later_is_left_to_its_default(function, left_out):
         journal["c"] = 9
         bound["c"] = 9
     args, kwargs = signature.unbind(journal)
-    assert signature.bind(args, kwargs) == bound
+    assert signature.bind(args, kwargs, WHAT) == bound
 
 
 def test_arguments_after_a_gap_are_passed_by_name():
@@ -128,8 +129,8 @@ def test_arguments_after_a_gap_are_passed_by_name():
 def test_step_inputs_are_an_object_by_parameter_name(function, args, kwargs):
     signature = Signature(function)
     text = signature.dump_step_inputs(args, kwargs, "step 's'")
-    assert list(json.loads(text)) == list(signature.bind(args, kwargs))
-    assert load(signature, text) == signature.bind(args, kwargs)
+    assert list(json.loads(text)) == list(signature.bind(args, kwargs, WHAT))
+    assert load(signature, text) == signature.bind(args, kwargs, WHAT)
 
 
 def only_positional(first, *rest): ...
@@ -149,7 +150,7 @@ def keyword_only(first, *, key=2): ...
 def test_what_was_not_passed_is_written_too(function, text):
     made = Signature(function).dump_step_inputs((1,), {}, "step 's'")
     assert list(json.loads(made)) == list(json.loads(text))
-    assert load(Signature(function), made) == Signature(function).bind((1,), {})
+    assert load(Signature(function), made) == Signature(function).bind((1,), {}, WHAT)
 
 
 def test_each_of_many_arguments_has_the_type_of_its_annotation():
@@ -213,7 +214,7 @@ def test_an_opaque_input_is_never_a_difference():
 def test_a_workflow_input_that_cannot_be_held_is_refused_with_argument_and_path():
     signature = Signature(untyped)
     with pytest.raises(SerializationError, match=r"argument 'value' of workflow 'w' cannot be journaled: \$\.a\[1\]"):
-        signature.dump_run_inputs({"value": {"a": [1, lambda: None]}, "other": None}, "workflow 'w'")
+        signature.dump_run_inputs({"value": {"a": [1, lambda: None]}, "other": None}, WHAT)
 
 
 def test_a_default_that_cannot_be_held_is_left_out_when_nobody_passed_it():

@@ -33,6 +33,31 @@ SELECT * FROM durable_run WHERE seq = ?;
 -- Runs whose id starts with a prefix: from the prefix up to, but without, its successor.
 SELECT * FROM durable_run WHERE id >= ? AND id < ? ORDER BY id LIMIT ?;
 
+-- name: newest
+-- Runs before a key, newest first.
+SELECT * FROM durable_run WHERE seq < ? ORDER BY seq DESC LIMIT ?;
+
+-- name: newest_of_workflow
+-- The same of one workflow.
+SELECT * FROM durable_run INDEXED BY durable_run_workflow WHERE workflow = ? AND seq < ? ORDER BY seq DESC LIMIT ?;
+
+-- name: newest_of_status
+-- The same of one stored status, and of one workflow where one is given. The index has runs without a timer in this
+-- order, and those with one in the order of the timers: of these it sorts the keys alone.
+SELECT * FROM durable_run WHERE seq IN (
+    SELECT seq FROM (
+        SELECT seq FROM durable_run INDEXED BY durable_run_status
+        WHERE status = ?1 AND wake_at IS NULL AND (?2 IS NULL OR workflow = ?2) AND seq < ?3
+        ORDER BY seq DESC LIMIT ?4
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT seq FROM durable_run INDEXED BY durable_run_status
+        WHERE status = ?1 AND wake_at IS NOT NULL AND (?2 IS NULL OR workflow = ?2) AND seq < ?3
+        ORDER BY seq DESC LIMIT ?4
+    )
+) ORDER BY seq DESC LIMIT ?4;
+
 -- name: claimable_runs
 -- Unfinished runs that a plain call without an id may go on with, oldest first.
 SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
