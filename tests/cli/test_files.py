@@ -93,7 +93,9 @@ def _as_somebody(folder, *arguments):
     code = """
 import os, sys
 import datetime, heapq, json, unicodedata
-from durable.cli import main, _list, _show
+from durable.cli import COMMANDS, main
+import importlib
+for command in COMMANDS: importlib.import_module(f"durable.cli.commands.{command}")
 sys.stdout = sys.stderr = open(os.devnull, "w")
 main(["--db", "no such file", "ls"])
 sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
@@ -242,8 +244,9 @@ def test_control_c_is_quiet(folder):
     folder.run("buy({'id': 1, 'item': 'x'})")
     code = """
 import os, signal
-from durable.cli import main, _list
-_list.Listing.print = lambda self: os.kill(os.getpid(), signal.SIGINT)
+from durable.cli import main
+from durable.cli.commands import ls
+ls.Listing.print = lambda self: os.kill(os.getpid(), signal.SIGINT)
 raise SystemExit(main(["ls"]))
 """
     command = [sys.executable, "-c", code]
@@ -254,7 +257,7 @@ raise SystemExit(main(["ls"]))
 # -- start ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [["ls"], ["ls", "--json"], ["show", "order-3"]])
+@pytest.mark.parametrize("command", [["ls"], ["ls", "--json"], ["show", "order-3"], ["step", "order-3", "1"]])
 def test_nothing_slow_is_imported(shop, command):
     code = f"""
 import sys
@@ -298,7 +301,7 @@ def test_many_runs_cost_no_more_than_few(folder):
     folder.run("", prelude=BIG)
     code = """
 import sys, io
-from durable.cli import _args, _list, _reader, _screen
+from durable.cli import COMMANDS, _args, _reader, _screen
 class Counting(_reader.Reader):
     work = 0
     def _query(self, sql, values):
@@ -311,7 +314,8 @@ class Counting(_reader.Reader):
         return False
 for line in sys.stdin:
     Counting.work = 0
-    _list.ls(_args.parse(["ls", *line.split()]), _screen.Screen(io.StringIO()), Counting("durable.db"))
+    command, options = _args.parse(COMMANDS, ["ls", *line.split()])
+    command.run(options, _screen.Screen(io.StringIO()), Counting("durable.db"))
     print(Counting.work)
 """
     options = [

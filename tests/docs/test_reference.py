@@ -12,7 +12,7 @@ import pytest
 
 import durable
 from durable._model import RUN_STATUSES
-from durable.cli import _args, main
+from durable.cli import COMMANDS, _args, main
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -85,12 +85,8 @@ def test_what_is_not_there_yet_is_not_there() -> None:
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    parser = _args._parser()
-    found = {"": parser}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found.update(action.choices)
-    return found
+    whole, commands = _args.parsers(COMMANDS)
+    return {"": whole, **{name: commands.load(name) for name in COMMANDS}}
 
 
 def test_commands() -> None:
@@ -103,7 +99,7 @@ def test_commands() -> None:
 def test_options_of_commands(command: str) -> None:
     whole = REFERENCE[REFERENCE.index("## Command line") :]
     text = section(f"durable {command}") if command else whole
-    shared = {"--db", "--json", "--help", "-h"}
+    shared = {"--db", "--json", "--utc", "--help", "-h"}
     for action in parsers()[command]._actions:
         for option in action.option_strings:
             assert f"{option}" in (whole if option in shared else text), f"{option} of durable {command}"
@@ -132,8 +128,9 @@ def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         documented()
     assert main(["--db", path, "ls", "--json"]) == 0
     assert main(["--db", path, "show", "documented", "--json"]) == 0
+    assert main(["--db", path, "step", "documented", "0", "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     text = section("Output for programs")
     found = {key for line in lines for key in keys_of(json.loads(line))}
     assert found >= {"why", "damaged", "attempts", "module"}

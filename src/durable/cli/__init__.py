@@ -1,13 +1,13 @@
-"""The command `durable`: looks into a journal. It reads only, so it may run beside the owner or without one.
+"""The command `durable`: looks into a journal.
 
-A command is a function of the options, the screen and the reader that returns an exit code; `_args.py` declares its
-options. Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run or several.
+Most commands only read, so that they may run beside the owner or without one. A command is a module of `commands/`,
+which is imported when it is called. Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run or several.
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from typing import Final
 
 from durable._clock import SYSTEM_CLOCK
 from durable.cli._args import parse
@@ -18,17 +18,24 @@ from durable.errors import DurableError, RunNotFoundError
 
 __all__ = ["main"]
 
+COMMANDS: Final = {
+    "ls": "list runs, newest first",
+    "show": "tell all about one run: its input, its steps with their attempts, its result or error",
+    "step": "tell all about one step of a run: its input, its result, and each attempt with its traceback",
+}
+"""Each command and what it does, in the order of the help."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line, or `arguments`; return the exit code."""
-    options = parse(arguments)
+    command, options = parse(COMMANDS, arguments)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
     screen = Screen()
     reader = Reader(options.db)
     try:
-        code = _command(options.command)(options, screen, reader)
+        code: int = command.run(options, screen, reader)
         screen.flush()
     except RunNotFoundError as error:
         return _fail(3, str(error))
@@ -44,17 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         reader.close(SYSTEM_CLOCK.now())
     return code
-
-
-def _command(name: str) -> Callable[..., int]:
-    """The function of a command, imported when it is needed."""
-    if name == "ls":
-        from durable.cli._list import ls
-
-        return ls
-    from durable.cli._show import show
-
-    return show
 
 
 def _fail(code: int, message: str) -> int:

@@ -1,14 +1,15 @@
-"""The command line as it is typed: commands, options, and what they may be."""
+"""The command line as it is typed: which command, the options that all have, and what an option may be."""
 
 import argparse
+import importlib
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from durable._model import RUN_STATUSES
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-DEFAULT_LIMIT: Final = 50
 
 
 class Version(argparse.Action):
@@ -26,16 +27,40 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a command line; exits with 2 and a usage line where it makes no sense."""
-    parser = _parser()
+class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its parsers are plain ones
+    """The choice of a command: the module of that one, and no other, is imported and adds its options."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Parse the rest of the line as the command wants it."""
+        if values[0] in self.choices:
+            self.load(values[0])
+        super().__call__(parser, namespace, values, option)
+
+    def load(self, name: str) -> argparse.ArgumentParser:
+        """The parser of a command with all its options."""
+        command = importlib.import_module(f"durable.cli.commands.{name}")
+        parser: argparse.ArgumentParser = self.choices[name]
+        _add_journal(parser, argparse.SUPPRESS)  # else it would overrule the one before the command
+        command.add_options(parser)
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--utc", action="store_true", help="times as they are in the journal: exact, and in UTC")
+        parser.set_defaults(module=command)
+        return parser
+
+
+def parse(commands: Mapping[str, str], arguments: list[str] | None) -> tuple[Any, argparse.Namespace]:
+    """The module of a command, and its options; exits with 2 and a usage line where they make no sense."""
+    parser, _ = parsers(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("which command? " + ", ".join(parser.get_default("commands")))
-    return options
+        parser.error("which command? " + ", ".join(commands))
+    return options.module, options
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Commands]:
+    """The parser of the whole line, and those of the commands, not yet loaded."""
     parser = argparse.ArgumentParser(
         prog="durable",
         description="Look into a journal: what has run, what is running, what waits and why.",
@@ -44,45 +69,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     _add_journal(parser, os.environ.get("DURABLE_DB") or "durable.db")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_add_ls, _add_show):
-        command = add(commands)
-        _add_journal(command, argparse.SUPPRESS)  # else it would overrule the one before the command
-        command.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.set_defaults(commands=list(commands.choices))
-    return parser
+    choice = parser.add_subparsers(action=Commands, dest="command", metavar="COMMAND", title="commands")
+    assert isinstance(choice, Commands)
+    for name, what in commands.items():
+        choice.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
+    return parser, choice
 
 
 def _add_journal(parser: argparse.ArgumentParser, default: str) -> None:
     help_text = "the journal; default: $DURABLE_DB, else durable.db"
-    parser.add_argument("--db", metavar="PATH", default=default, type=_path, help=help_text)
+    parser.add_argument("--db", metavar="PATH", default=default, type=path, help=help_text)
 
 
-def _add_ls(commands: Any) -> argparse.ArgumentParser:
-    ls: argparse.ArgumentParser = commands.add_parser(
-        "ls", help="list runs, newest first", description="List runs, newest first.", allow_abbrev=False
-    )
-    ls.add_argument(
+# -- options that several commands have -------------------------------------------------------------------------------
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Which runs: by status, workflow and age."""
+    parser.add_argument(
         "--status", metavar="STATUS", nargs="+", action="extend", default=[], choices=RUN_STATUSES,
         help="only these: " + ", ".join(RUN_STATUSES),
     )  # fmt: skip
-    ls.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
-    ls.add_argument("--since", metavar="AGE", type=_age, help="created this long ago or later: 30s, 10m, 2h, 3d")
-    ls.add_argument("--before", metavar="AGE", type=_age, help="created longer ago than this")
-    ls.add_argument(
-        "--limit", metavar="N", type=_limit, default=DEFAULT_LIMIT,
-        help=f"at most so many, 0 for all; default: {DEFAULT_LIMIT}",
-    )  # fmt: skip
-    return ls
+    parser.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
+    add_ages(parser)
 
 
-def _add_show(commands: Any) -> argparse.ArgumentParser:
-    show: argparse.ArgumentParser = commands.add_parser(
-        "show", help="tell all about one run", allow_abbrev=False,
-        description="Tell all about one run: its input, its steps with their attempts, its result or error.",
-    )  # fmt: skip
-    show.add_argument("id", metavar="ID", type=_id, help="the id of a run, or a beginning that no other id has")
-    return show
+def add_ages(parser: argparse.ArgumentParser) -> None:
+    """Which runs: by age."""
+    parser.add_argument("--since", metavar="AGE", type=_age, help="created this long ago or later: 30s, 10m, 2h, 3d")
+    parser.add_argument("--before", metavar="AGE", type=_age, help="created longer ago than this")
+
+
+def add_id(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """Which run."""
+    help_text = "the id of a run, or a beginning that no other id has"
+    parser.add_argument("id", metavar="ID", type=_id, help=help_text, **options)
 
 
 def _age(text: str) -> float:
@@ -93,7 +114,8 @@ def _age(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def _limit(text: str) -> int:
+def limit(text: str) -> int:
+    """A number of runs, 0 for all."""
     if not re.fullmatch(r"[0-9]{1,18}", text):
         msg = f"{text!r} is no limit: write a whole number, 0 for all"
         raise argparse.ArgumentTypeError(msg)
@@ -107,7 +129,8 @@ def _id(text: str) -> str:
     return text
 
 
-def _path(text: str) -> str:
+def path(text: str) -> str:
+    """The path of a file."""
     if not text or "\0" in text:
         msg = "the path of a journal is empty"
         raise argparse.ArgumentTypeError(msg)

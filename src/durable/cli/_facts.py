@@ -7,7 +7,7 @@ from durable._codec.json_text import decode
 from durable._effects import CANCELLED, CUT
 from durable._model import FINISHED, OwnerRecord, RunRecord, StepRecord, seen_status
 from durable.cli._reader import Reader, Tally
-from durable.cli._text import age, iso, span
+from durable.cli._text import ago, ahead, iso
 from durable.errors import JournalError
 
 _IN_WORDS: Final = {
@@ -85,17 +85,19 @@ def status_of(run: RunRecord, owners: Owners) -> str:
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def why(facts: Facts, now: float) -> str:
-    """One line on why a run is where it is; "" where there is nothing to say."""
+def why(facts: Facts, now: float, *, utc: bool = False) -> str:
+    """One line on why a run is where it is; "" where there is nothing to say. `utc`: with exact times."""
     run, step = facts.run, facts.step
     if facts.damage:
         return facts.damage
     if facts.status == "interrupted":
-        return gone(facts, now) + _missed_retry(step, now)
+        return gone(facts, now, utc=utc) + _missed_retry(step, now, utc=utc)
     if facts.status == "running" and step is not None and step.status == "retrying":
-        return next_retry(step, now) + (f" after {first_line(facts.failure)}" if facts.failure else "")
+        return next_retry(step, now, utc=utc) + (f" after {first_line(facts.failure)}" if facts.failure else "")
+    if step is not None and step.kind in {"sleep", "signal"} and facts.status in {"running", "waiting"}:
+        return _wait(step, now, utc=utc)
     if facts.status == "waiting":
-        return "for a signal" if run.wake_at is None else _until(run.wake_at, now)
+        return "until something happens" if run.wake_at is None else _until(run.wake_at, now, utc=utc)
     if facts.status == "queued":
         return "its turn comes" if facts.live else "nobody owns the journal; durable.resume() starts it"
     if facts.status == "blocked":
@@ -103,31 +105,40 @@ def why(facts: Facts, now: float) -> str:
     return first_line(run.error) if run.error else ""
 
 
-def gone(facts: Facts, now: float) -> str:
+def gone(facts: Facts, now: float, *, utc: bool = False) -> str:
     """What became of the process that executed the run."""
     owner = facts.owner
     if owner is None:
         return "its process is gone"
     if owner.closed_at is not None:
-        return f"process {owner.pid} stopped {age(now - owner.closed_at)} ago"
+        return f"process {owner.pid} stopped {ago(owner.closed_at, now, utc=utc)}"
     return f"process {owner.pid} died"
 
 
-def next_retry(step: StepRecord, now: float) -> str:
+def next_retry(step: StepRecord, now: float, *, utc: bool = False) -> str:
     """When the next attempt of a step in its back-off is due."""
-    left = (step.retry_at or now) - now
-    return f"retry in {span(left)}" if left > 0 else "retry is due"
+    due = step.retry_at or now
+    return f"retry {ahead(due, now, utc=utc)}" if due > now else "retry is due"
 
 
-def _missed_retry(step: StepRecord | None, now: float) -> str:
+def _missed_retry(step: StepRecord | None, now: float, *, utc: bool) -> str:
     if step is None or step.status != "retrying" or step.retry_at is None:
         return ""
-    late = now - step.retry_at
-    return f", retry {f'was due {age(late)} ago' if late > 0 else f'due in {span(-late)}'}"
+    if step.retry_at < now:
+        return f", retry was due {ago(step.retry_at, now, utc=utc)}"
+    return f", retry due {ahead(step.retry_at, now, utc=utc)}"
 
 
-def _until(wake_at: float, now: float) -> str:
-    return f"for {span(wake_at - now)} more" if wake_at > now else "is due"
+def _wait(step: StepRecord, now: float, *, utc: bool) -> str:
+    """What a durable wait is for."""
+    due = "" if step.retry_at is None else _until(step.retry_at, now, utc=utc)
+    if step.kind == "sleep":
+        return f"sleeps, {due}" if due else "sleeps"
+    return f"waits for signal {step.name!r}" + (f", {due}" if due else "")
+
+
+def _until(wake_at: float, now: float, *, utc: bool) -> str:
+    return f"goes on {ahead(wake_at, now, utc=utc)}" if wake_at > now else "is due"
 
 
 def elapsed(facts: Facts, now: float) -> float | None:
@@ -153,16 +164,18 @@ def first_line(error: str | None, *, named: bool = True) -> str:
     return f"{name}: {line}" if named and line else line or name
 
 
-def error_object(error: str | None) -> dict[str, str] | None:
-    """A journaled error for programs: class, its module, and message."""
+def error_object(error: str | None, *, traceback: bool = False) -> dict[str, str] | None:
+    """A journaled error for programs: class, its module, message, and the traceback if it is wanted."""
     if error is None:
         return None
     if error in _IN_WORDS:
         (module, name), message = _IN_WORDS[error]
-        return {"type": name, "module": module, "message": message}
-    kind, message, _ = error_summary(error)
-    module, _, name = kind.rpartition(":")
-    return {"type": name, "module": module, "message": message}
+        trace = ""
+    else:
+        kind, message, trace = error_summary(error)
+        module, _, name = kind.rpartition(":")
+    found = {"type": name, "module": module, "message": message}
+    return {**found, "traceback": trace} if traceback else found
 
 
 # -- for programs -----------------------------------------------------------------------------------------------------

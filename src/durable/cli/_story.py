@@ -1,4 +1,4 @@
-"""Everything that the journal has about one run, put together for `durable show`."""
+"""Everything that the journal has about one run, put together."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -26,11 +26,43 @@ class Trial(NamedTuple):
         """When it had its outcome."""
         return self.step.finished_at if self.step.status in {"completed", "failed"} else None
 
+    def object(self, run: RunRecord, *, traceback: bool = False) -> dict[str, Any]:
+        """The operation for programs."""
+        step = self.step
+        return {
+            "kind": step.kind,
+            "run": run.id,
+            "branch": step.branch,
+            "position": step.position,
+            "name": step.name,
+            "status": step.status,
+            "attempt": step.attempt,
+            "failures": step.failures,
+            "input": value(step.input),
+            "output": value(step.output),
+            "error": error_object(step.error, traceback=traceback),
+            "started_at": iso(step.started_at),
+            "finished_at": iso(self.ended_at),
+            "retry_at": iso(step.retry_at),
+            "attempts": [
+                {
+                    "attempt": attempt.attempt,
+                    "started_at": iso(attempt.started_at),
+                    "finished_at": iso(attempt.finished_at),
+                    "error": error_object(attempt.error, traceback=traceback),
+                    "died": attempt.error is None,
+                }
+                for attempt in self.attempts
+            ],
+        }
+
 
 class Story:
     """One run with its operations. `damage` tells of the records that cannot be read."""
 
-    def __init__(self, reader: Reader, run: RunRecord) -> None:
+    def __init__(self, reader: Reader, run: RunRecord, *, utc: bool = False) -> None:
+        self.utc = utc
+        """Whether people are shown exact times."""
         self.now = SYSTEM_CLOCK.now()
         self.damage: list[str] = []
         attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
@@ -56,30 +88,5 @@ class Story:
             "pid": None if facts.owner is None else facts.owner.pid,
             "damaged": self.damage,
         }
-        for step, attempts in self.trials:
-            yield {
-                "kind": step.kind,
-                "run": self.run.id,
-                "branch": step.branch,
-                "position": step.position,
-                "name": step.name,
-                "status": step.status,
-                "attempt": step.attempt,
-                "failures": step.failures,
-                "input": value(step.input),
-                "output": value(step.output),
-                "error": error_object(step.error),
-                "started_at": iso(step.started_at),
-                "finished_at": iso(None if step.status == "retrying" else step.finished_at),
-                "retry_at": iso(step.retry_at),
-                "attempts": [
-                    {
-                        "attempt": attempt.attempt,
-                        "started_at": iso(attempt.started_at),
-                        "finished_at": iso(attempt.finished_at),
-                        "error": error_object(attempt.error),
-                        "died": attempt.error is None,
-                    }
-                    for attempt in attempts
-                ],
-            }
+        for trial in self.trials:
+            yield trial.object(self.run)

@@ -124,3 +124,18 @@ def local(seconds: float) -> str:
 
     moment = dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(seconds: float, now: float, *, utc: bool) -> str:
+    """When something was, for people, and how long ago; or exact in UTC."""
+    return iso(seconds) or "" if utc else f"{local(seconds)}  ({ago(seconds, now, utc=False)})"
+
+
+def ago(seconds: float, now: float, *, utc: bool) -> str:
+    """When something was: 3m ago, or at 2026-08-02T14:03:22.000123Z."""
+    return f"at {iso(seconds)}" if utc else f"{age(now - seconds)} ago"
+
+
+def ahead(seconds: float, now: float, *, utc: bool) -> str:
+    """When something will be: in 4m 10s, or at 2026-08-02T14:03:22.000123Z."""
+    return f"at {iso(seconds)}" if utc else f"in {span(seconds - now)}"

@@ -1,18 +1,19 @@
 """`durable show ID`: one run, its steps with their attempts, and how it ended or what it needs."""
 
 import argparse
-import re
 from typing import Final
 
 from durable._codec.exceptions import error_summary
 from durable._effects import CUT
 from durable._model import AttemptRecord
-from durable.cli._facts import elapsed, first_line, gone, json_line, next_retry, value
+from durable.cli._args import add_id
+from durable.cli._facts import elapsed, first_line, gone, json_line, next_retry
 from durable.cli._find import find
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Column, Screen
 from durable.cli._story import Story, Trial
-from durable.cli._text import age, local, span
+from durable.cli._text import ahead, moment, span
+from durable.cli._values import arguments, shortened, show_error
 
 _SHAPE: Final = (
     Column("#"),
@@ -22,24 +23,31 @@ _SHAPE: Final = (
     Column("TIME", right=True),
     Column("RESULT", 12),
 )
-_OUR_FRAME: Final = re.compile(r'  File ".*[/\\]durable[/\\]_\w+\.py", line ')
-_LONGEST_VALUE: Final = 2_000
-"""Letters of an input or a result that a person is shown at once."""
 
 
-def show(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What may follow `durable show`."""
+    add_id(parser)
+
+
+def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
-    story = Story(reader, find(reader, options.id, options.db))
+    story = Story(reader, find(reader, options.id, options.db), utc=options.utc)
     if options.json:
         for tree in story.objects():
             screen.write(json_line(tree))
     else:
-        _show_head(story, screen)
-        _show_steps(story, screen)
-        _show_end(story, screen)
-        for message in story.damage:
-            screen.entry("damaged", message, "red")
+        show_story(story, screen)
     return 1 if story.damage else 0
+
+
+def show_story(story: Story, screen: Screen) -> None:
+    """All about a run, for people."""
+    _show_head(story, screen)
+    _show_steps(story, screen)
+    _show_end(story, screen)
+    for message in story.damage:
+        screen.entry("damaged", message, "red")
 
 
 # -- the head ---------------------------------------------------------------------------------------------------------
@@ -55,36 +63,18 @@ def _show_head(story: Story, screen: Screen) -> None:
         screen.line(screen.status(facts.status), Cell(f"  {run.workflow}  "), Cell(run.id, "bold"))
         screen.line()
     if facts.status == "interrupted":
-        screen.entry("owner", gone(facts, now), "yellow")
+        screen.entry("owner", gone(facts, now, utc=story.utc), "yellow")
     elif facts.status == "running" and facts.live is not None:
         screen.entry("owner", f"process {facts.live.pid}")
-    screen.entry("created", f"{local(run.created_at)}  ({age(now - run.created_at)} ago)")
+    screen.entry("created", moment(run.created_at, now, utc=story.utc))
     if run.finished_at is not None:
-        screen.entry("finished", f"{local(run.finished_at)}  ({age(now - run.finished_at)} ago)")
+        screen.entry("finished", moment(run.finished_at, now, utc=story.utc))
     took = elapsed(facts, now)
     if took is not None:
         screen.entry("elapsed", span(took))
     if facts.status == "waiting" and run.wake_at is not None:
-        screen.entry("until", f"{local(run.wake_at)}  (in {span(run.wake_at - now)})")
-    screen.entry("input", _arguments(run.input, screen))
-
-
-def _arguments(text: str, screen: Screen) -> str:
-    """The inputs of a run, a line an argument."""
-    import json
-
-    arguments = value(text)
-    lines = (
-        f"{name} = {_shortened(json.dumps(argument, ensure_ascii=False), screen)}"
-        for name, argument in arguments.items()
-    )
-    return "\n".join(lines) or "none"
-
-
-def _shortened(text: str, screen: Screen) -> str:
-    if screen.width is None or len(text) <= _LONGEST_VALUE:
-        return text
-    return f"{text[:_LONGEST_VALUE]}… ({len(text):,} letters in all: --json shows them)"
+        screen.entry("due", ahead(run.wake_at, now, utc=story.utc))
+    screen.entry("input", arguments(run.input, screen))
 
 
 # -- the steps --------------------------------------------------------------------------------------------------------
@@ -126,7 +116,7 @@ def _result(trial: Trial, story: Story, *, died: bool) -> Cell:
     if step.status == "failed":
         return Cell(first_line(step.error), "" if step.error == CUT else "red")
     if step.status == "retrying":
-        return Cell(next_retry(step, story.now), "yellow")
+        return Cell(next_retry(step, story.now, utc=story.utc), "yellow")
     return Cell("the process died in it", "yellow") if died else Cell("")
 
 
@@ -148,7 +138,7 @@ def _attempt_row(attempt: AttemptRecord, screen: Screen) -> list[Cell]:
 def _show_end(story: Story, screen: Screen) -> None:
     run, facts = story.run, story.facts
     if facts.status == "completed":
-        screen.entry("result", _shortened(run.output or "null", screen))
+        screen.entry("result", shortened(run.output or "null", screen))
     elif facts.status == "interrupted":
         screen.entry("next", _what_next(story))
     elif facts.status == "queued" and facts.live is None:
@@ -156,28 +146,9 @@ def _show_end(story: Story, screen: Screen) -> None:
     elif facts.status == "blocked" and run.error is not None:
         screen.entry("blocked", error_summary(run.error)[1], "magenta")
     elif run.error is not None:
-        _show_error(run.error, screen)
+        show_error(run.error, screen)
     if facts.status == "failed":
         screen.entry("next", "run.retry() goes on from what failed, with fresh attempts")
-
-
-def _show_error(error: str, screen: Screen) -> None:
-    kind, message, traceback = error_summary(error)
-    name = kind.rpartition(":")[2]
-    screen.entry("error", f"{name}: {message}" if message else name, "red")
-    if traceback:
-        screen.entry("", _users_frames(traceback), "dim")
-
-
-def _users_frames(traceback: str) -> str:
-    """A traceback without the frames of this library, which say nothing about the user's code."""
-    lines, ours = [], False
-    for line in traceback.rstrip("\n").split("\n"):
-        if not line.startswith("    "):  # else it belongs to the frame above it
-            ours = _OUR_FRAME.match(line) is not None
-        if not ours:
-            lines.append(line)
-    return "\n".join(lines)
 
 
 def _what_next(story: Story) -> str:

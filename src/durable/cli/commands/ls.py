@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
 from durable._model import RUN_STATUSES, RunRecord
+from durable.cli._args import add_filters, limit
 from durable.cli._facts import (
     Facts,
     Owners,
@@ -21,7 +22,7 @@ from durable.cli._facts import (
 )
 from durable.cli._reader import Reader, Wanted
 from durable.cli._screen import Cell, Column, Screen
-from durable.cli._text import age, span, visible
+from durable.cli._text import age, iso, span, visible
 from durable.errors import JournalError
 
 _SHAPE: Final = (
@@ -35,16 +36,33 @@ _SHAPE: Final = (
     Column("AGE", right=True),
     Column("WHY", 18),
 )
-_ATTEMPT, _ELAPSED = 5, 6
+_ATTEMPT, _ELAPSED, _AGE = 5, 6, 7
 _WIDE: Final = 90
 """Columns of a terminal that has room for everything."""
 _MADE_BY_US: Final = re.compile("[0-9a-f]{32}")
 _SHORTEST_ID: Final = 8
 _LONGEST_ID: Final = 24
+_DEFAULT_LIMIT: Final = 50
 _MOST_COUNTED: Final = 2_000
 """Runs beyond the limit that are counted."""
 _AT_ONCE: Final = 200
 """Rows that are put together before they are shown."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What may follow `durable ls`."""
+    add_filters(parser)
+    parser.add_argument(
+        "--limit", metavar="N", type=limit, default=_DEFAULT_LIMIT,
+        help=f"at most so many, 0 for all; default: {_DEFAULT_LIMIT}",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+    """The command; returns its exit code."""
+    listing = Listing(options, screen, reader)
+    listing.print()
+    return 1 if listing.damaged else 0
 
 
 class Damaged(NamedTuple):
@@ -54,7 +72,7 @@ class Damaged(NamedTuple):
 
 
 class Listing:
-    """One run of the command."""
+    """One list of runs."""
 
     def __init__(self, options: argparse.Namespace, screen: Screen, reader: Reader) -> None:
         self._options = options
@@ -67,6 +85,9 @@ class Listing:
         width = screen.width
         left_out = set() if width is None else {_ATTEMPT} if width >= _WIDE else {_ATTEMPT, _ELAPSED}
         self._columns = [index for index in range(len(_SHAPE)) if index not in left_out]
+        self._shape = [*_SHAPE]
+        if options.utc:
+            self._shape[_AGE] = Column("CREATED")
         self.damaged = False
 
     def print(self) -> None:
@@ -74,7 +95,7 @@ class Listing:
         keys = self._reader.newest(self._wanted())
         limit = self._options.limit
         shown = 0
-        shape, widths = [_SHAPE[index] for index in self._columns], list[int]()
+        shape, widths = [self._shape[index] for index in self._columns], list[int]()
         rows = []
         for entry in self._entries(keys):
             shown += 1
@@ -145,8 +166,8 @@ class Listing:
             Cell(self._named(entry)),
             Cell("" if step is None else str(step.attempt)),
             Cell("" if took is None else span(took)),
-            Cell(age(self._now - run.created_at), "dim"),
-            Cell(why(entry, self._now), "red" if entry.damage else "dim"),
+            Cell((iso(run.created_at) or "") if self._options.utc else age(self._now - run.created_at), "dim"),
+            Cell(self._why(entry), "red" if entry.damage else "dim"),
         ]
 
     def _named(self, entry: Facts) -> str:
@@ -158,6 +179,9 @@ class Listing:
             name += f" #{entry.step.attempt}" if entry.step.attempt > 1 else ""
             name += f" +{others}" if others > 0 and entry.status != "failed" else ""
         return name
+
+    def _why(self, entry: Facts) -> str:
+        return why(entry, self._now, utc=self._options.utc)
 
     def _short_id(self, run_id: str) -> str:
         """As many letters as tell it from all other ids; the whole id in a pipe, and where it is short."""
@@ -176,7 +200,7 @@ class Listing:
             "steps_done": entry.tally.done,
             "step": None if step is None else step.name,
             "attempt": None if step is None else step.attempt,
-            "why": why(entry, self._now),
+            "why": self._why(entry),
         }
 
     # -- the last line -------------------------------------------------------------------------------------------------
@@ -203,10 +227,3 @@ class Listing:
             print(f"durable: {visible(text)}", file=sys.stderr)
         else:
             self._screen.line(Cell(text, "dim"))
-
-
-def ls(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
-    """The command; returns its exit code."""
-    listing = Listing(options, screen, reader)
-    listing.print()
-    return 1 if listing.damaged else 0
