@@ -51,7 +51,9 @@ def test_what_is_not_there_or_not_clear(shop):
     assert "has no step '7': durable show order-1 lists them" in done.stderr
     done = shop.durable("step", "pages", "fetch")
     assert done.returncode == 3
-    assert re.search(r"has 3 steps called 'fetch': say which, by its place: /page:0 0, /page:0 1, /page:1 0", done.stderr)
+    assert re.search(
+        r"has 3 steps called 'fetch': say which, by its place: /page:0 0, /page:0 1, /page:1 0", done.stderr
+    )
     assert shop.durable("step", "order-1").returncode == 2
     assert shop.durable("step", "nobody", "0").returncode == 3
 

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "ls": "list runs, newest first",
     "show": "tell all about one run: its input, its steps with their attempts, its result or error",
     "step": "tell all about one step of a run: its input, its result, and each attempt with its traceback",
+    "stats": "count runs by workflow and status, and tell how long steps take and what fails",
 }
 """Each command and what it does, in the order of the help."""
 

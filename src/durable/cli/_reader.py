@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
-from durable._model import AttemptRecord, OwnerRecord, StepRecord
+from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, step_from
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
@@ -20,8 +20,6 @@ _FIRST_PAGE: Final = 64
 _FIRST_SORTED_PAGE: Final = 4_096
 """Where the keys have to be sorted for each page, rather one page too large than two."""
 _LARGEST_PAGE: Final = 65_536
-_FEW: Final = 2_000
-"""So many runs are quickly looked at one by one."""
 _MOST_COUNTED: Final = 10_000
 """Operations of one run that are counted for a list."""
 _NO_END: Final = 2**63 - 1
@@ -92,8 +90,10 @@ class Reader(Journal):
 
     def newest(self, wanted: Wanted) -> Iterator[int]:
         """Keys of runs, newest first, as they are asked for. More than `wanted` may come: the records tell."""
-        if wanted.workflow is not None and self._is_rarer_than(wanted):
-            yield from self._pages(wanted, "newest_of_workflow", wanted.workflow)
+        if wanted.workflow is not None:
+            statuses = wanted.statuses or tuple(RUN_TRANSITIONS)
+            pages = [self._pages(wanted, "newest_of_workflow", wanted.workflow, status) for status in statuses]
+            yield from heapq.merge(*pages, reverse=True)
         elif wanted.statuses:
             untimed = [self._pages(wanted, "newest_of_status", status) for status in wanted.statuses]
             timed = [
@@ -103,14 +103,6 @@ class Reader(Journal):
             yield from heapq.merge(*untimed, *timed, reverse=True)
         else:
             yield from self._pages(wanted, "newest")
-
-    def _is_rarer_than(self, wanted: Wanted) -> bool:
-        """Whether the workflow has fewer runs than the statuses have."""
-        if not wanted.statuses:
-            return True
-        of_workflow: int = self._ask("size_of_workflow", wanted.workflow, _FEW)[0][0]
-        of_statuses: int = sum(self._ask("size_of_status", status, _FEW)[0][0] for status in wanted.statuses)
-        return of_workflow < of_statuses
 
     def _pages(self, wanted: Wanted, statement: str, *values: str, size: int = _FIRST_PAGE) -> Iterator[int]:
         end = wanted.end

@@ -5,9 +5,9 @@
 SELECT seq FROM durable_run WHERE seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?;
 
 -- name: newest_of_workflow
--- The same of one workflow.
+-- The same of one workflow and stored status: the index has them in this order.
 SELECT seq FROM durable_run INDEXED BY durable_run_workflow
-WHERE workflow = ? AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?;
+WHERE workflow = ? AND status = ? AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?;
 
 -- name: newest_of_status
 -- The same of one stored status, of runs without a timer: the index has them in this order.
@@ -18,14 +18,6 @@ WHERE status = ? AND wake_at IS NULL AND seq >= ? AND seq < ? ORDER BY seq DESC 
 -- The same of runs with a timer, which the index has in the order of the timers: it sorts their keys alone.
 SELECT seq FROM durable_run INDEXED BY durable_run_status
 WHERE status = ? AND wake_at IS NOT NULL AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?;
-
--- name: size_of_workflow
--- How many runs a workflow has; counts no further than a limit.
-SELECT count(*) FROM (SELECT 1 FROM durable_run WHERE workflow = ? LIMIT ?);
-
--- name: size_of_status
--- How many runs have a stored status; counts no further than a limit.
-SELECT count(*) FROM (SELECT 1 FROM durable_run WHERE status = ? LIMIT ?);
 
 -- name: ends
 -- The smallest and the largest key of all runs.
@@ -56,3 +48,25 @@ SELECT epoch, pid, started_at, closed_at FROM durable_owner WHERE epoch = ?;
 -- name: attempt
 -- One attempt that did not complete its step.
 SELECT * FROM durable_attempt WHERE run = ? AND branch = ? AND position = ? AND attempt = ?;
+
+-- name: counts
+-- How many runs each workflow has of each stored status, of the runs within a range of keys: a walk through the index.
+SELECT workflow, status, count(*) FROM durable_run INDEXED BY durable_run_workflow
+WHERE seq >= ? AND seq < ? GROUP BY workflow, status;
+
+-- name: counts_of_live
+-- How many running runs of each workflow the living owner executes, within a range of keys.
+SELECT workflow, count(*) FROM durable_run INDEXED BY durable_run_status
+WHERE status = 'running' AND epoch = ? AND seq >= ? AND seq < ? GROUP BY workflow;
+
+-- name: some_steps
+-- The operations of a run, no more than a limit.
+SELECT * FROM durable_step WHERE run = ? LIMIT ?;
+
+-- name: latest_attempts
+-- Attempts that did not complete their step, those of the newest runs first; with the name, the status and the last
+-- attempt of the step.
+SELECT attempts.*, steps.name, steps.status, steps.attempt FROM (
+    SELECT * FROM durable_attempt WHERE run >= ? AND run < ?
+    ORDER BY run DESC, branch DESC, position DESC, attempt DESC LIMIT ?
+) AS attempts LEFT JOIN durable_step AS steps USING (run, branch, position);

@@ -42,7 +42,8 @@ CREATE TABLE durable_run (
 CREATE INDEX durable_run_status ON durable_run (status, wake_at);
 -- Small: only runs that are unfinished and whose id the library chose.
 CREATE INDEX durable_run_claim ON durable_run (claim) WHERE claim IS NOT NULL;
-CREATE INDEX durable_run_workflow ON durable_run (workflow);
+-- The newest runs of a workflow, of one status or of each, and how many there are.
+CREATE INDEX durable_run_workflow ON durable_run (workflow, status);
 CREATE INDEX durable_run_parent ON durable_run (parent) WHERE parent IS NOT NULL;
 
 CREATE TABLE durable_step (
