@@ -172,6 +172,8 @@ def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | F
             return Failed(cancelled)
         execution.cancel.delivered = True
         return Cut(cancelled)
+    except Halt:  # of a child: what stopped it stops this run too
+        raise
     except INTERRUPTS as interrupt:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise

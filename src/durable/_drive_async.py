@@ -184,6 +184,8 @@ async def _attempt(execution: Execution, branches: Branches, call: Call, attempt
         if execution.halted is not None or task is None or task.cancelling():
             raise
         return Failed(error)
+    except Halt:  # of a child: what stopped it stops this run too
+        raise
     except INTERRUPTS as interrupt:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
         raise

@@ -103,12 +103,14 @@ class Journal:
         self._release()
 
     def _release(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        writer, lock, self._writer, self._lock = self._writer, self._lock, None, None
+        try:
+            if writer is not None:
+                with contextlib.suppress(apsw.Error):  # of its checkpoint: what it was to move is safe in the WAL
+                    writer.close()
+        finally:
+            if lock is not None:
+                lock.release()
 
     def forget(self) -> list[Any]:
         """In a child of `fork`: hand out the parent's handles, which must be neither used nor closed there."""

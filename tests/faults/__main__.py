@@ -7,6 +7,7 @@ import argparse
 import gc
 import importlib
 import json
+import logging
 import random
 import shutil
 import subprocess
@@ -55,6 +56,7 @@ def main() -> int:
     row = ROWS[options.row]
     trials = row.full if options.full else options.trials or row.small
     gc.freeze()
+    logging.getLogger("durable").addHandler(logging.NullHandler())
     begun_at = time.monotonic()
     tally = execute(row, trials, options.seed)
     seconds = round(time.monotonic() - begun_at, 1)

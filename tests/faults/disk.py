@@ -2,7 +2,8 @@
 
 The model is the harsh one. Until a file is synced, any subset of what was written to it since its last sync may be on
 the disk, each write in sectors of 512 bytes of which any subset may be, and one of them torn at any byte; a truncation
-is one such write. What was synced is there. Names (files made and removed) come in order, as file systems with a
+is one such write. What was synced is there. A sync that fails loses for good what it was to bring to the disk, while
+the program still reads it, as Linux does. Names (files made and removed) come in order, as file systems with a
 journal keep them, and any number of the last ones may be missing until a file of the folder is synced.
 """
 
@@ -18,7 +19,7 @@ SECTOR = 512
 
 
 class Op(NamedTuple):
-    """What happened to a file. Kinds: "make", "remove", "write", "truncate", "sync"."""
+    """What happened to a file. Kinds: "make", "remove", "write", "truncate", "sync", "failed sync"."""
 
     kind: str
     name: str
@@ -29,9 +30,10 @@ class Op(NamedTuple):
 class Recorder(apsw.VFS):
     """The real file system; each `Op` goes into a log, in the order in which they happened."""
 
-    def __init__(self, log: list[Any], *, skips_syncs: bool = False) -> None:
+    def __init__(self, log: list[Any], failing_sync: int = 0) -> None:
+        """`failing_sync`: the number of a sync that fails, 0 for none."""
         self.log = log
-        self.skips_syncs = skips_syncs
+        self.syncs_left = failing_sync
         self.name = f"durable-recorder-{id(self)}"
         super().__init__(self.name, "")
 
@@ -48,7 +50,7 @@ class Recorder(apsw.VFS):
 class RecordedFile(apsw.VFSFile):
     def __init__(self, vfs: Recorder, name: Any, flags: list[int]) -> None:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        self._log, self._skips_syncs = vfs.log, vfs.skips_syncs
+        self._vfs, self._log = vfs, vfs.log
         self._name = os.path.basename(path or "temporary")
         self._is_main = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
         made = path is not None and not os.path.exists(path)
@@ -65,8 +67,11 @@ class RecordedFile(apsw.VFSFile):
         self._log.append(Op("truncate", self._name, size))
 
     def xSync(self, flags: int) -> bool:
-        if not self._skips_syncs:
-            self._log.append(Op("sync", self._name))
+        self._vfs.syncs_left -= 1
+        if self._vfs.syncs_left == 0:
+            self._log.append(Op("failed sync", self._name))
+            raise apsw.IOError("the sync failed")
+        self._log.append(Op("sync", self._name))
         return True  # what is on the real disk does not matter here
 
 
@@ -108,6 +113,8 @@ class Disk:
                 self._name(op.name, Inode())
         elif op.kind == "remove":
             self._name(op.name, None)
+        elif op.kind == "failed sync":
+            self.names[op.name].pending = []  # the program reads on what it wrote, and it never arrives
         elif op.kind == "sync":
             for name, inode in self.pending_names:
                 self._settle(self.synced_names, name, inode)

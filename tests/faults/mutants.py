@@ -3,6 +3,7 @@
 `python -m tests.faults power --without "sync of outcomes"` runs a row on the weakened library.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from durable import _commits, _execution, _journal
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
+from durable.errors import JournalError
 
 
 class Mutant(NamedTuple):
@@ -90,6 +92,32 @@ def _acknowledge_before_commit() -> None:
     _journal.Journal.begin = begin_after  # type: ignore[method-assign]
 
 
+def _go_on_after_a_failed_commit() -> None:
+    refuse = _commits.Commits._refuse_if_over
+
+    def refuse_if_closed(self: Any) -> None:
+        self._broken = None
+        refuse(self)
+
+    _commits.Commits._refuse_if_over = refuse_if_closed  # type: ignore[method-assign]
+
+
+def _ignore_errors_of_commit() -> None:
+    run_alone, commit = _journal.Journal.run_alone, _journal.Journal.commit
+
+    def run_anyway(self: Any, statement: Statement, full: bool) -> int:
+        with contextlib.suppress(JournalError):
+            return run_alone(self, statement, full)
+        return int(self._transaction.number)
+
+    def commit_anyway(self: Any, full: bool) -> None:
+        with contextlib.suppress(JournalError):
+            commit(self, full)
+
+    _journal.Journal.run_alone = run_anyway  # type: ignore[method-assign]
+    _journal.Journal.commit = commit_anyway  # type: ignore[method-assign]
+
+
 _MUTANTS = (
     Mutant("every sync", "power", 200, _no_sync_at_all),
     Mutant("sync of outcomes", "power", 400, _without_sync(_is_outcome)),
@@ -97,5 +125,7 @@ _MUTANTS = (
     Mutant("sync of at-most-once starts", "power", 1200, _without_sync(_is_start_of_once)),
     Mutant("sync of what a step shows", "power", 800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 400, _acknowledge_before_commit),
+    Mutant("end of acknowledgements after a failed commit", "power", 2000, _go_on_after_a_failed_commit),
+    Mutant("errors of a commit", "io-errors", 150, _ignore_errors_of_commit),
 )
 MUTANTS = {mutant.guard: mutant for mutant in _MUTANTS}

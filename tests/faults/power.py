@@ -4,6 +4,7 @@ A trial is one image: of a random moment of a random program, with a random part
 by the library, checked by SQLite, and compared with what the program had been told by then; some go on to the end.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -35,17 +36,22 @@ class Recording(NamedTuple):
     durability: Any
 
 
-def record(seed: str, folder: Path, durability: Any) -> Recording:
+def record(seed: str, folder: Path, durability: Any, *, size: int = 6, fails: bool = True) -> Recording:
     """Execute a program; the log has its notes and what happened to its files, in order."""
     dice = random.Random(f"record {seed}")
-    plan = Plan(seed, sequential=durability == "process")
+    plan = Plan(seed, size=size, sequential=durability == "process")
     log = programs.begin_world().notes
-    recorder = Recorder(log)
+    recorder = Recorder(log, dice.randint(5, 60) if fails and dice.random() < 0.25 else 0)
     pages = dice.choice([8, 20, 60, 1000])  # checkpoints in the middle of the program, too
     own, _journal.open_writer = _journal.open_writer, _checkpointing(_journal.open_writer, pages)
     try:
         engine = durable.Engine(folder / "journal.db", durability=durability, vfs=recorder.name)
-        programs.call(engine, plan)
+        with engine, contextlib.suppress(durable.JournalError):
+            try:
+                programs.call_within(engine, plan)
+            except durable.JournalError:  # where a sync failed: whatever else is tried, nothing is acknowledged
+                if engine._runtime.journal.epoch:
+                    programs.call_within(engine, Plan(f"{seed}+"))
     finally:
         _journal.open_writer = own
         recorder.unregister()
@@ -71,6 +77,9 @@ def run(trials: int, seed: int, base: Path, *, durability: str = "full") -> Tall
         made.mkdir()
         recording = record(f"{seed}/{number}", made, durability)
         tally.facts["programs"] += 1
+        tally.facts["with a failed sync"] += any(
+            type(entry) is Op and entry.kind == "failed sync" for entry in recording.log
+        )
         _images(recording, folder, min(IMAGES, trials - tally.trials), tally)
         number += 1
     return tally
@@ -85,7 +94,7 @@ def _images(recording: Recording, folder: Path, count: int, tally: Tally) -> Non
     dice = random.Random(f"images {recording.plan.name}")
     told = [place for place, entry in enumerate(log) if not isinstance(entry, Op)]
     # Half of the moments are just after a note: what was acknowledged there has had the least time to arrive.
-    places = [dice.randint(0, len(log)) if dice.random() < 0.5 else dice.choice(told) + 1 for _ in range(count)]
+    places = [dice.randint(0, len(log)) if dice.random() < 0.5 else dice.choice(told or [0]) + 1 for _ in range(count)]
     disk, at = Disk(), 0
     for number, place in enumerate(sorted(places)):
         for entry in log[at:place]:
@@ -104,7 +113,7 @@ def _images(recording: Recording, folder: Path, count: int, tally: Tally) -> Non
 def _look(recording: Recording, folder: Path, notes: list[Any], completes: str | None, tally: Tally) -> list[str]:
     """What is wrong with an image."""
     try:
-        faults = _compare(recording, folder, notes)
+        faults = compare(recording.plan, folder, notes, recording.durability)
         if completes:
             tally.facts["gone on with"] += 1
             faults += _complete(recording, folder, notes, resumes=completes == "resume")
@@ -113,7 +122,8 @@ def _look(recording: Recording, folder: Path, notes: list[Any], completes: str |
     return faults
 
 
-def _compare(recording: Recording, folder: Path, notes: list[Any]) -> list[str]:
+def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full") -> list[str]:
+    """What is wrong with a journal, after these notes of a program. Raises what the library does of a damaged one."""
     faults = []
     journal = Journal(str(folder / "journal.db"))
     journal.own(os.getpid(), 1.0)
@@ -129,7 +139,7 @@ def _compare(recording: Recording, folder: Path, notes: list[Any]) -> list[str]:
         journal.close(2.0)
     there = {_label(step.input) for step in steps if step.status in {"completed", "failed"}}
     told = [rest[0] for word, *rest in notes if word == "got" and not rest[0].endswith("c")]
-    if recording.durability == "process":
+    if durability == "process":
         return faults + _require_prefix(there, told)
     if not set(told) <= there:
         faults.append("acknowledged outcomes lost")
@@ -140,7 +150,7 @@ def _compare(recording: Recording, folder: Path, notes: list[Any]) -> list[str]:
             faults.append("acknowledged results lost")
     if not {rest[1] for word, *rest in notes if word == "start"} <= {run.id for run in runs}:
         faults.append("ids that a step has seen lost")
-    once = {label for kind, label in recording.plan.operations() if kind == "once"}
+    once = {label for kind, label in plan.operations() if kind == "once"}
     begun = {rest[0] for word, *rest in notes if word == "start" and rest[0] in once}
     if not begun <= {_label(step.input) for step in steps}:
         faults.append("starts of at-most-once steps lost")

@@ -270,24 +270,29 @@ async def main_async(name: str) -> int:
 
 def call(engine: durable.Engine, plan: "Plan", *, resumes: bool = False) -> int:
     """Execute a program on an engine, or go on with it, and close that: its result, or what it raised."""
+    with engine:
+        return call_within(engine, plan, resumes=resumes)
+
+
+def call_within(engine: durable.Engine, plan: "Plan", *, resumes: bool = False) -> int:
+    """The same on the current engine, which stays open."""
     workflow: Any = main_async if plan.is_async else main
     if plan.has_id:
         workflow = workflow.with_options(id=f"id-{plan.name}")
-    with engine:
-        mains = engine.runs(status="completed", workflow=workflow.name)
-        if mains and not plan.has_id:  # it had completed, and a call would begin another one
-            return mains[0].result()  # type: ignore[no-any-return]
-        if resumes:
-            engine.resume(wait=True)
-        if plan.in_background:
-            run = workflow.start(plan.name)
-            world.note("run", run.id)
-            result = run.result()
-        elif plan.is_async:
-            result = asyncio.run(_await(workflow, plan.name))
-        else:
-            result = workflow(plan.name)
-        world.note("result", result)
+    mains = engine.runs(status="completed", workflow=workflow.name)
+    if mains and not plan.has_id:  # it had completed, and a call would begin another one
+        return mains[0].result()  # type: ignore[no-any-return]
+    if resumes:
+        engine.resume(wait=True)
+    if plan.in_background:
+        run = workflow.start(plan.name)
+        world.note("run", run.id)
+        result = run.result()
+    elif plan.is_async:
+        result = asyncio.run(_await(workflow, plan.name))
+    else:
+        result = workflow(plan.name)
+    world.note("result", result)
     return result  # type: ignore[no-any-return]
 
 

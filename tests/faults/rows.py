@@ -27,5 +27,13 @@ _ROWS = (
         200,
         True,
     ),
+    Row(
+        "io-errors",
+        "an error of the disk at any call, once or lasting: JournalError, nothing acknowledged is lost, goes on after",
+        "io_errors",
+        50_000,
+        150,
+        True,
+    ),
 )
 ROWS = {row.name: row for row in _ROWS}

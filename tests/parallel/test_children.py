@@ -327,3 +327,41 @@ def test_children_by_the_hundred(journal, size):
 
     assert parent() == sum(range(count))
     assert len(children_of("parent")) == count
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_stops_a_child_is_what_the_caller_of_its_parent_gets(journal, run_async, step, kind):
+    """Not that some `Halt` came: the caller is to know what to do."""
+    argument = [1]
+
+    @durable.workflow(name="child")
+    def child() -> int:
+        value = step(argument[0])
+        journal.crash()
+        return value
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> int:
+        return child()
+
+    @durable.workflow(name="child_async")
+    async def child_async() -> int:
+        value = step(argument[0])
+        journal.crash()
+        return value
+
+    @durable.workflow(name="parent_async", id="parent")
+    async def parent_async() -> int:
+        return await child_async()
+
+    call = parent if kind == "sync" else lambda: run_async(parent_async())
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    argument[0] = 2
+    journal.restart()
+    with pytest.raises(durable.NonDeterminismError, match="x|number"):
+        call()
+    assert durable.get("parent").status == "blocked"
+    argument[0] = 1
+    journal.restart()
+    assert call() == 2

@@ -13,6 +13,7 @@ class CountingVfs(apsw.VFS):
     def __init__(self):
         self.syncs = []
         self.seconds = 0.0
+        self.fails = False
         super().__init__("durable-counting", "")
 
     def xOpen(self, name, flags):
@@ -29,6 +30,8 @@ class CountingFile(apsw.VFSFile):
     def xSync(self, flags):
         self._vfs.syncs.append("wal" if self._is_wal else "db")
         time.sleep(self._vfs.seconds)
+        if self._vfs.fails:
+            raise apsw.IOError("the sync failed")
         return super().xSync(flags)
 
 
@@ -101,3 +104,15 @@ def test_threads_that_write_at_a_time_share_an_fsync(vfs, open_journal, make):
     assert errors == []
     assert len(vfs.syncs) <= threads * writes / 4, "twenty wait while one syncs"
     assert sum(len(journal.steps(number + 1)) for number in range(threads)) == threads * writes
+
+
+def test_an_engine_whose_disk_fails_while_it_closes_gives_its_lock_back(vfs, open_journal, path, make):
+    """The last connection checkpoints when it closes: what that was to move is safe in the WAL."""
+    journal = open_journal(vfs="durable-counting")
+    run = journal.write(lambda transaction: transaction.add_run(make.run()))
+    vfs.fails = True
+    journal.close(1.0)
+    vfs.fails = False
+    again = open_journal()
+    assert again.epoch == 2
+    assert again.runs() == [run]
