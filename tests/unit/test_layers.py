@@ -23,7 +23,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_replay",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
-    ("_entries", "_owner", "_records"),
+    ("_entries", "_owner", "_progress", "_records"),
     ("_commits",),
     ("_database",),
     ("_transaction",),

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "show": "tell all about one run: its input, its steps with their attempts, its result or error",
     "step": "tell all about one step of a run: its input, its result, and each attempt with its traceback",
     "stats": "count runs by workflow and status, and tell how long steps take and what fails",
+    "doctor": "look for what is wrong with a journal and its runs, and say what to do",
 }
 """Each command and what it does, in the order of the help."""
 

@@ -46,7 +46,7 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its par
         command.add_options(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
         parser.add_argument("--utc", action="store_true", help="times as they are in the journal: exact, and in UTC")
-        parser.set_defaults(module=command)
+        parser.set_defaults(implementation=command)
         return parser
 
 
@@ -56,7 +56,7 @@ def parse(commands: Mapping[str, str], arguments: list[str] | None) -> tuple[Any
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("which command? " + ", ".join(commands))
-    return options.module, options
+    return options.implementation, options
 
 
 def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Commands]:

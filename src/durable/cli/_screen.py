@@ -38,6 +38,9 @@ _LOOKS: Final = {
     "blocked": ("⊠", "#", "magenta"),
     "interrupted": ("↯", "!", "yellow"),
     "damaged": ("⁇", "?", "red"),
+    "ok": ("✓", "+", "green"),
+    "note": ("!", "!", "yellow"),
+    "problem": ("✗", "x", "red"),
 }
 
 

@@ -70,3 +70,28 @@ SELECT attempts.*, steps.name, steps.status, steps.attempt FROM (
     SELECT * FROM durable_attempt WHERE run >= ? AND run < ?
     ORDER BY run DESC, branch DESC, position DESC, attempt DESC LIMIT ?
 ) AS attempts LEFT JOIN durable_step AS steps USING (run, branch, position);
+
+-- name: run_page
+-- Runs by key, from a key on.
+SELECT * FROM durable_run WHERE seq > ? ORDER BY seq LIMIT ?;
+
+-- name: step_page
+-- Operations by key, from a key on.
+SELECT * FROM durable_step WHERE (run, branch, position) > (?, ?, ?) ORDER BY run, branch, position LIMIT ?;
+
+-- name: attempt_page
+-- Attempts by key, from a key on.
+SELECT * FROM durable_attempt WHERE (run, branch, position, attempt) > (?, ?, ?, ?)
+ORDER BY run, branch, position, attempt LIMIT ?;
+
+-- name: message_page
+-- Messages by key, from a key on.
+SELECT * FROM durable_message WHERE seq > ? ORDER BY seq LIMIT ?;
+
+-- name: owner_page
+-- Owners by key, from a key on.
+SELECT * FROM durable_owner WHERE epoch > ? ORDER BY epoch LIMIT ?;
+
+-- name: overdue
+-- How many waiting runs are due at a time.
+SELECT count(*) FROM durable_run WHERE status = 'waiting' AND wake_at <= ?;
