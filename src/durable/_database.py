@@ -267,16 +267,30 @@ _CHANGES_OF_SCHEMA: Final = {apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER
 
 
 def authorize_user(action: int, name: str | None, other: str | None, *_: str | None) -> int:
-    """What the statements of a transactional step may do: neither end the transaction nor touch the journal."""
-    if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
-        return apsw.SQLITE_DENY
-    if action in _WRITES and _is_ours(name):
-        return apsw.SQLITE_DENY
-    if action in _CHANGES_OF_SCHEMA and _is_ours(other):
-        return apsw.SQLITE_DENY
-    if action == apsw.SQLITE_PRAGMA and other is not None:  # to set one, such as synchronous=OFF
-        return apsw.SQLITE_DENY
+    """What the statements of a transactional step may do: neither end the transaction nor touch the journal.
+
+    Raises `apsw.AuthError`, which comes out of the statement; SQLite's own says nothing but "not authorized".
+    """
+    why = _refusal(action, name, other)
+    if why:
+        msg = f"not authorized in a step with transaction=True: {why}"
+        raise apsw.AuthError(msg)
     return apsw.SQLITE_OK
+
+
+def _refusal(action: int, name: str | None, other: str | None) -> str:
+    """Why an action is refused, "" where it is not."""
+    if action == apsw.SQLITE_TRANSACTION:
+        return f"{name} of the transaction, which is the library's: the library commits when the step has returned"
+    if action in {apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH}:
+        return "attaching another file, which would not be committed together with the journal"
+    if action in _WRITES and _is_ours(name):
+        return f"writing to {name}, a table of the journal"
+    if action in _CHANGES_OF_SCHEMA and _is_ours(other):
+        return f"changing {other}, a table of the journal"
+    if action == apsw.SQLITE_PRAGMA and other is not None:  # to set one, such as synchronous=OFF
+        return f"PRAGMA {name}: settings of the connection are the library's"
+    return ""
 
 
 def _is_ours(table: str | None) -> bool:

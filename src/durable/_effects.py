@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
 from ._codec import TypeCodec
-from ._model import AttemptRecord, StepRecord
+from ._model import AttemptRecord, RunRecord, StepRecord
 from ._retry import RetryPolicy
 from ._signature import Signature
 
@@ -70,8 +70,10 @@ class Call:
 
 
 class World(Protocol):
-    """What a decision may ask: the time, a number from 0 to 1, and what else is declared."""
+    """What a decision may ask: which run it is, the time, a number from 0 to 1, and what else is declared."""
 
+    @property
+    def record(self) -> RunRecord: ...
     def now(self) -> float: ...
     def chance(self) -> float: ...
     def is_other_step(self, module: str, step: Any) -> bool: ...

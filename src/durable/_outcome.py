@@ -69,9 +69,7 @@ def halted(execution: Execution, halt: Halt) -> Ending:
     error = halt.error
     if not isinstance(error, RunBlockedError):
         return Ending(None, None, error)
-    note = f"durable: run {execution.record.id} of {execution.record.workflow!r} is blocked"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    error.of_run(execution.record.id, execution.record.workflow)
     record = execution.record._replace(status="blocked", error=dump_error(error))
     return Ending(record, None, error)
 

@@ -9,7 +9,7 @@ attempted again. An attempt is written down before it begins, an outcome before 
 disagree, nothing is returned at all: a `Halt` takes the execution down.
 """
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ._codec import dump_error, load_error
 from ._effects import (
@@ -73,8 +73,9 @@ def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
     if not call.at_most_once:
         return (yield from _attempts(call, past.attempt, past.failures, world, lost))
     error = StepInterruptedError(
-        f"the process ended during attempt {past.attempt} of step {call.name!r}, which is at_most_once: whether its "
-        "effect happened is unknown, and it is not repeated"
+        f"the process ended during attempt {past.attempt} of step {call.name!r} of run {world.record.id}, which is "
+        "at_most_once: whether its effect happened is unknown, and it is not repeated. Find out, and catch this error "
+        f"in the workflow to go on; or, if it may be repeated after all, durable.get({world.record.id!r}).retry()"
     )
     failed = _with_outcome(past, "failed", None, dump_error(error), world.now(), past.failures)
     yield Conclude(failed, lost)
@@ -218,7 +219,7 @@ def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
     """At a place of the journal, the code calls what the journal has there."""
     if past.name != call.name or past.kind != call.kind:
         msg = (
-            f"at {place(past)} the journal has {describe(past)}, but the code called {call.kind} {call.name!r}. "
+            f"at {place(past)} the journal has {describe(past)}, but the code called {describe(call)}. "
             "The workflow was changed under this run: put its code back, or start a new run; completed steps are kept"
         )
         raise Halt(NonDeterminismError(msg))
@@ -263,9 +264,16 @@ def require_nothing_left(left: list[StepRecord], ending: str) -> None:
         raise Halt(NonDeterminismError(msg))
 
 
-def describe(record: StepRecord) -> str:
-    """An operation for a message: step 'fulfill_order'."""
-    return f"{record.kind} {record.name!r}"
+def describe(operation: StepRecord | Call) -> str:
+    """An operation for a message, as the code has it: step 'fulfill_order', workflow 'refund', durable.now()."""
+    kind, name = operation.kind, operation.name
+    if kind in _OWN:
+        return f"durable.{name}()"
+    return f"{_SPOKEN.get(kind, kind)} {name!r}"
+
+
+_OWN: Final = frozenset({"now", "uuid4", "random", "sleep"})
+_SPOKEN: Final = {"child": "workflow", "start": "the start of workflow", "map": "a map of step"}
 
 
 def place(record: StepRecord) -> str:

@@ -225,11 +225,12 @@ class Runtime:
         )
         if crashes >= MAXIMUM_CRASHES:
             msg = (
-                f"the process died {crashes} times in a row in run {found.id} of {found.workflow!r} without a step "
-                "completing: it is not tried again by itself. Find out what kills the process, then "
-                f"durable.get({found.id!r}).retry()"
+                f"the process died {crashes} times in a row in this run without a step completing: it is not tried "
+                f"again by itself. Find out what kills the process, then durable.get({found.id!r}).retry()"
             )
-            claimed = claimed._replace(status="blocked", error=dump_error(RunBlockedError(msg)))
+            blocked = RunBlockedError(msg)
+            blocked.of_run(found.id, found.workflow)
+            claimed = claimed._replace(status="blocked", error=dump_error(blocked))
         transaction.put_run(claimed)
         return Admission(claimed, mine, True, False, number, is_cancelled)
 

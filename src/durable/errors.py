@@ -54,7 +54,15 @@ class RunCancelledError(DurableError):
 
 
 class RunBlockedError(DurableError):
-    """The run cannot go on with what the journal holds; the message says why and what to do."""
+    """The run cannot go on with what the journal holds; the message says why and what to do. `run_id` is its id."""
+
+    run_id = ""
+
+    def of_run(self, run_id: str, workflow: str) -> None:
+        """Have the message say which run it is, unless it says so of another one, which this one called."""
+        if not self.run_id:
+            self.run_id = run_id
+            self.args = (f"{self} (run {run_id} of {workflow!r})",)
 
 
 class NonDeterminismError(RunBlockedError):

@@ -165,7 +165,9 @@ def test_a_disagreement_that_the_body_swallowed_blocks_the_run_all_the_same(endi
     found = ending(it)
     assert found.record.status == "blocked"
     assert found.error is it.halted.error
-    assert found.error.__notes__ == ["durable: run r-1 of 'order' is blocked"]
+    assert (str(found.error), found.error.run_id) == ("other inputs (run r-1 of 'order')", "r-1")
+    recorded = load_error(found.record.error)
+    assert (str(recorded), recorded.run_id, type(recorded)) == (str(found.error), "r-1", NonDeterminismError)
 
 
 @pytest.mark.parametrize("ending", [lambda it: returned(it, 1, ANY), lambda it: raised(it, ValueError("swallowed"))])
@@ -178,12 +180,16 @@ def test_an_execution_taken_down_by_the_outside_stays_interrupted(ending, error)
     assert found.error is error
 
 
-def test_the_note_is_added_once():
+def test_a_blocked_run_is_named_once_and_a_child_as_itself():
     it = execution()
     halt = it.halt(RunBlockedError("x"))
     for _ in range(3):
         found = halted(it, halt)
-    assert found.error.__notes__ == ["durable: run r-1 of 'order' is blocked"]
+    assert str(found.error) == "x (run r-1 of 'order')"
+    of_child = RunBlockedError("y")
+    of_child.of_run("r-2", "refund")
+    it = execution()
+    assert str(halted(it, it.halt(of_child)).error) == "y (run r-2 of 'refund')"
 
 
 def test_a_halt_of_a_run_around_this_one_passes():

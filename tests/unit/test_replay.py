@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,10 @@ class World:
     dice: float = 0.5
     others: tuple[str, ...] = ()
     trusting: bool = False
+
+    @property
+    def record(self):
+        return SimpleNamespace(id="order-42", workflow="order")
 
     def now(self):
         self.time += 1
@@ -515,7 +520,8 @@ def test_an_at_most_once_attempt_that_a_crash_cut_is_never_repeated():
     assert play.last.record[6:9] == ("failed", 1, 0)
     play.answer(None)
     assert type(play.error) is StepInterruptedError
-    assert "attempt 1 of step 'charge', which is at_most_once" in str(play.error)
+    assert "attempt 1 of step 'charge' of run order-42, which is at_most_once" in str(play.error)
+    assert "durable.get('order-42').retry()" in str(play.error)
     assert not hasattr(play.error, "__notes__"), "an interrupt is no failure after attempts"
     again = Driver(call(at_most_once=True), play.effects[0].record).answer(None)
     assert type(again.error) is StepInterruptedError
@@ -775,7 +781,11 @@ def test_nothing_may_be_left_when_the_workflow_ends():
 
 
 def test_words_for_messages():
-    assert describe(record(kind="now", name="now")) == "now 'now'"
+    assert describe(record(kind="now", name="now")) == "durable.now()"
+    assert describe(call()) == "step 'charge'"
+    assert describe(call(kind="child", name="refund")) == "workflow 'refund'"
+    assert describe(record(kind="start", name="refund")) == "the start of workflow 'refund'"
+    assert describe(record(kind="signal", name="paid")) == "signal 'paid'"
     assert place(record()) == "position 3"
     assert place(record(branch="/a:0", position=1)) == "position 1 of branch '/a:0'"
 

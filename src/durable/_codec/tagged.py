@@ -142,7 +142,7 @@ def _tag_error(value: BaseException) -> Any:
 
 def _tag_opaque(value: Any) -> Any:
     reason = (
-        f"{described(value)} cannot be journaled; return plain data (JSON types, dataclasses and"
+        f"{described(value)} cannot be journaled; use plain data (JSON types, dataclasses and"
         " their like), or register hooks for it on durable.converter"
     )
     raise Misfit(reason)

@@ -1,0 +1,187 @@
+"""What errors say: what failed, of which run and step, and what to do next."""
+
+import apsw
+import pytest
+
+import durable
+from durable import NonDeterminismError, StepInterruptedError
+
+# -- blocked runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_blocked_run_is_named_wherever_its_error_comes_out(journal, run_async):
+    @durable.step(name="crash")
+    def crash():
+        journal.crash()
+
+    @durable.workflow(name="plan", id="run-1")
+    def plan():
+        durable.now()
+        crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        plan()
+    journal.restart()
+
+    @durable.workflow(name="plan", id="run-1")
+    def changed():
+        durable.uuid4()
+        crash()
+
+    with pytest.raises(NonDeterminismError) as first:
+        changed()
+    message = str(first.value)
+    assert message.startswith(
+        "at position 0 the journal has durable.now(), but the code called durable.uuid4(). The workflow was changed"
+    )
+    assert message.endswith("(run run-1 of 'plan')")
+    run = durable.get("run-1")
+    assert (str(run.error), run.error.run_id) == (message, "run-1")
+    assert getattr(first.value, "__notes__", []) == []
+    for ask in (run.result, changed):
+        with pytest.raises(NonDeterminismError) as again:
+            ask()
+        assert str(again.value) == message
+
+
+def test_a_parent_is_blocked_by_its_child_in_the_child_s_words(journal):
+    @durable.step(name="crash")
+    def crash():
+        journal.crash()
+
+    def declare(first):
+        @durable.workflow(name="child", id="child-1")
+        def child():
+            first()
+            crash()
+
+        @durable.workflow(name="parent", id="parent-1")
+        def parent():
+            child()
+
+        return parent
+
+    with pytest.raises(KeyboardInterrupt):
+        declare(durable.now)()
+    journal.restart()
+    with pytest.raises(
+        NonDeterminismError, match=r"the code called durable\.random\(\)\..*\(run child-1 of 'child'\)$"
+    ):
+        declare(durable.random)()
+    assert durable.get("parent-1").error.run_id == "child-1"
+    journal.restart()
+    journal.crashing = False
+    declare(durable.now)()
+    assert {run.status for run in durable.runs()} == {"completed"}, "with code that fits both go on"
+
+
+def test_an_async_parent_is_blocked_by_its_child_too(journal, run_async):
+    @durable.step(name="crash")
+    async def crash():
+        journal.crash()
+
+    def declare(first):
+        @durable.workflow(name="child", id="child-1")
+        async def child():
+            first()
+            await crash()
+
+        @durable.workflow(name="parent", id="parent-1")
+        async def parent():
+            await child()
+
+        return parent
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(declare(durable.now)())
+    journal.restart()
+    with pytest.raises(NonDeterminismError, match=r"\(run child-1 of 'child'\)$"):
+        run_async(declare(durable.random)())
+    assert durable.get("parent-1").status == "blocked"
+    run_async(declare(durable.now)())
+    assert {run.status for run in durable.runs()} == {"completed"}
+
+
+def test_a_run_that_left_a_child_out_says_workflow(journal):
+    @durable.workflow(name="child")
+    def child():
+        journal.crash()
+
+    @durable.workflow(name="parent", id="parent-1")
+    def parent():
+        child()
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    journal.restart()
+
+    @durable.workflow(name="parent", id="parent-1")
+    def without():
+        pass
+
+    with pytest.raises(NonDeterminismError, match="returned without calling workflow 'child', which the journal has"):
+        without()
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_at_most_once_step_says_of_which_run_and_what_to_do(journal):
+    calls = []
+
+    @durable.step(name="pay", at_most_once=True)
+    def pay():
+        calls.append(1)
+        journal.crash()
+
+    @durable.workflow(name="order", id="order-42")
+    def order():
+        pay()
+
+    with pytest.raises(KeyboardInterrupt):
+        order()
+    journal.restart()
+    with pytest.raises(StepInterruptedError, match="attempt 1 of step 'pay' of run order-42, .*is unknown") as stopped:
+        order()
+    assert "catch this error in the workflow to go on" in str(stopped.value)
+    assert "durable.get('order-42').retry()" in str(stopped.value)
+    run = durable.get("order-42")
+    run.retry()
+    run.result()
+    assert calls == [1, 1], "as the message says"
+
+
+def test_an_argument_is_not_told_to_be_returned(journal):
+    @durable.workflow
+    def order(client): ...
+
+    with pytest.raises(durable.SerializationError, match="argument 'client' of workflow .* use plain data"):
+        order(open)
+
+
+# -- transactions -----------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "COMMIT": "COMMIT .*: the library commits when the step has returned",
+    "ROLLBACK": "ROLLBACK .*: the library commits when the step has returned",
+    "DELETE FROM durable_run": "writing to durable_run, a table of the journal",
+    "DROP TABLE durable_step": "writing to durable_step, a table of the journal|writing to sqlite_master",
+    "CREATE INDEX mine ON durable_run (id)": "changing durable_run, a table of the journal",
+    "ATTACH DATABASE '/tmp/other.db' AS other": "attaching another file",
+    "PRAGMA synchronous = OFF": "PRAGMA synchronous: settings of the connection are the library's",
+}
+
+
+@pytest.mark.parametrize(("sql", "why"), REFUSED.items(), ids=REFUSED)
+def test_a_refused_statement_says_why(journal, sql, why):
+    @durable.step(name="book", transaction=True, retry=None)
+    def book():
+        durable.connection().execute(sql)
+
+    @durable.workflow
+    def order():
+        book()
+
+    with pytest.raises(apsw.AuthError, match=why) as refused:
+        order()
+    assert "transaction=True" in str(refused.value)
