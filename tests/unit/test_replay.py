@@ -662,8 +662,8 @@ def test_another_name_stops_the_run(past):
 
 
 def test_another_kind_stops_the_run():
-    error = halted(call(), record(kind="now", name="charge"))
-    assert "the journal has now 'charge', but the code called step 'charge'" in str(error)
+    error = halted(call(), record(kind="child", name="charge"))
+    assert "the journal has workflow 'charge', but the code called step 'charge'" in str(error)
 
 
 def test_the_same_name_of_another_module_stops_the_run_while_both_exist():
