@@ -6,7 +6,7 @@ What was measured about SQLite and stands behind the settings is told in docs/ar
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import apsw
@@ -18,6 +18,8 @@ FORMAT: Final = 1
 """The format that this version writes. Older ones are migrated by an owner, newer ones are refused untouched."""
 
 _BUSY_MILLISECONDS: Final = 5_000
+_PAGES_AT_ONCE: Final = 2_000
+"""Copied before somebody is told of it."""
 
 
 def named_statements(file: str) -> dict[str, str]:
@@ -119,6 +121,31 @@ def require_place(path: str) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         msg = f"{path} is no plain file, as a journal is: give another path"
         raise JournalError(msg)
+
+
+def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reached: Callable[[int, int], None]) -> None:
+    """Copy the journal as it is now to the empty file `target`, on disk then; others may write to it meanwhile.
+
+    `reached` is told how many pages of how many are done. `still`: as in `open_reader`.
+    """
+    source = open_reader(path, vfs, still=still)
+    try:
+        copy = apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            source.execute("BEGIN; SELECT 1 FROM sqlite_schema").fetchall()  # one moment, however long it takes
+            with copy.backup("main", source, "main") as backup:
+                while not backup.done:
+                    backup.step(_PAGES_AT_ONCE)
+                    reached(backup.page_count - backup.remaining, backup.page_count)
+        finally:
+            copy.close()
+    finally:
+        source.close()
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def has_journal(path: str, vfs: str | None) -> bool:

@@ -131,7 +131,9 @@ class Folder:
             encoding="utf-8", stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def on_a_terminal(self, *arguments: str, width: int = 100, **environment: str) -> str:
+    def on_a_terminal(
+        self, *arguments: str, width: int = 100, program: tuple[str, ...] = ("-m", "durable"), **environment: str
+    ) -> str:
         """What the command writes to a terminal, line ends as the command wrote them."""
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
@@ -139,7 +141,7 @@ class Folder:
         mode[1] &= ~termios.OPOST
         termios.tcsetattr(follower, termios.TCSANOW, mode)
         env = {**self.environment, "PYTHONIOENCODING": "utf-8", **environment}
-        command = [sys.executable, "-m", "durable", *arguments]
+        command = [sys.executable, *program, *arguments]
         with subprocess.Popen(command, cwd=self.path, env=env, stdin=follower, stdout=follower, stderr=follower):
             os.close(follower)
             pieces = []

@@ -17,6 +17,7 @@ _HARMFUL: Final = re.compile(
 )
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000  # in milliseconds
+_BYTES: Final = ("kB", "MB", "GB", "TB")
 _SPACES: Final = re.compile(r"(?<=\s)(?=\S)")
 
 
@@ -107,6 +108,16 @@ def age(seconds: float) -> str:
         if milliseconds >= size:
             return f"{milliseconds // size:,}{unit}"
     return f"{milliseconds // _SECOND}s"
+
+
+def size(count: float) -> str:
+    """A number of bytes: 512 bytes, 53.2 kB, 1.6 GB."""
+    if count < 1000:  # noqa: PLR2004 - a kilobyte
+        return f"{count:.0f} bytes"
+    unit = 0
+    while count >= 1000 and unit < len(_BYTES):  # noqa: PLR2004 - as above
+        count, unit = count / 1000, unit + 1
+    return f"{count:.1f} {_BYTES[unit - 1]}"
 
 
 def iso(seconds: float | None) -> str | None:

@@ -14,7 +14,7 @@ from durable.cli._reader import Reader, Wanted
 from durable.cli._screen import Cell, Screen
 from durable.cli._soundness import TABLES, damage_of_file, damage_of_records
 from durable.cli._survey import Survey
-from durable.cli._text import ago
+from durable.cli._text import ago, size
 from durable.errors import DurableError, JournalError
 
 _LARGE_WAL_BYTES: Final = 64 * 2**20
@@ -89,8 +89,8 @@ def _findings(options: argparse.Namespace, reader: Reader) -> Iterator[Finding]:
 
 def _file(reader: Reader, path: str) -> Finding:
     found = reader._query("SELECT value FROM durable_meta WHERE key = 'format'", ())[0][0]
-    size = os.path.getsize(reader.path)
-    text = f"{path}, {_bytes(size)}, format {found}"
+    length = os.path.getsize(reader.path)
+    text = f"{path}, {size(length)}, format {found}"
     if found < FORMAT:
         return Finding("file", "note", text, f"the next program that executes its runs brings it to format {FORMAT}")
     return Finding("file", "ok", text)
@@ -104,14 +104,14 @@ def _permissions(path: str) -> Iterator[Finding]:
 
 
 def _wal(path: str) -> Finding:
-    size = os.path.getsize(path + "-wal") if os.path.exists(path + "-wal") else 0
-    if size <= _LARGE_WAL_BYTES:
-        return Finding("wal", "ok", _bytes(size))
+    length = os.path.getsize(path + "-wal") if os.path.exists(path + "-wal") else 0
+    if length <= _LARGE_WAL_BYTES:
+        return Finding("wal", "ok", size(length))
     todo = (
         "something keeps SQLite from using it again from its start, and commits become slower: a process that reads "
         "the journal for a long time, such as a backup, or one that was stopped (Ctrl-Z)"
     )
-    return Finding("wal", "note", f"{_bytes(size)}, which is large", todo)
+    return Finding("wal", "note", f"{size(length)}, which is large", todo)
 
 
 def _integrity(reader: Reader) -> Finding:
@@ -135,14 +135,6 @@ def _records(reader: Reader) -> Iterator[Finding]:
             yield Finding(table.name, "problem", message)
         if len(damage) > _MOST_SHOWN:
             yield Finding(table.name, "problem", f"{len(damage) - _MOST_SHOWN:,} more are damaged")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":  # noqa: PLR2004 - of the units
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
 
 
 # -- the owner --------------------------------------------------------------------------------------------------------

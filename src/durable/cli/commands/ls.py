@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import RUN_STATUSES, RunRecord
 from durable.cli._args import add_filters, limit
 from durable.cli._facts import (
     Facts,
@@ -20,8 +19,9 @@ from durable.cli._facts import (
     status_of,
     why,
 )
-from durable.cli._reader import Reader, Wanted
+from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Column, Screen
+from durable.cli._selection import Selection
 from durable.cli._text import age, iso, span, visible
 from durable.errors import JournalError
 
@@ -80,8 +80,7 @@ class Listing:
         self._reader = reader
         self._owners = Owners(reader)
         self._now = SYSTEM_CLOCK.now()
-        self._since = None if options.since is None else self._now - options.since
-        self._before = None if options.before is None else self._now - options.before
+        self._selection = Selection(options, reader, self._now)
         width = screen.width
         left_out = set() if width is None else {_ATTEMPT} if width >= _WIDE else {_ATTEMPT, _ELAPSED}
         self._columns = [index for index in range(len(_SHAPE)) if index not in left_out]
@@ -92,7 +91,7 @@ class Listing:
 
     def print(self) -> None:
         """All lines, and a word about what was cut."""
-        keys = self._reader.newest(self._wanted())
+        keys = self._reader.newest(self._selection.wanted())
         limit = self._options.limit
         shown = 0
         shape, widths = [self._shape[index] for index in self._columns], list[int]()
@@ -119,12 +118,6 @@ class Listing:
 
     # -- which ---------------------------------------------------------------------------------------------------------
 
-    def _wanted(self) -> Wanted:
-        first, end = self._reader.range_of(self._since, self._before)
-        statuses = self._options.status if set(self._options.status) != set(RUN_STATUSES) else []
-        stored = ("running" if status == "interrupted" else status for status in statuses)
-        return Wanted(tuple(dict.fromkeys(stored)), self._options.workflow, first, end)
-
     def _entries(self, keys: Iterator[int]) -> Iterator[Facts | Damaged]:
         for key in keys:
             try:
@@ -139,16 +132,7 @@ class Listing:
         if run is None:
             return None
         status = status_of(run, self._owners)
-        return facts_of(self._reader, run, status, self._owners) if self._fits(run, status) else None
-
-    def _fits(self, run: RunRecord, status: str) -> bool:
-        """The journal may have changed since the key was found, and the key is only close to the times."""
-        return (
-            (not self._options.status or status in self._options.status)
-            and (self._options.workflow is None or run.workflow == self._options.workflow)
-            and (self._since is None or run.created_at >= self._since)
-            and (self._before is None or run.created_at < self._before)
-        )
+        return facts_of(self._reader, run, status, self._owners) if self._selection.fits(run, status) else None
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
@@ -206,10 +190,8 @@ class Listing:
     # -- the last line -------------------------------------------------------------------------------------------------
 
     def _nothing(self) -> str:
-        options = self._options
-        if options.status or options.workflow or options.since is not None or options.before is not None:
-            return f"no run in {options.db} is like that"
-        return f"no runs in {options.db} yet"
+        path = self._options.db
+        return f"no runs in {path} yet" if self._selection.is_everything() else f"no run in {path} is like that"
 
     def _say_what_was_cut(self, keys: Iterator[int]) -> None:
         """How many more there are, where a look at the index tells."""

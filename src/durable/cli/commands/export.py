@@ -1,0 +1,65 @@
+"""`durable export`: runs with all that the journal has about them, as lines of JSON."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from durable._clock import SYSTEM_CLOCK
+from durable._progress import Progress
+from durable.cli._args import add_filters, path
+from durable.cli._facts import Owners, damaged_object, json_line, status_of
+from durable.cli._reader import Reader
+from durable.cli._screen import Screen
+from durable.cli._selection import Selection
+from durable.cli._story import Story
+from durable.cli._writing import new_file
+from durable.errors import DurableError, JournalError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What may follow `durable export`."""
+    add_filters(parser)
+    parser.add_argument(
+        "--output", metavar="FILE", type=path, help="a new file, for this user only; default: standard output"
+    )
+
+
+def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+    """The command; returns its exit code."""
+    if options.output is None:
+        return _export(options, screen, reader)
+    with new_file(options.output) as draft, open(draft, "w", encoding="ascii") as file:
+        try:
+            code = _export(options, Screen(file), reader)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            msg = f"{options.output} cannot be written: {error.strerror}"
+            raise DurableError(msg) from error
+    return code
+
+
+def _export(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+    selection = Selection(options, reader, SYSTEM_CLOCK.now())
+    keys = sorted(reader.newest(selection.wanted()))
+    damaged = False
+    with Progress("exporting", "runs", len(keys)) as progress:
+        for key in keys:
+            for tree in _objects(key, reader, selection):
+                damaged |= bool(tree.get("damaged")) or tree.get("status") == "damaged"
+                screen.write(json_line(tree))
+            if screen.width is None or not sys.stderr.isatty():  # else the line would stand among the others
+                progress.advance()
+    return int(damaged)
+
+
+def _objects(key: int, reader: Reader, selection: Selection) -> Iterator[dict[str, Any]]:
+    try:
+        run = reader.run_of_seq(key)
+    except JournalError as error:
+        yield damaged_object(str(error))
+        return
+    if run is not None and selection.fits(run, status_of(run, Owners(reader))):
+        yield from Story(reader, run).objects()
