@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "ls": "list runs, newest first",
     "show": "tell all about one run: its input, its steps with their attempts, its result or error",
     "step": "tell all about one step of a run: its input, its result, and each attempt with its traceback",
+    "ui": "show the runs in the browser, live, until Ctrl-C",
     "stats": "count runs by workflow and status, and tell how long steps take and what fails",
     "doctor": "look for what is wrong with a journal and its runs, and say what to do",
     "export": "write runs with their steps as lines of JSON",

@@ -44,8 +44,9 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its par
         parser: argparse.ArgumentParser = self.choices[name]
         _add_journal(parser, argparse.SUPPRESS)  # else it would overrule the one before the command
         command.add_options(parser)
-        parser.add_argument("--json", action="store_true", help="one JSON object a line")
-        parser.add_argument("--utc", action="store_true", help="times as they are in the journal: exact, and in UTC")
+        if getattr(command, "PRINTS", True):
+            parser.add_argument("--json", action="store_true", help="one JSON object a line")
+            parser.add_argument("--utc", action="store_true", help="times as the journal has them: exact, and in UTC")
         parser.set_defaults(implementation=command)
         return parser
 

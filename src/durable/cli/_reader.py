@@ -45,8 +45,12 @@ class Wanted(NamedTuple):
 class Reader(Journal):
     """A journal that is only read, for the time of one command."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, leaves_trace: bool = False) -> None:
+        """`leaves_trace`: the files of a WAL may stay behind, as they must where this process also writes."""
         super().__init__(path)
+        self.openings = 0
+        """How often the file was opened: what one opening says of changes means nothing to the next."""
+        self._leaves_trace = leaves_trace
         self._still: tuple[int, ...] | None = None
         """What the file looked like when it was opened as one that nobody writes."""
 
@@ -62,8 +66,9 @@ class Reader(Journal):
             while True:
                 if self._reader is None:
                     require_readable(self.path)
-                    self._still = footprint(self.path)
+                    self._still = None if self._leaves_trace else footprint(self.path)
                     self._reader = open_reader(self.path, self._vfs, still=self._still is not None)
+                    self.openings += 1
                 try:
                     rows = self._reader.execute(sql, values).fetchall()
                 except Exception:

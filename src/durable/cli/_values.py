@@ -36,10 +36,10 @@ def show_error(error: str, screen: Screen) -> None:
     name = kind.rpartition(":")[2]
     screen.entry("error", f"{name}: {message}" if message else name, "red")
     if traceback:
-        screen.entry("", _users_frames(traceback), "dim")
+        screen.entry("", users_frames(traceback), "dim")
 
 
-def _users_frames(traceback: str) -> str:
+def users_frames(traceback: str) -> str:
     """A traceback without the frames of this library, which say nothing about the user's code."""
     lines, ours = [], False
     for line in traceback.rstrip("\n").split("\n"):

@@ -19,6 +19,15 @@ WHERE status = ? AND wake_at IS NULL AND seq >= ? AND seq < ? ORDER BY seq DESC 
 SELECT seq FROM durable_run INDEXED BY durable_run_status
 WHERE status = ? AND wake_at IS NOT NULL AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?;
 
+-- name: matching
+-- Of these keys, a JSON list, those of runs that the living owner executes (1) or does not (0), with a text in what people
+-- look for. All but the keys may be NULL. The text is a pattern, as it is and as it stands in JSON.
+SELECT seq FROM json_each(?1) AS keys CROSS JOIN durable_run AS run ON seq = keys.value
+WHERE (?3 IS NULL OR (epoch IS ?2) = ?3)
+    AND (?4 IS NULL OR run.id LIKE ?4 ESCAPE '\' OR workflow LIKE ?4 ESCAPE '\' OR input LIKE ?5 ESCAPE '\'
+        OR output LIKE ?5 ESCAPE '\' OR error LIKE ?5 ESCAPE '\')
+ORDER BY seq DESC;
+
 -- name: ends
 -- The smallest and the largest key of all runs.
 SELECT (SELECT min(seq) FROM durable_run), (SELECT max(seq) FROM durable_run);

@@ -1,0 +1,104 @@
+"""What happened to a run, in sentences that need no knowledge of this library."""
+
+from collections.abc import Iterator
+
+from durable._model import StepRecord
+from durable.cli._facts import first_line
+from durable.cli._story import Story
+from durable.cli._text import age, span
+from durable.cli.ui._timeline import WAITS, Life
+
+
+def sentences_of(story: Story, lives: list[Life]) -> list[str]:
+    """How the run stands, then what befell it on the way."""
+    return [_standing(story), *_deaths(story, lives), *_retries(story)]
+
+
+def _standing(story: Story) -> str:
+    run, status, now = story.run, story.facts.status, story.now
+    took = span((run.finished_at or now) - run.created_at)
+    if status == "completed":
+        return f"Completed in {took}."
+    if status == "failed":
+        failed = [trial.step for trial in story.trials if trial.step.status == "failed"]
+        error = first_line(run.error)
+        return f"Failed after {took}, in {failed[-1].name}: {error}" if failed else f"Failed after {took}: {error}"
+    if status == "cancelled":
+        return f"Cancelled after {took}."
+    if status == "blocked":
+        return "Blocked: the code and the journal do not agree, so it was stopped before anything wrong was done."
+    if status == "queued":
+        return "Queued: " + (
+            "it has not begun yet." if story.facts.live else "nobody executes runs of this journal now."
+        )
+    if status == "interrupted":
+        return _interrupted(story)
+    return _under_way(story)
+
+
+def _interrupted(story: Story) -> str:
+    done = sum(trial.step.status == "completed" for trial in story.trials)
+    kept = "nothing had been completed" if not done else f"{_counted(done, 'completed step')} will not run again"
+    owner, open_step = story.facts.owner, _open_step(story)
+    stopped = owner is not None and owner.closed_at is not None
+    who = "Its process" if owner is None else f"Process {owner.pid}"
+    where = f" while {open_step.name} ran" if open_step is not None and open_step.status == "running" else ""
+    goes_on = f"It goes on when {story.run.workflow} is called again, or at durable.resume(): {kept}."
+    return f"{who} {'stopped' if stopped else 'died'}{where}. {goes_on}"
+
+
+def _under_way(story: Story) -> str:
+    step, now = _open_step(story), story.now
+    if step is None:
+        return "Running: the workflow is between two steps."
+    if step.status == "retrying":
+        due = (step.retry_at or now) - now
+        when = f"in {span(due)}" if due > 0 else "now"
+        return f"{step.name} failed {_times(step.failures)} and is tried again {when}."
+    if step.kind == "sleep":
+        left = (step.retry_at or now) - now
+        return f"Sleeping for {span(left)} more." if left > 0 else "Its sleep is over."
+    if step.kind == "signal":
+        until = f", for {span(step.retry_at - now)} more at most" if step.retry_at and step.retry_at > now else ""
+        return f"Waiting for the signal {step.name!r}{until}."
+    attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
+    return f"{step.name} is running{attempt}, for {age(now - step.started_at)} so far."
+
+
+def _open_step(story: Story) -> StepRecord | None:
+    """The operation under way that began last; one that works before one that waits."""
+    steps = [trial.step for trial in story.trials if trial.step.status in {"running", "retrying"}]
+    return max(steps, key=lambda step: (step.kind not in WAITS, step.started_at), default=None)
+
+
+def _deaths(story: Story, lives: list[Life]) -> Iterator[str]:
+    """What became of the processes before the one that is told of already."""
+    ended = [life for life in lives if life.end in {"died", "stopped"}]
+    goes_on = story.facts.status != "interrupted"
+    past = ended if goes_on else ended[:-1]
+    died = sum(life.end == "died" for life in past)
+    where = {trial.step.name for trial in story.trials for attempt in trial.attempts if attempt.error is None}
+    inside = f", in {', '.join(sorted(where))}" if where else ""
+    if past:
+        what = f"its process died {_times(died)}{inside}" if died else f"its process was stopped {_times(len(past))}"
+        yield f"On the way {what}{'; the next one went on from there' if goes_on else ''}."
+
+
+def _retries(story: Story) -> Iterator[str]:
+    tried = [
+        (trial.step.name, trial.step.failures)
+        for trial in story.trials
+        if trial.step.failures and trial.step.status == "completed"
+    ]
+    if len(tried) == 1:
+        yield f"{tried[0][0]} failed {_times(tried[0][1])} before it worked."
+    elif tried:
+        yield f"{len(tried)} steps failed at first and worked when they were tried again."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number:,} times")
