@@ -223,6 +223,7 @@ NORMAL = [
     (r"^\[\d\][ +].*\n?", ""),  # what the shell says of background jobs
     (r"File \"[^\"]*/([\w.]+)\", line \d+", r'File "\1"'),
     (r"^ +[\^~]+ *\n", ""),  # the markers of newer Pythons
+    (r"\x1b\[\?1049h.*?\x1b\[\?1049l", ""),  # a page that was drawn on, and is gone
     (r"\b[0-9a-f]{32}\b", "<id>"),
     (r"\b[0-9a-f]{8}\b", "<id>"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "<time>"),

@@ -131,6 +131,7 @@ def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["--db", path, "step", "documented", "0", "--json"]) == 0
     assert main(["--db", path, "stats", "--json"]) == 0
     assert main(["--db", path, "doctor", "--json", "--quick"]) == 0
+    assert main(["--db", path, "watch", "documented", "--json"]) == 0
     assert main(["--db", path, "backup", str(tmp_path / "copy.db"), "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 8

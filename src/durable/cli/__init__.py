@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "step": "tell all about one step of a run: its input, its result, and each attempt with its traceback",
     "ui": "show the runs in the browser, live, until Ctrl-C",
     "stats": "count runs by workflow and status, and tell how long steps take and what fails",
+    "watch": "follow a run, or the list of runs, as they change",
     "doctor": "look for what is wrong with a journal and its runs, and say what to do",
     "export": "write runs with their steps as lines of JSON",
     "backup": "copy a journal as it is at one moment, also while its owner runs",

@@ -3,9 +3,10 @@
 Everything that the commands print goes through here, and here it is made harmless: no command has to think of it.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TextIO
 
 from durable.cli._text import clip, columns, visible, wrapped
@@ -62,12 +63,16 @@ class Column(NamedTuple):
 class Screen:
     """The standard output. `width` is that of the terminal, `None` where it is none."""
 
+    width: int | None
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stdout
         terminal = self._stream is not None and self._stream.isatty()
         self.width = _terminal_width(self._stream.fileno()) if terminal else None
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
         self._coloured = terminal and not plain
+        self.is_drawable = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        """Whether it can show one picture in place of another."""
         encoding = getattr(self._stream, "encoding", None) or ""
         self._unicode = encoding.lower().replace("-", "") == "utf8"
 
@@ -107,6 +112,27 @@ class Screen:
     def flush(self) -> None:
         """Hand everything to the other side; an error of it is raised here, and not when the process ends."""
         if self._stream is not None:
+            self._stream.flush()
+
+    def frame(self) -> "Frame":
+        """What takes the place of this terminal for one picture of it, with the size that it has now."""
+        return Frame(self)
+
+    def draw(self, lines: Sequence[str], height: int) -> None:
+        """Show these lines, from the top of the terminal on, and nothing else."""
+        # Each line is emptied before it is written: after one that is full, the last column would be emptied.
+        self._stream.write("\x1b[H" + "\r\n".join(f"\x1b[2K{line}" for line in lines))
+        self._stream.write("\r\n\x1b[J" if len(lines) < height else "")
+        self._stream.flush()
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[None]:
+        """While pictures are drawn: on a page of their own. What stood on the terminal is there again afterwards."""
+        self._stream.write("\x1b[?1049h\x1b[?25l")
+        try:
+            yield
+        finally:
+            self._stream.write("\x1b[?25h\x1b[?1049l")
             self._stream.flush()
 
     def _painted(self, text: str, style: str) -> str:
@@ -153,6 +179,29 @@ class Screen:
         return _GAP.join(pieces).rstrip(" ")
 
 
+class Frame(Screen):
+    """One picture: lines that are kept, for a terminal of this width and height."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.__dict__.update(screen.__dict__)
+        descriptor = self._stream.fileno()
+        self.width = _terminal_width(descriptor)
+        self.height = _terminal_height(descriptor)
+        self.lines: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Keep the line."""
+        self.lines.append(text if self._unicode else text.replace("…", "~"))
+
+    def fitting(self) -> list[str]:
+        """The lines, less some of the middle where there are too many."""
+        over = len(self.lines) - self.height
+        if over <= 0:
+            return self.lines
+        first = self.height // 3
+        return [*self.lines[:first], *self.lines[first + over :]]
+
+
 def _fit(shape: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:
     """The width of each column: what it needs, the last ones first giving way to let the row fit."""
     widths = [max(len(column.title), *(columns(row[index].text) for row in rows)) for index, column in enumerate(shape)]
@@ -175,3 +224,10 @@ def _terminal_width(descriptor: int) -> int:
         return os.get_terminal_size(descriptor).columns or 80
     except OSError:
         return 80
+
+
+def _terminal_height(descriptor: int) -> int:
+    try:
+        return os.get_terminal_size(descriptor).lines or 24
+    except OSError:
+        return 24

@@ -91,18 +91,18 @@ class Listing:
 
     def print(self) -> None:
         """All lines, and a word about what was cut."""
-        keys = self._reader.newest(self._selection.wanted())
+        keys = self.keys()
         limit = self._options.limit
         shown = 0
         shape, widths = [self._shape[index] for index in self._columns], list[int]()
         rows = []
-        for entry in self._entries(keys):
+        for entry in self.entries(keys):
             shown += 1
             self.damaged |= isinstance(entry, Damaged) or bool(entry.damage)
             if self._options.json:
-                self._screen.write(json_line(self._object(entry)))
+                self._screen.write(json_line(self.object(entry)))
             else:
-                row = self._row(entry)
+                row = self.row(entry)
                 rows.append([row[index] for index in self._columns])
             if len(rows) == _AT_ONCE:
                 self._screen.table(shape, rows, widths)
@@ -118,7 +118,12 @@ class Listing:
 
     # -- which ---------------------------------------------------------------------------------------------------------
 
-    def _entries(self, keys: Iterator[int]) -> Iterator[Facts | Damaged]:
+    def keys(self) -> Iterator[int]:
+        """Keys of runs that may be wanted, newest first."""
+        return self._reader.newest(self._selection.wanted())
+
+    def entries(self, keys: Iterator[int]) -> Iterator[Facts | Damaged]:
+        """The runs of these keys that are still wanted."""
         for key in keys:
             try:
                 entry = self._entry(key)
@@ -136,7 +141,8 @@ class Listing:
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
-    def _row(self, entry: Facts | Damaged) -> list[Cell]:
+    def row(self, entry: Facts | Damaged) -> list[Cell]:
+        """A run as all columns have it."""
         if isinstance(entry, Damaged):
             nothing = [Cell("")] * (len(_SHAPE) - 2)
             return [self._screen.status("damaged"), *nothing, Cell(entry.message, "red")]
@@ -175,7 +181,8 @@ class Listing:
         least = _SHORTEST_ID if made_by_us else _LONGEST_ID
         return run_id[: max(least, self._reader.shortest_prefix(run_id))]
 
-    def _object(self, entry: Facts | Damaged) -> dict[str, object]:
+    def object(self, entry: Facts | Damaged) -> dict[str, object]:
+        """A run for programs."""
         if isinstance(entry, Damaged):
             return damaged_object(entry.message)
         step = entry.step
@@ -196,7 +203,7 @@ class Listing:
     def _say_what_was_cut(self, keys: Iterator[int]) -> None:
         """How many more there are, where a look at the index tells."""
         if {"running", "interrupted"} & set(self._options.status):
-            left = sum(1 for _ in zip(self._entries(keys), range(1), strict=False))
+            left = sum(1 for _ in zip(self.entries(keys), range(1), strict=False))
             count = "more" if left else ""
         else:
             left = sum(1 for _ in zip(keys, range(_MOST_COUNTED + 1), strict=False))
