@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq i
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 help:                                ## shows this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.runtime               ## kills an order half-way, and sees it completed by the next process
 	@$(BIN)/python examples/demo.py
@@ -53,7 +53,7 @@ bench-peers: $(VENV)/.dev            ## the same steps with other libraries, ins
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 clean:                               ## removes .venv and what tools leave behind
-	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp each: the environment, what the library needs, what its development needs.

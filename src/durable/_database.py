@@ -4,6 +4,7 @@ What was measured about SQLite and stands behind the settings is told in docs/ar
 """
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -72,6 +73,10 @@ def _open_for_writing(path: str, vfs: str | None) -> apsw.Connection:
         _set(connection, "wal_autocheckpoint", 1000)  # a longer WAL makes every commit dearer
         _set(connection, "fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
         _migrate(connection, path)
+    except apsw.Error as error:
+        explained = as_journal_error(error, path, connection)
+        connection.close()
+        raise explained from error
     except BaseException:
         connection.close()  # else the traceback keeps the file open, and locked
         raise
@@ -258,7 +263,9 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
             connection.execute("INSERT OR REPLACE INTO durable_meta VALUES ('format', ?)", (FORMAT,))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite may have ended it by itself
+                with contextlib.suppress(apsw.Error):
+                    connection.execute("ROLLBACK")
             raise
     _refuse_changed_schema(connection, path)
 
@@ -336,8 +343,11 @@ def mapped(path: str) -> Iterator[None]:
         raise as_journal_error(error, path) from error
 
 
-def as_journal_error(error: BaseException, path: str) -> Exception:
-    """What to raise for an error of SQLite or of the operating system: it says which file, and what to do."""
+def as_journal_error(error: BaseException, path: str, connection: apsw.Connection | None = None) -> Exception:
+    """What to raise for an error of SQLite or of the operating system: it says which file, and what to do.
+
+    `connection` is where it happened: it knows what the operating system said behind a "disk I/O error".
+    """
     if isinstance(error, apsw.TooBigError):
         return SerializationError(
             "$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here"
@@ -348,5 +358,27 @@ def as_journal_error(error: BaseException, path: str) -> Exception:
         waited = "another process kept a write transaction open for longer than 5 s"
         return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")
     if isinstance(error, apsw.FullError):
-        return JournalError(f"{path}: the disk is full ({error}); free some space, then open the journal again")
-    return JournalError(f"{path}: {error}")
+        return JournalError(f"{path}: the disk is full ({error}); {_REMEDIES[errno.ENOSPC]}")
+    number = 0
+    if isinstance(error, OSError):
+        number = error.errno or 0
+    elif isinstance(error, apsw.ReadOnlyError):
+        number = errno.EACCES
+    elif isinstance(error, (apsw.IOError, apsw.CantOpenError)) and connection is not None:
+        number = connection.system_errno
+        error = apsw.IOError(f"{error} ({os.strerror(number)})") if number else error
+    remedy = _REMEDIES.get(number)
+    return JournalError(f"{path}: {error}; {remedy}" if remedy else f"{path}: {error}")
+
+
+_MAY_NOT_WRITE: Final = "this process has to be allowed to write the file, and to make files in its folder"
+_REMEDIES: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EACCES: _MAY_NOT_WRITE,
+    errno.EPERM: _MAY_NOT_WRITE,
+    errno.EROFS: _MAY_NOT_WRITE,
+}
+"""What to do, by the number of the operating system's error."""

@@ -30,7 +30,7 @@ from ._database import (
 from ._entries import Statement
 from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
-from ._records import attempt_from, owner_from, owner_row, run_from, step_from
+from ._records import attempt_from, naming_the_run, owner_from, owner_row, run_from, step_from
 from ._transaction import SQL, Transaction
 from .errors import JournalError
 
@@ -138,7 +138,7 @@ class Journal:
             if full:
                 self._require_same_files()
         except (apsw.Error, OSError) as error:
-            raise as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path, self._writer) from error
         if full or not self._full:
             self.synced = transaction.number
         return transaction.number
@@ -166,7 +166,7 @@ class Journal:
             transaction = self._prepare(full)
             transaction.begin()
         except apsw.Error as error:
-            raise as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path, self._writer) from error
         transaction.number += 1
         return transaction
 
@@ -193,7 +193,7 @@ class Journal:
                 self._writer.execute("COMMIT")
             self._committed(full)
         except (apsw.Error, OSError) as error:
-            raise as_journal_error(error, self.path) from error
+            raise as_journal_error(error, self.path, self._writer) from error
 
     def _committed(self, full: bool) -> None:
         """Before an acknowledgement: it went into the file that is still there."""
@@ -212,7 +212,7 @@ class Journal:
 
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
-        return as_journal_error(error, self.path) if isinstance(error, apsw.Error) else error
+        return as_journal_error(error, self.path, self._writer) if isinstance(error, apsw.Error) else error
 
     def _require_same_files(self) -> None:
         """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
@@ -252,14 +252,21 @@ class Journal:
         """The epoch of the living owner of the journal, `None` where nobody owns it."""
         if self.epoch:
             return self.epoch
-        if not is_owned(self.path):
+        if not self._is_owned():
             return None
         owners = self.owners(1)
         return owners[0].epoch if owners else None
 
     def owner_pid(self) -> int | None:
         """The pid of the living owner, `None` where there is none."""
-        return owner_pid(self.path + "-owner") if is_owned(self.path) else None
+        return owner_pid(self.path + "-owner") if self._is_owned() else None
+
+    def _is_owned(self) -> bool:
+        try:
+            return is_owned(self.path)
+        except OSError as error:
+            msg = f"{self.path}-owner cannot be read, which tells whether the owner lives: {error.strerror}"
+            raise JournalError(msg) from error
 
     def owners(self, limit: int) -> list[OwnerRecord]:
         """The processes that have owned the journal, newest first."""
@@ -315,11 +322,15 @@ class Journal:
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, in the order of their positions."""
-        return [step_from(row) for row in self._read("steps", seq)]
+        rows = self._read("steps", seq)
+        with naming_the_run(self.run_of_seq):
+            return [step_from(row) for row in rows]
 
     def attempts(self, seq: int) -> list[AttemptRecord]:
         """The attempts of a run that did not complete their step, in order."""
-        return [attempt_from(row) for row in self._read("attempts", seq)]
+        rows = self._read("attempts", seq)
+        with naming_the_run(self.run_of_seq):
+            return [attempt_from(row) for row in rows]
 
     def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(SQL[name], values)

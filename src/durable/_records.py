@@ -3,7 +3,10 @@
 A row whose checksum does not fit is never handed out: SQLite's own check does not notice a flipped bit inside a value.
 """
 
-from typing import Any, Final
+import contextlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
 from zlib import crc32
 
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
@@ -14,6 +17,34 @@ _RUN: Final = "%s|" * len(RunRecord._fields)
 _ATTEMPT: Final = "%s|" * len(AttemptRecord._fields)
 _MESSAGE: Final = "%s|" * len(MessageRecord._fields)
 _OWNER: Final = "%s|" * len(OwnerRecord._fields)
+
+
+class DamagedError(JournalError):
+    """The checksum of a record does not fit its columns. `run` is the key of the run that it belongs to, if any."""
+
+    def __init__(self, what: str, run: int | None = None, run_id: str | None = None) -> None:
+        whose = f" run {run_id!r}" if run_id is not None else f" run number {run}" if run is not None else ""
+        super().__init__(
+            f"the record of {what}{whose} is damaged: its checksum does not fit. The file was changed outside of "
+            "durable, or the disk is failing: restore the journal from a backup"
+        )
+        self.what = what
+        self.run = run
+
+
+@contextlib.contextmanager
+def naming_the_run(run_of_seq: Callable[[int], RunRecord | None]) -> Iterator[None]:
+    """A record has but the key of its run: where one is damaged, and its run is not, the error says the run's id."""
+    try:
+        yield
+    except DamagedError as error:
+        run = None
+        if error.run is not None:
+            with contextlib.suppress(JournalError):
+                run = run_of_seq(error.run)
+        if run is None:
+            raise
+        raise DamagedError(error.what, run.seq, run.id) from None
 
 
 def run_row(record: RunRecord) -> tuple[Any, ...]:
@@ -40,7 +71,7 @@ def message_from(row: tuple[Any, ...]) -> MessageRecord:
     """A message, from its row."""
     record = MessageRecord._make(row[:-1])
     if crc32((_MESSAGE % record).encode()) != row[-1]:
-        _refuse_damaged(f"message {record.seq} to run number {record.run}")
+        _refuse_damaged(f"message {record.seq} to", record.run)
     return record
 
 
@@ -69,7 +100,7 @@ def step_from(row: tuple[Any, ...]) -> StepRecord:
     """An operation, from its row."""
     columns = row[:-1]
     if crc32((_STEP % columns).encode()) != row[-1]:
-        _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of run number {columns[0]}")
+        _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of", columns[0])
     return StepRecord._make(columns)
 
 
@@ -77,13 +108,26 @@ def attempt_from(row: tuple[Any, ...]) -> AttemptRecord:
     """An attempt, from its row."""
     record = AttemptRecord._make(row[:-1])
     if crc32((_ATTEMPT % record).encode()) != row[-1]:
-        _refuse_damaged(f"attempt {record.attempt} at operation {record.position} of run number {record.run}")
+        _refuse_damaged(f"attempt {record.attempt} at operation {record.position} of", record.run)
     return record
 
 
-def _refuse_damaged(what: str) -> None:
-    msg = (
-        f"the record of {what} is damaged: its checksum does not fit. The file was changed outside of durable, or the "
-        "disk is failing: restore the journal from a backup"
-    )
-    raise JournalError(msg)
+def require_no_gap(steps: list[StepRecord], run: RunRecord) -> None:
+    """A sync workflow calls one operation after the other: where one is missing among them, it was lost.
+
+    It would run again otherwise. No checksum tells of a row that is not found, since the number of its run has changed.
+    `steps` are in the order of their places, in which the workflow's own branch is first.
+    """
+    own = bisect_left(steps, True, key=lambda step: step.branch != "")
+    if own and steps[own - 1].position != own - 1:
+        missing = next(place for place, step in enumerate(steps) if step.position != place)
+        msg = (
+            f"operation {missing} of run {run.id!r} of {run.workflow!r} is missing, and later ones are there. The file "
+            "was changed outside of durable, or the disk is failing: restore the journal from a backup, or go on "
+            f"without what came later, in a new run: run.fork(from_step={missing + 1})"
+        )
+        raise JournalError(msg)
+
+
+def _refuse_damaged(what: str, run: int | None = None) -> NoReturn:
+    raise DamagedError(what, run)

@@ -11,6 +11,7 @@ from ._records import (
     attempt_row,
     message_from,
     message_row,
+    naming_the_run,
     owner_from,
     run_from,
     run_row,
@@ -128,7 +129,12 @@ class Transaction:
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, as this transaction sees them."""
-        return [step_from(row) for row in self._execute(SQL["steps"], (seq,)).fetchall()]
+        rows = self._execute(SQL["steps"], (seq,)).fetchall()
+        with naming_the_run(self._run_of_seq):
+            return [step_from(row) for row in rows]
+
+    def _run_of_seq(self, seq: int) -> RunRecord | None:
+        return next(map(run_from, self._execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
 
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""

@@ -1,5 +1,14 @@
 """What errors say: what failed, of which run and step, and what to do next."""
 
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
 import apsw
 import pytest
 
@@ -185,3 +194,120 @@ def test_a_refused_statement_says_why(journal, sql, why):
     with pytest.raises(apsw.AuthError, match=why) as refused:
         order()
     assert "transaction=True" in str(refused.value)
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(journal):
+    """The journal of a process that died in the fourth operation of a run; and what the steps did."""
+    did = []
+
+    @durable.step(name="work")
+    def work(number: int):
+        did.append(number)
+        if number == 4:
+            journal.crash()
+
+    @durable.workflow(name="order", id="order-42")
+    def order():
+        for number in range(1, 5):
+            work(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        order()
+    journal.engine.close()
+    journal.crashing = False
+    did.clear()
+    return order, did
+
+
+def change(journal, sql):
+    with closing(sqlite3.connect(journal.path)) as connection:
+        connection.execute(sql)
+        connection.commit()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_operation_that_is_not_found_any_more_does_not_run_again(journal, interrupted, place):
+    order, did = interrupted
+    change(journal, f"UPDATE durable_step SET run = run + 64 WHERE position = {place}")
+    journal.restart()
+    with pytest.raises(
+        durable.JournalError, match=f"operation {place} of run 'order-42' of 'order' is missing"
+    ) as lost:
+        order()
+    assert f"run.fork(from_step={place + 1})" in str(lost.value)
+    assert did == []
+    run = durable.get("order-42").fork(from_step=place + 1)
+    run.result()
+    assert did == list(range(place + 1, 5)), "as the message says"
+
+
+def test_a_damaged_operation_is_named_by_the_id_of_its_run(journal, interrupted):
+    order, _ = interrupted
+    change(journal, "UPDATE durable_step SET output = '7' WHERE position = 1")
+    journal.restart()
+    for read in (order, durable.get("order-42").steps):
+        with pytest.raises(durable.JournalError, match=r"operation 1 \('work'\) of run 'order-42' is damaged"):
+            read()
+
+
+def test_a_damaged_run_is_named_by_what_is_left_of_it(journal, interrupted):
+    change(journal, "UPDATE durable_step SET output = '7' WHERE position = 1")
+    change(journal, "UPDATE durable_run SET crashes = 7")
+    journal.restart()
+    with pytest.raises(durable.JournalError, match="operation 1 .* of run number 1 is damaged"):
+        journal.engine._runtime.journal.steps(1)
+
+
+LIMITED = """
+import sys, durable
+
+@durable.step
+def work():
+    return "x" * 100_000
+
+@durable.workflow
+def order():
+    return work()
+
+try:
+    order()
+except durable.JournalError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 100, 20_000, 40_000, 50_000, 100_000])
+def test_a_file_that_may_not_grow_is_told_as_such(tmp_path, limit):
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    environment = {**os.environ, "DURABLE_DB": str(tmp_path / "journal.db")}
+    command = [sys.executable, "-c", LIMITED]
+    done = subprocess.run(command, preexec_fn=limited, env=environment, capture_output=True, text=True, check=False)
+    assert "File too large" in done.stdout, done
+    assert "raise the limit on the size of files (ulimit -f)" in done.stdout
+    assert "rollback" not in done.stdout + done.stderr
+
+
+def test_an_owner_s_file_that_cannot_be_read_is_named(journal, monkeypatch):
+    durable.workflow(lambda: None)()
+    journal.engine.close()
+    journal.restart()
+    sidecar = Path(f"{journal.path}-owner")
+    opened = os.open
+
+    def refuse(path, *arguments, **options):
+        if str(path) == str(sidecar):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(durable.JournalError, match=f"{sidecar} cannot be read, .*: Permission denied"):
+        durable.runs()[0].status  # noqa: B018 - asks
+    with pytest.raises(durable.JournalError, match="Permission denied.*; this process has to be allowed to write"):
+        durable.resume()

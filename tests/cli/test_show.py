@@ -66,7 +66,7 @@ def test_a_running_run_names_its_process(live):
 def test_a_blocked_run_shows_the_whole_message(shop):
     text = " ".join(squeezed(shown(shop, "moody")))
     assert "blocked at position 0 step 'init' was called with other inputs" in text
-    assert text.endswith("take the journal's word with run.retry(trust_journal=True)")
+    assert text.endswith("take the journal's word with run.retry(trust_journal=True) (run moody of 'moody')")
 
 
 def test_branches_are_named(shop):

@@ -199,7 +199,7 @@ def test_no_run_is_taken_for_another_where_an_index_is_damaged(open_journal, pat
 
 def test_the_message_says_which_record_and_what_to_do(made):
     damage(made, "step", "output", '"other"')
-    with pytest.raises(JournalError, match=r"operation 5 \('charge'\) of run number 1 is damaged") as raised:
+    with pytest.raises(JournalError, match=r"operation 5 \('charge'\) of run 'run-1' is damaged") as raised:
         everything(made)
     assert "restore the journal from a backup" in str(raised.value)
     damage(made, "run", "output", '"other"')

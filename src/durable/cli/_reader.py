@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, StepRecord
-from durable._records import attempt_from, step_from
+from durable._records import attempt_from, naming_the_run, step_from
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
 
@@ -79,14 +79,6 @@ class Reader(Journal):
                         return rows
                 self._reader.close()
                 self._reader = None
-
-    def live_epoch(self) -> int | None:
-        """As always; says which file it is where the sidecar may not be read."""
-        try:
-            return super().live_epoch()
-        except OSError as error:
-            msg = f"{self.path}-owner cannot be read, which tells whether the owner lives: {error.strerror}"
-            raise JournalError(msg) from error
 
     def _ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)
@@ -170,24 +162,26 @@ class Reader(Journal):
 
     def sound_steps(self, seq: int, damaged: Callable[[str], None]) -> list[StepRecord]:
         """The operations of a run less those whose record is damaged, of which `damaged` is told."""
-        return list(_sound(step_from, self._read("steps", seq), damaged))
+        return list(self._sound(step_from, self._read("steps", seq), damaged))
 
     def sound_attempts(self, seq: int, damaged: Callable[[str], None]) -> list[AttemptRecord]:
         """The attempts of a run that did not complete their step, in the same way."""
-        return list(_sound(attempt_from, self._read("attempts", seq), damaged))
+        return list(self._sound(attempt_from, self._read("attempts", seq), damaged))
+
+    def _sound(
+        self, make: Callable[[tuple[Any, ...]], Any], rows: list[tuple[Any, ...]], damaged: Callable[[str], None]
+    ) -> Iterator[Any]:
+        for row in rows:
+            try:
+                with naming_the_run(self.run_of_seq):
+                    record = make(row)
+            except JournalError as error:
+                damaged(str(error))
+            else:
+                yield record
 
 
 def _shared(one: str, other: str | None) -> int:
     """With how many of the same letters two ids begin."""
     pairs = enumerate(zip(one, other or "", strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other or "")))
-
-
-def _sound(
-    make: Callable[[tuple[Any, ...]], Any], rows: list[tuple[Any, ...]], damaged: Callable[[str], None]
-) -> Iterator[Any]:
-    for row in rows:
-        try:
-            yield make(row)
-        except JournalError as error:
-            damaged(str(error))
