@@ -6,9 +6,12 @@ Importing declares; nothing is opened, started or written.
 
 from typing import TYPE_CHECKING, Any
 
+from . import aio
 from ._engine import Engine, close, get, open, resume, runs  # noqa: A004 - reads as `durable.open(path)`
+from ._listing import StepInfo
 from ._operations import Info, connection, info, now, random, uuid4
 from ._parallel import StepFuture
+from ._pauses import set_event, sleep, sleep_until, wait_for_signal
 from ._retry import RetryPolicy
 from ._steps import Step, step
 from ._workflows import Workflow, workflow
@@ -32,7 +35,7 @@ from .errors import (
     StepInterruptedError,
     StepTimeoutError,
 )
-from .run import Run, StepInfo
+from .run import Run
 
 if TYPE_CHECKING:
     import logging
@@ -69,6 +72,7 @@ __all__ = [
     "StepInterruptedError",
     "StepTimeoutError",
     "Workflow",
+    "aio",
     "close",
     "connection",
     "converter",
@@ -80,8 +84,12 @@ __all__ = [
     "random",
     "resume",
     "runs",
+    "set_event",
+    "sleep",
+    "sleep_until",
     "step",
     "uuid4",
+    "wait_for_signal",
     "workflow",
 ]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from ._execution import Execution
 from ._model import RunRecord
 from ._signature import Signature
+from .errors import RunConflictError
 
 ENGINE: ContextVar[Any] = ContextVar("durable_engine", default=None)
 """The engine of this context, as `Runtime.engine` has it: of a `with engine:`, or of the run that executes here."""
@@ -23,6 +24,8 @@ class Declaration(Protocol):
     is_async: bool
     concurrency: int
     """How many runs of it execute at a time in one engine, 0 for any number."""
+    timeout_seconds: float | None
+    """How long a run of it may take from its creation on."""
 
 
 class Active:
@@ -132,3 +135,25 @@ class Request(NamedTuple):
     origin: str
     parent: Execution | None
     ancestors: frozenset[str]
+
+
+def require_same_call(found: RunRecord, request: Request) -> None:
+    """An id means one run: one workflow, and one set of inputs."""
+    workflow = request.workflow
+    if found.id in request.ancestors:
+        msg = f"run {found.id!r} is waiting for this call: a run cannot call itself or a run that waits for it"
+        raise RunConflictError(msg)
+    if found.workflow != workflow.name:
+        msg = (
+            f"id {found.id!r} belongs to a run of workflow {found.workflow!r}, and was called for "
+            f"{workflow.name!r}: use another id"
+        )
+        raise RunConflictError(msg)
+    differing = workflow.signature.differences(found.input, request.inputs)
+    if differing:
+        changes = "; ".join(f"{name}: that run {old}, this call {new}" for name, old, new in differing)
+        msg = (
+            f"id {found.id!r} belongs to a run of workflow {found.workflow!r} with other inputs ({changes}): "
+            "use another id, or the same inputs"
+        )
+        raise RunConflictError(msg)

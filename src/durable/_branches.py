@@ -16,16 +16,19 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
 from ._entries import Entry
-from ._execution import SCOPE, Branch, Execution, write_step
-from ._model import AttemptRecord, StepRecord
+from ._execution import SCOPE, Branch, Execution
+from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._port import LoopPort, Outcome, settle
 from ._replay import describe, place
 from ._waiting import waits, waits_on_known
 from .errors import DurableError, EngineClosedError, JournalError, NonDeterminismError, SerializationError
+
+if TYPE_CHECKING:
+    from ._rests import Rest
 
 CANCEL_POSITION: Final = -1
 """Where the cancellation of an async run is journaled: it is called by nobody."""
@@ -40,7 +43,7 @@ class Branches:
     """The tasks of one execution on its loop, and the outcomes that wait for them."""
 
     def __init__(self, execution: Execution, port: LoopPort) -> None:
-        self._execution = execution
+        self.execution = execution
         self.port = port
         self.loop = port.loop
         self.root: asyncio.Task[Any] | None = None
@@ -59,6 +62,8 @@ class Branches:
         """By turn: which journaled outcomes are awaited, by branch and position."""
         self._gates: list[asyncio.Future[None]] = []
         self._cut_waits: set[asyncio.Future[None]] = set()
+        self.resting: dict[asyncio.Future[None], Rest] = {}  # timers, signals, children
+        self.look: asyncio.Handle | None = None  # whether the run can be suspended
         self._thread = threading.get_ident()
         self._in_thread: dict[str, asyncio.Future[Any]] = {}
         """Branches whose thread goes on, and what the task of each awaits: it only looks as if it waited."""
@@ -87,20 +92,22 @@ class Branches:
 
     # -- outcomes that are new ----------------------------------------------------------------------------------------
 
-    def conclude(self, record: StepRecord, attempt: AttemptRecord | None) -> "asyncio.Future[None]":
+    def conclude(
+        self, record: StepRecord, attempt: AttemptRecord | None, message: MessageRecord | None = None
+    ) -> "asyncio.Future[None]":
         """Commit an outcome; what this returns is done when it is on disk and it is its turn."""
         future = self.loop.create_future()
-        self._outbox.append(Outcome(record, attempt, future))
+        self._outbox.append(Outcome(record, attempt, future, message))
         self._flush()
         return future
 
-    def conclude_cut(self, record: StepRecord) -> None:
+    def conclude_cut(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
         """Journal that the workflow itself ended an operation. Nobody waits: the cancellation is already under way.
 
         It goes to the file before the next record of the run, or with its end, and not earlier: where nothing follows,
         a crash leaves no trace of it, nor does an interrupt that cancelled the tasks of a group on its way out.
         """
-        cut = Outcome(record, None, None)
+        cut = Outcome(record, None, None, unread)
         cut.turn = self._last_delivered
         self._outbox.append(cut)
 
@@ -109,9 +116,9 @@ class Branches:
         cuts = [outcome for outcome in self._outbox if outcome.future is None] if self._outbox else []
         if cuts:
             self._outbox = [outcome for outcome in self._outbox if outcome.future is not None]
-            works = [write_step(StepRecord(*cut.record[:-1], cut.turn), None) for cut in cuts]
+            works = [cut.work(cut.turn) for cut in cuts]
             with contextlib.suppress(JournalError, EngineClosedError):  # then nothing follows either
-                self._execution.journal.commits.submit(
+                self.execution.journal.commits.submit(
                     Entry(lambda transaction: [each(transaction) for each in works], False, self.port, _ignore)
                 )
 
@@ -120,7 +127,7 @@ class Branches:
         if self._committing or all(outcome.future is None for outcome in self._outbox):
             return
         group, self._outbox = self._outbox, []
-        if len(group) > 1 and self._execution.cancel.requested:  # a cancellation has a turn for itself
+        if len(group) > 1 and self.execution.cancel.requested:  # a cancellation has a turn for itself
             size = next((place or 1 for place, each in enumerate(group) if each.record.kind == "cancel"), len(group))
             group, self._outbox = group[:size], group[size:]
         self._submit(group)
@@ -133,13 +140,13 @@ class Branches:
             if outcome.future is not None:
                 outcome.turn = turn
         if len(group) == 1:
-            work = write_step(StepRecord(*group[0].record[:-1], turn), group[0].attempt)
+            work = group[0].work(turn)
         else:
-            works = [write_step(StepRecord(*each.record[:-1], each.turn), each.attempt) for each in group]
+            works = [each.work(each.turn) for each in group]
             work = lambda transaction: [each(transaction) for each in works]  # noqa: E731 - short, and used once
         self._committing = True
         try:
-            self._execution.journal.commits.submit(
+            self.execution.journal.commits.submit(
                 Entry(work, True, self.port, lambda entry: self._on_disk(entry, group))
             )
         except (JournalError, EngineClosedError) as error:
@@ -175,15 +182,15 @@ class Branches:
 
     def _fail(self, group: list[Outcome], error: BaseException) -> None:
         """The journal takes nothing more: nobody is to go on."""
-        halt = self._execution.halt(error if isinstance(error, DurableError) else JournalError(str(error)))
+        halt = self.execution.halt(error if isinstance(error, DurableError) else JournalError(str(error)))
         for outcome in group:
             outcome.settle(halt)
 
     def cancel_run(self, tell: Callable[[], None]) -> None:
         """Journal that the run is cancelled, and tell its body when it is the turn of that."""
-        now = self._execution.now()
+        now, why = self.execution.now(), "timeout" if self.execution.cancel.timed_out else "cancel"
         record = StepRecord(
-            self._execution.record.seq, "", CANCEL_POSITION, "cancel", "cancel", "durable", "completed", 0, 0,
+            self.execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
             None, None, None, now, now, None, None,
         )  # fmt: skip
         self._outbox.append(Outcome(record, None, self._cancellation(tell)))
@@ -191,10 +198,11 @@ class Branches:
 
     def replay_cancel(self, tell: Callable[[], None]) -> bool:
         """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""
-        record = self._execution.past.pop(("", CANCEL_POSITION), None)
+        record = self.execution.past.pop(("", CANCEL_POSITION), None)
         if record is None or record.turn is None:
             return False
         turn = record.turn
+        self.execution.cancel.timed_out = record.name == "timeout"
         future = self._cancellation(tell)
         future.add_done_callback(lambda _: self._delivered(turn))
         self._called[turn] = [("", CANCEL_POSITION, future)]
@@ -206,7 +214,7 @@ class Branches:
 
         def told(done: "asyncio.Future[None]") -> None:
             if not done.cancelled() and done.exception() is None:
-                self._execution.cancel.delivered = True
+                self.execution.cancel.delivered = True
                 tell()
 
         future: asyncio.Future[None] = self.loop.create_future()
@@ -288,7 +296,7 @@ class Branches:
         try:
             context.run(asyncio.run_coroutine_threadsafe, step(), self.loop).result()
         except (concurrent.futures.CancelledError, RuntimeError) as error:
-            halt = self._execution.interrupt("its event loop ended")
+            halt = self.execution.interrupt("its event loop ended")
             raise halt from error
 
     def _thread_goes_on(self, branch: str) -> None:
@@ -344,7 +352,7 @@ class Branches:
             if self._order and self._order[0] == turn:  # all of it cancelled before it came
                 self._tick_soon()
         elif self._is_stuck():
-            self._execution.halt(self._nothing_can_follow(turn))
+            self.execution.halt(self._nothing_can_follow(turn))
         # else: a task waits on what the library cannot see; when it calls, or ends, this is looked at again
 
     def _is_quiet(self) -> bool:
@@ -360,7 +368,7 @@ class Branches:
         return all(waits_on_known(task, known, self.tasks) for task in tasks)
 
     def _nothing_can_follow(self, turn: int) -> NonDeterminismError:
-        missing = next((s for s in self._execution.past.values() if s.turn == turn), None)
+        missing = next((s for s in self.execution.past.values() if s.turn == turn), None)
         what = f"{describe(missing)}, which the journal has at {place(missing)}" if missing else "a journaled operation"
         return NonDeterminismError(
             f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, "

@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from _random import Random  # the core of `random`, whose other needs are slow to import
+from collections.abc import Callable
+from typing import Any
 
 _dice = Random(int.from_bytes(os.urandom(32), "big"))
 """Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time lets go
@@ -28,6 +30,11 @@ class Clock:
     def wait(event: threading.Event, seconds: float | None) -> bool:
         """Wait until `event` is set, at most `seconds`; say whether it is."""
         return event.wait(seconds)
+
+    @staticmethod
+    def call_later(loop: Any, seconds: float, callback: Callable[[], None]) -> Any:
+        """Call `callback` on the event loop, in whose thread this is called; returns what `cancel()`s it."""
+        return loop.call_later(seconds, callback)
 
     @staticmethod
     def new_id() -> str:

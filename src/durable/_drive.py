@@ -4,10 +4,11 @@ A driver adds nothing to what `_replay.py` decided. It knows how to write, wait 
 exceptions are news for the decision and which take the execution down.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._effects import (
     Append,
@@ -20,13 +21,15 @@ from ._effects import (
     Deliver,
     Effect,
     Failed,
+    Receive,
     Sleep,
     Slot,
     Transact,
 )
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._helpers import run_in_helper
-from ._model import AttemptRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, StepRecord
+from ._rests import Rest
 from ._transaction import Transaction, put_step
 from .errors import (
     Cancelled,
@@ -37,6 +40,9 @@ from .errors import (
     SerializationError,
     StepTimeoutError,
 )
+
+if TYPE_CHECKING:
+    from ._branches import Branches
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 """What ends an attempt without being its outcome."""
@@ -67,9 +73,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
 
 
 def _perform(execution: Execution, effect: Effect) -> Any:
-    branches = execution.branches
-    if branches is not None and isinstance(effect, (Append, Conclude)) and branches.is_here():
-        branches.flush_cuts()
+    if execution.branches is not None:
+        _flush_cuts(execution.branches, effect)
     if isinstance(effect, Append):
         record = effect.record
         full = effect.full or (record.turn is None and execution.needs_sync())
@@ -79,16 +84,29 @@ def _perform(execution: Execution, effect: Effect) -> Any:
     elif isinstance(effect, Attempt):
         return run_attempt(execution, effect.call, effect.record.attempt)
     elif isinstance(effect, Conclude):
-        _write(execution, effect.record, effect.attempt, full=True)
+        _write(execution, effect.record, effect.attempt, True, effect.message)
         if execution.halted is not None:
             raise execution.halted
-    elif isinstance(effect, Sleep):
-        return pause(execution, effect.seconds)
-    elif isinstance(effect, Transact):
-        return _run_in_transaction(execution, effect)
-    elif isinstance(effect, Slot):
-        return _take_slot(execution, effect.call)
+    else:
+        return _wait_or_transact(execution, effect)
     return None
+
+
+def _wait_or_transact(execution: Execution, effect: Effect) -> Any:
+    if isinstance(effect, Sleep):
+        return _pause(execution, effect.seconds)
+    if isinstance(effect, Receive):
+        return _receive(execution, effect)
+    if isinstance(effect, Transact):
+        return _run_in_transaction(execution, effect)
+    if isinstance(effect, Slot):
+        return _take_slot(execution, effect.call)
+    return None  # `Deliver`: where nobody else waits, it is its turn
+
+
+def _flush_cuts(branches: "Branches", effect: Effect) -> None:
+    if isinstance(effect, (Append, Conclude)) and branches.is_here():
+        branches.flush_cuts()
 
 
 def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
@@ -96,7 +114,8 @@ def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
     branches = execution.branches
     assert branches is not None
     if isinstance(effect, Conclude):
-        branches.from_thread(effect.record.branch, lambda: branches.conclude(effect.record, effect.attempt))
+        outcome = (effect.record, effect.attempt, effect.message)
+        branches.from_thread(effect.record.branch, lambda: branches.conclude(*outcome))
         if execution.halted is not None:
             raise execution.halted
         return None
@@ -108,8 +127,14 @@ def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
     return _perform(execution, effect)
 
 
-def _write(execution: Execution, record: StepRecord, attempt: AttemptRecord | None, full: bool) -> int:
-    work: Callable[[Any], Any] = write_step(record, attempt)
+def _write(
+    execution: Execution,
+    record: StepRecord,
+    attempt: AttemptRecord | None,
+    full: bool,
+    message: MessageRecord | None = None,
+) -> int:
+    work: Callable[[Any], Any] = write_step(record, attempt, message)
     if threading.get_ident() != execution.thread:
         work = _fenced(execution, work)
     try:
@@ -128,17 +153,45 @@ def _fenced(execution: Execution, work: Callable[[Any], Any]) -> Callable[[Any],
     return fenced
 
 
-def pause(execution: Execution, seconds: float) -> Cut | None:
-    """Wait, unless the run is taken down or cancelled meanwhile."""
-    execution.wait(threading.Event(), seconds)
+def _pause(execution: Execution, seconds: float) -> Cut | None:
+    """Wait, unless the run is taken down, suspended or cancelled meanwhile."""
+    event = threading.Event()
+    with known_rest(execution, Rest(event.set, execution.now() + seconds)):
+        execution.rest(event, seconds)
     return _cut_by_cancel(execution)
+
+
+def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | None:
+    """Wait for a signal, unless the run is taken down, suspended or cancelled meanwhile."""
+    event = threading.Event()
+    due = None if effect.seconds is None else execution.now() + effect.seconds
+    with known_rest(execution, Rest(event.set, due, effect.name)):
+        while True:
+            event.clear()
+            message = execution.next_signal(effect.name)
+            left = None if due is None else due - execution.now()
+            if message is not None or (left is not None and left <= 0):
+                return message
+            execution.rest(event, left)
+            if cut := _cut_by_cancel(execution):
+                return cut
+
+
+@contextlib.contextmanager
+def known_rest(execution: Execution, rest: Rest) -> Iterator[None]:
+    """A wait that others can end, and that is written down when the run is suspended."""
+    execution.rests.add(rest)
+    try:
+        yield
+    finally:
+        execution.rests.discard(rest)
 
 
 def _cut_by_cancel(execution: Execution) -> Cut | None:
     if not execution.cancel.is_due():
         return None
     execution.cancel.delivered = True
-    return Cut(Cancelled())
+    return Cut(execution.cancellation())
 
 
 def _take_slot(execution: Execution, call: Call) -> Cut | None:

@@ -20,13 +20,16 @@ from ._effects import (
     Deliver,
     Effect,
     Failed,
+    Receive,
     Sleep,
     Slot,
 )
 from ._entries import Entry
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
+from ._model import MessageRecord
 from ._port import LoopPort
+from ._suspension import rest
 from ._task_factory import enter_loop, leave_loop
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -63,21 +66,25 @@ def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaita
     if isinstance(effect, Append):
         return _append(execution, branches, effect)
     if isinstance(effect, Conclude):
-        return branches.conclude(effect.record, effect.attempt)
+        return branches.conclude(effect.record, effect.attempt, effect.message)
     if isinstance(effect, Attempt):
         return _attempt(execution, branches, effect.call, effect.record.attempt)
     if isinstance(effect, Deliver):
         return branches.deliver(effect.record)
     if isinstance(effect, Slot):
         return _take_slot(execution, effect.call)
+    if isinstance(effect, Receive):
+        return _receive(execution, branches, effect)
     assert isinstance(effect, Sleep)
-    return _pause(execution, effect.seconds)
+    return _pause(execution, branches, effect.seconds)
 
 
 def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
     """The task was cancelled while it waited for an effect: that has to replay."""
     if isinstance(effect, Conclude):  # before its outcome was delivered
-        branches.conclude_cut(effect.record._replace(status="failed", error=CUT))
+        if effect.message is not None:
+            branches.execution.reserved.discard(effect.message.seq)
+        branches.conclude_cut(effect.record._replace(status="failed", output=None, error=CUT), effect.message)
     elif not isinstance(effect, Deliver):
         cut = decision.send(Cut(error))
         assert isinstance(cut, Conclude)
@@ -128,11 +135,25 @@ def settle_write(future: "asyncio.Future[Any]", entry: Entry) -> None:
         future.set_exception(entry.error)
 
 
-async def _pause(execution: Execution, seconds: float) -> None:
+async def _pause(execution: Execution, branches: Branches, seconds: float) -> None:
+    """Wait, unless the run is taken down or suspended meanwhile."""
     if seconds > 0:
-        await asyncio.sleep(seconds)
+        await rest(execution, branches, seconds)
     if execution.halted is not None:
         raise execution.halted
+
+
+async def _receive(execution: Execution, branches: Branches, effect: Receive) -> MessageRecord | None:
+    """Wait for a signal, unless the run is taken down or suspended meanwhile."""
+    due = None if effect.seconds is None else execution.now() + effect.seconds
+    while True:
+        message = execution.next_signal(effect.name)
+        left = None if due is None else due - execution.now()
+        if message is not None or (left is not None and left <= 0):
+            return message
+        await rest(execution, branches, left, effect.name)
+        if execution.halted is not None:
+            raise execution.halted
 
 
 async def _take_slot(execution: Execution, call: Call) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
 from ._codec import TypeCodec
-from ._model import AttemptRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._retry import RetryPolicy
 from ._signature import Signature
+from .errors import Cancelled
 
 CANCELLED = '"cancelled"'
 """The `error` of the operation of a sync run at which its cancellation was raised."""
+TIMED_OUT = '"timed out"'
+"""The same where it was the timeout of the workflow that cancelled it."""
 CUT = '"cut"'
 """The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
 
@@ -78,6 +81,7 @@ class World(Protocol):
     def chance(self) -> float: ...
     def is_other_step(self, module: str, step: Any) -> bool: ...
     def trusts_journal(self) -> bool: ...
+    def cancellation(self) -> Cancelled: ...
 
 
 # -- effects ----------------------------------------------------------------------------------------------------------
@@ -101,10 +105,14 @@ class Slot(NamedTuple):
 
 
 class Conclude(NamedTuple):
-    """Write the record, which has the outcome; go on when it is on disk and it is this outcome's turn."""
+    """Write the record, which has the outcome; go on when it is on disk and it is this outcome's turn.
+
+    `message`: what the outcome was made of. It is dropped in the same transaction: read once, and never lost.
+    """
 
     record: StepRecord
     attempt: AttemptRecord | None
+    message: MessageRecord | None = None
 
 
 class Deliver(NamedTuple):
@@ -137,7 +145,17 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep
+class Receive(NamedTuple):
+    """Go on with the oldest signal of this name that nobody has taken, or after so many seconds (`None`: any number).
+
+    Sent back: the `MessageRecord`, `None` where none came, or `Cut`.
+    """
+
+    name: str
+    seconds: float | None
+
+
+Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep | Receive
 Decision = Generator[Effect, Any, Any]
 
 

@@ -59,6 +59,7 @@ class Engine:
         self._runtime = Runtime(journal, clock, registry, threads)
         self._runtime.engine = self
         self._scheduler = Scheduler(self._runtime, threads)
+        self._runtime.cancel_children = self._cancel_children
         self._closing = threading.RLock()
         self._closed = False
         self._options: dict[str, Any] | None = None
@@ -150,6 +151,11 @@ class Engine:
 
         ENGINE.reset(self._tokens.pop())
         await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
+
+    def _cancel_children(self, record: RunRecord) -> None:
+        from ._steering import cancel_children
+
+        cancel_children(self._scheduler, record)
 
     def _forget(self) -> None:
         """In a child of `fork`: the parent's handles are neither used nor closed, not even by the garbage collector."""

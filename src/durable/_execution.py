@@ -14,22 +14,24 @@ from ._effects import Call
 from ._entries import Statement
 from ._identity import Registry, idempotency_key
 from ._journal import Journal
-from ._model import AttemptRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import step_row
 from ._transaction import PUT_STEP, Transaction
-from .errors import DurableError, Halt, RunInterruptedError
+from .errors import Cancelled, DurableError, Halt, RunInterruptedError, TimedOut
 
 if TYPE_CHECKING:
     from ._branches import Branches
     from ._helpers import ThreadPool
     from ._limits import Limits
     from ._parallel import Parallel
+    from ._rests import Rest, Threads
 
 
 class Execution:
     """One run being executed. Everything that its operations share."""
 
     __slots__ = (
+        "__weakref__",
         "ancestors",
         "attempts_in_flight",
         "branches",
@@ -39,6 +41,7 @@ class Execution:
         "halted",
         "journal",
         "limits",
+        "may_suspend",
         "now",
         "on_give_up",
         "on_halt",
@@ -49,9 +52,12 @@ class Execution:
         "record",
         "registry",
         "replaying",
+        "reserved",
+        "rests",
         "root",
         "step_pool",
         "thread",
+        "threads",
         "unsynced",
         "waits",
     )
@@ -68,6 +74,8 @@ class Execution:
         limits: "Limits",
         step_pool: "ThreadPool",
         parent: "Execution | None" = None,
+        *,
+        may_suspend: bool = False,
     ) -> None:
         self.journal = journal
         self.limits = limits
@@ -100,6 +108,14 @@ class Execution:
         self.cancel = Cancellation()
         self.waits: set[threading.Event] = set()
         """What threads of this execution wait on; set when it is taken down."""
+        self.may_suspend = may_suspend
+        """Whether somebody will set it going again when what it waits for has come: a background run."""
+        self.rests: set[Rest] = set()
+        """Its waits for timers, signals and children."""
+        self.reserved: set[int] = set()
+        """Signals that one of its branches has taken, and not written down yet."""
+        self.threads: Threads | None = None
+        """Of a sync run that may be suspended: its threads, and those of the runs around it and in it."""
         self.branches: Branches | None = None
         self.parallel: Parallel | None = None
         """Steps that were submitted to the engine's threads; made when the first is."""
@@ -136,10 +152,15 @@ class Execution:
         msg = f"{run} was interrupted ({why}); durable.resume() goes on with it"
         return self.halt(RunInterruptedError(msg))
 
-    def request_cancel(self) -> None:
+    def cancellation(self) -> Cancelled:
+        """What is raised in the body of a run that is cancelled."""
+        return TimedOut() if self.cancel.timed_out else Cancelled()
+
+    def request_cancel(self, *, timed_out: bool = False) -> None:
         """The run is to be cancelled: ends what waits, and is raised at the next operation, or in the run's tasks."""
-        if self.cancel.requested:
+        if self.cancel.requested or self.over:
             return
+        self.cancel.timed_out = timed_out
         self.cancel.requested = True
         for wait in list(self.waits):
             wait.set()
@@ -157,6 +178,37 @@ class Execution:
         if self.halted is not None:
             raise self.halted
 
+    def rest(self, event: threading.Event, seconds: float | None) -> None:
+        """The same for a wait that is in `rests`: while all of a background run rests, it is suspended."""
+        if self.threads is None:
+            self.wait(event, seconds)
+            return
+        with self.threads.resting(lambda: event.is_set() or self.cancel.is_due()):
+            if self.halted is None:
+                self.wait(event, seconds)
+        if self.halted is not None:
+            raise self.halted
+
+    def next_signal(self, name: str) -> MessageRecord | None:
+        """The oldest signal of a name that no branch has taken, which is reserved for the one that asks."""
+        for message in self.journal.messages(self.record.seq, "signal", name):
+            if message.seq not in self.reserved:
+                self.reserved.add(message.seq)
+                return message
+        return None
+
+    def tell_of_signal(self, name: str) -> None:
+        """A signal has come: whoever waits for one of this name looks. From any thread."""
+        for rest in list(self.rests):
+            if rest.signal == name:
+                rest.wake()
+
+    def tell_of_child(self, run_id: str) -> None:
+        """A child has ended, or was taken down: whoever waits for it looks."""
+        for rest in list(self.rests):
+            if rest.child == run_id:
+                rest.wake()
+
     def require_going_on(self) -> None:
         """For work of a write transaction: nothing is written of a run that somebody else may be executing by now."""
         if self.over:
@@ -168,14 +220,19 @@ class Execution:
         return self.unsynced > self.journal.synced
 
 
-def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[Transaction], int]:
-    """The work of a write: an operation, and an attempt of it that did not complete."""
+def write_step(
+    record: StepRecord, attempt: AttemptRecord | None, message: MessageRecord | None = None
+) -> Callable[[Transaction], int]:
+    """The work of a write: an operation, an attempt of it that did not complete, the message that it was made of."""
     statement = Statement(PUT_STEP, step_row(record))
-    if attempt is None:
+    if attempt is None and message is None:
         return statement
 
     def work(transaction: Transaction) -> int:
-        transaction.put_attempt(attempt)
+        if attempt is not None:
+            transaction.put_attempt(attempt)
+        if message is not None:
+            transaction.drop_message(message)
         return transaction.run(statement)
 
     return work
@@ -184,10 +241,12 @@ def write_step(record: StepRecord, attempt: AttemptRecord | None) -> Callable[[T
 class Cancellation:
     """Whether a run is to be cancelled, and whether its body was told. It is told once."""
 
-    __slots__ = ("deliver", "delivered", "requested")
+    __slots__ = ("deliver", "delivered", "requested", "timed_out")
 
     def __init__(self) -> None:
         self.requested = False
+        self.timed_out = False
+        """Whether it was the run's timeout, and not `cancel()`."""
         self.delivered = False
         self.deliver: Callable[[], None] | None = None
         """How an async run is told; a sync one finds out at its next operation."""

@@ -28,9 +28,17 @@ from ._database import (
     require_vfs,
 )
 from ._entries import Statement
-from ._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
-from ._records import attempt_from, naming_the_run, owner_from, owner_row, run_from, step_from
+from ._records import (
+    attempt_from,
+    message_from,
+    naming_the_run,
+    owner_from,
+    owner_row,
+    run_from,
+    step_from,
+)
 from ._transaction import SQL, Transaction
 from .errors import JournalError
 
@@ -325,6 +333,34 @@ class Journal:
         rows = self._read("steps", seq)
         with naming_the_run(self.run_of_seq):
             return [step_from(row) for row in rows]
+
+    def event(self, seq: int, name: str) -> StepRecord | None:
+        """What a run showed last under a name."""
+        return next(map(step_from, self._read("event", seq, name)), None)
+
+    def due_runs(self, now: float, after: tuple[float, int], limit: int) -> list[RunRecord]:
+        """Waiting runs that are due, in the order of their times, from behind a time and a key."""
+        return list(map(run_from, self._read("due_runs", now, *after, limit)))
+
+    def next_wake(self, now: float) -> float | None:
+        """When the next waiting run is due that is not due yet."""
+        return self._read("next_wake", now)[0][0]  # type: ignore[no-any-return]
+
+    def messages(self, seq: int, kind: str, name: str) -> list[MessageRecord]:
+        """What a run has not read yet, in the order of arrival."""
+        return list(map(message_from, self._read("messages", seq, kind, name)))
+
+    def last_message(self) -> int:
+        """The key of the newest message that there ever was."""
+        return int(self._read("last_message")[0][0])
+
+    def new_messages(self, after: int) -> list[MessageRecord]:
+        """What arrived after a message."""
+        return list(map(message_from, self._read("new_messages", after)))
+
+    def version(self) -> int:
+        """A number that changes with every commit, of any process. Costs some microseconds."""
+        return int(self._query("PRAGMA data_version", ())[0][0])
 
     def attempts(self, seq: int) -> list[AttemptRecord]:
         """The attempts of a run that did not complete their step, in order."""

@@ -57,6 +57,8 @@ class RunRecord(NamedTuple):
     """Outcomes in the journal when the run was last set going."""
     trusting: int
     """1 where the journal's word is taken for the inputs of steps: `retry(trust_journal=True)`."""
+    deadline: float | None = None
+    """When the run's timeout passes."""
 
 
 class StepRecord(NamedTuple):
@@ -100,8 +102,10 @@ class MessageRecord(NamedTuple):
     seq: int
     run: int
     kind: str
+    """"cancel"; "signal"; "begin" for a run that another process started or retried."""
     name: str
     value: str | None
+    error: str | None
     sent_at: float
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
-from ._effects import CANCELLED, Append, Call, Decision, Deliver, Effect, World
+from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, Deliver, Effect, World
 from ._execution import SCOPE, Branch, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
@@ -41,8 +41,9 @@ def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[De
     branch.position += 1
     past = execution.take(call.branch, call.position)
     cancel = execution.cancel
-    if past is not None and past.error == CANCELLED:
+    if past is not None and past.error in {CANCELLED, TIMED_OUT}:
         cancel.delivered = True
+        cancel.timed_out = past.error == TIMED_OUT
     elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
         cancel.delivered = True
         return decide_cancelled(call, execution), past
@@ -55,8 +56,10 @@ def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[De
 # -- values of the library's own --------------------------------------------------------------------------------------
 
 
-def decide_value(call: Call, past: StepRecord | None, world: World) -> Generator[Effect, Any, Any]:
-    """A value that the library itself makes: written down at once, and so the same on replay."""
+def decide_value(
+    call: Call, past: StepRecord | None, world: World, *, full: bool = False
+) -> Generator[Effect, Any, Any]:
+    """A value that the library itself makes: written down at once (`full`: on disk), and so the same on replay."""
     if past is not None:
         require_same_operation(call, past, world)
         yield Deliver(past)
@@ -67,7 +70,7 @@ def decide_value(call: Call, past: StepRecord | None, world: World) -> Generator
         call.run, call.branch, call.position, call.kind, call.name, call.module, "completed", 1, 0,
         None, text, None, now, now, None, 0,
     )  # fmt: skip
-    yield Append(record, None, full=False)
+    yield Append(record, None, full=full)
     return value
 
 

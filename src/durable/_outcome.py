@@ -6,6 +6,7 @@ from ._codec import TypeCodec, dump_error, load_error
 from ._execution import Execution
 from ._model import RunRecord
 from ._replay import require_nothing_left
+from ._rests import Suspended
 from .errors import (
     DurableError,
     Halt,
@@ -65,8 +66,10 @@ def raised(execution: Execution, error: BaseException) -> Ending:
 
 
 def halted(execution: Execution, halt: Halt) -> Ending:
-    """The execution was taken down: `blocked` where code and journal disagree, else it stays interrupted."""
+    """The execution was taken down: `blocked` where code and journal disagree, `waiting`, or still interrupted."""
     error = halt.error
+    if isinstance(error, Suspended):
+        return Ending(execution.record._replace(status="waiting", wake_at=error.wake_at), None, error)
     if not isinstance(error, RunBlockedError):
         return Ending(None, None, error)
     error.of_run(execution.record.id, execution.record.workflow)
@@ -75,9 +78,17 @@ def halted(execution: Execution, halt: Halt) -> Ending:
 
 
 def _cancelled(execution: Execution) -> Ending:
-    """Whatever the body made of its cancellation, the run ends cancelled."""
+    """Whatever the body made of its cancellation, the run ends cancelled, or failed where its time was up."""
+    if execution.cancel.timed_out:
+        return failed(execution, time_is_up(execution.record))
     record = _finished(execution, "cancelled", None, None)
     return Ending(record, None, cancelled_error(record))
+
+
+def time_is_up(record: RunRecord) -> TimeoutError:
+    """Why a run failed whose timeout passed."""
+    seconds = (record.deadline or record.created_at) - record.created_at
+    return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout of {seconds:g} s")
 
 
 def failed(execution: Execution, error: BaseException) -> Ending:

@@ -7,14 +7,18 @@ engine; they are steps, and wait for nothing else that is on the pool.
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import copy_context
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
 from ._effects import Decision
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._model import StepRecord
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 R = TypeVar("R")
 
@@ -46,7 +50,7 @@ class StepFuture(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes, and the step goes on.
         """
         try:
-            ended = self._ended.wait(timeout)
+            ended = self._wait() if timeout is None else self._ended.wait(timeout)
         except BaseException as interrupt:
             if self._execution is not None:  # the body may catch it, but it calls nothing more
                 self._execution.interrupt(type(interrupt).__name__)
@@ -57,6 +61,12 @@ class StepFuture(Generic[R]):
         if self.error is not None:
             raise self.error
         return self._value  # type: ignore[no-any-return]
+
+    def _wait(self) -> bool:
+        """While this thread of the run waits for the others, all of them may be waiting."""
+        threads = None if self._execution is None else self._execution.threads
+        with nullcontext() if threads is None else threads.resting(self._ended.is_set):
+            return self._ended.wait()
 
     def __repr__(self) -> str:
         state = "pending" if not self._ended.is_set() else "failed" if self.error else "completed"
@@ -93,12 +103,17 @@ class Parallel:
         future: StepFuture[Any] = StepFuture(name, self._execution)
         context = copy_context()
 
+        threads = self._execution.threads
+
         def job() -> None:
-            future.run(lambda: context.run(drive, self._execution, decision))
-            if then is not None:
-                then(future)
+            with nullcontext() if threads is None else threads.working():
+                future.run(lambda: context.run(drive, self._execution, decision))
+                if then is not None:
+                    then(future)
 
         self._futures.append(future)
+        if threads is not None:
+            threads.queue()
         self._pool.submit(job)
         return future
 
@@ -110,27 +125,31 @@ class Parallel:
         """
         futures: dict[int, StepFuture[Any]] = {}
         failed = threading.Event()
-        slots = threading.Semaphore(limit)
+        from queue import SimpleQueue  # some milliseconds
+
+        slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(min(limit, len(items))):
+            slots.put(None)
 
         def ended(future: StepFuture[Any]) -> None:
-            if future.error is not None and not return_exceptions:
+            if future.error is not None and not (return_exceptions and isinstance(future.error, Exception)):
                 failed.set()
-            slots.release()
+            slots.put(None)
 
         try:
             for item in sorted(items, key=_how_far_from_done):
-                slots.acquire()
+                self._take_slot(slots)
                 if item.has_outcome:
                     future = self._read(name, item.decision)
                     ended(future)
                 elif item.past is None and failed.is_set():
-                    slots.release()
+                    slots.put(None)
                     continue
                 elif item.past is None and self._execution.cancel.is_due():
                     self._execution.cancel.delivered = True
                     failed.set()
                     future = self._read(name, item.cancelled())
-                    slots.release()
+                    slots.put(None)
                 else:
                     future = self.go(name, item.decision, ended)
                 futures[item.place] = future
@@ -139,13 +158,18 @@ class Parallel:
             raise
         return _results([futures[index] for index in sorted(futures)], return_exceptions)
 
+    def _take_slot(self, slots: "SimpleQueue[None]") -> None:
+        threads = self._execution.threads
+        with nullcontext() if threads is None else threads.resting(lambda: not slots.empty()):
+            slots.get()
+
     def _read(self, name: str, decision: Decision) -> StepFuture[Any]:
         return StepFuture[Any](name).run(lambda: drive(self._execution, decision))
 
     def wait_for_all(self) -> None:
         """Nothing of a run happens after its outcome: wait for what the body did not wait for."""
         for future in self._futures:
-            future._ended.wait()
+            future._wait()
 
 
 def _how_far_from_done(item: Item) -> int:

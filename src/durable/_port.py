@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 from ._entries import Entry
-from ._model import AttemptRecord, StepRecord
+from ._execution import write_step
+from ._model import AttemptRecord, MessageRecord, StepRecord
 
 
 class LoopPort:
@@ -27,17 +30,36 @@ def _acknowledge(entries: list[Entry]) -> None:
 class Outcome:
     """An outcome on its way: to the disk, and then to the task that awaits it."""
 
-    __slots__ = ("attempt", "future", "record", "turn")
+    __slots__ = ("attempt", "future", "message", "record", "turn")
 
     def __init__(
-        self, record: StepRecord, attempt: AttemptRecord | None, future: "asyncio.Future[None] | None"
+        self,
+        record: StepRecord,
+        attempt: AttemptRecord | None,
+        future: "asyncio.Future[None] | None",
+        message: MessageRecord | None = None,
     ) -> None:
         self.record = record
         self.attempt = attempt
+        self.message = message
+        """What it was made of, and is dropped with it; of a cut, what nobody got and is put back."""
         self.turn = 0
         """Its place in the order of delivery; of a cut, the turn that had been delivered last when it happened."""
         self.future = future
         """What the task awaits; `None` for a cut, which nobody awaits."""
+
+    def work(self, turn: int) -> Callable[[Any], Any]:
+        """What writes it."""
+        record = StepRecord(*self.record[:-1], turn)
+        if self.future is not None or self.message is None:
+            return write_step(record, self.attempt, self.message)
+        put, message = write_step(record, None), self.message
+
+        def put_back(transaction: Any) -> Any:
+            transaction.put_message(message)
+            return put(transaction)
+
+        return put_back
 
     def settle(self, error: BaseException | None = None) -> None:
         """Let the task go on."""

@@ -15,6 +15,7 @@ from ._codec import dump_error, load_error
 from ._effects import (
     CANCELLED,
     CUT,
+    TIMED_OUT,
     Append,
     Attempt,
     Call,
@@ -41,6 +42,7 @@ from .errors import (
     StepError,
     StepInterruptedError,
     StepTimeoutError,
+    TimedOut,
 )
 
 # -- the decision -----------------------------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ def _decide_again(call: Call, past: StepRecord, world: World) -> Decision:
         return replayed_outcome(call, past)
     if past.status == "retrying":
         if cut := (yield Sleep(remaining_delay(past, world.now()))):
-            return (yield from _cut(cut, past, world))
+            return (yield from journal_cut(cut, past, world))
         return (yield from _attempts(call, past.attempt, past.failures, world))
     return (yield from _after_death(call, past, world))
 
@@ -77,7 +79,7 @@ def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
         "at_most_once: whether its effect happened is unknown, and it is not repeated. Find out, and catch this error "
         f"in the workflow to go on; or, if it may be repeated after all, durable.get({world.record.id!r}).retry()"
     )
-    failed = _with_outcome(past, "failed", None, dump_error(error), world.now(), past.failures)
+    failed = with_outcome(past, "failed", None, dump_error(error), world.now(), past.failures)
     yield Conclude(failed, lost)
     _raise_as_journaled(call, failed, error)
 
@@ -108,19 +110,19 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             else:
                 return value
         if type(outcome) is Cut:
-            return (yield from _cut(outcome, begun, world))
+            return (yield from journal_cut(outcome, begun, world))
         failures += 1
         error = outcome.error
         now, text = world.now(), dump_error(error)
         written = AttemptRecord(call.run, call.branch, call.position, attempt, begun.started_at, now, text)
         delay = delay_after(call, failures, error, world)
         if delay is None:
-            failed = _with_outcome(begun, "failed", None, text, now, failures)
+            failed = with_outcome(begun, "failed", None, text, now, failures)
             yield Conclude(failed, written)
             _raise_as_journaled(call, failed, error)
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
         if cut := (yield Append(waiting, written, True)) or (yield Sleep(delay)):
-            return (yield from _cut(cut, waiting, world))
+            return (yield from journal_cut(cut, waiting, world))
 
 
 def _body(call: Call, begun: StepRecord, world: World) -> Effect:
@@ -132,29 +134,32 @@ def _body(call: Call, begun: StepRecord, world: World) -> Effect:
 def _completed(call: Call, begun: StepRecord, value: Any, world: World) -> tuple[StepRecord, Any]:
     """The record of an attempt that returned, and the value that the workflow gets: the decoded one."""
     text, decoded = call.result.dump_load(value)
-    return _with_outcome(begun, "completed", text, None, world.now(), begun.failures), decoded
+    return with_outcome(begun, "completed", text, None, world.now(), begun.failures), decoded
 
 
 def _nothing_to_release() -> None:
     """No slot is held."""
 
 
-def _cut(cut: Cut, record: StepRecord, world: World) -> Decision:
+def journal_cut(cut: Cut, record: StepRecord, world: World) -> Decision:
     """The operation was ended from outside: journaled as such, and raised again by whoever drives this."""
-    error = CANCELLED if isinstance(cut.error, Cancelled) else CUT
-    yield Conclude(_with_outcome(record, "failed", None, error, world.now(), record.failures), None)
+    error = _CANCELLATIONS.get(type(cut.error), CUT)
+    yield Conclude(with_outcome(record, "failed", None, error, world.now(), record.failures), None)
     raise cut.error
 
 
 def decide_cancelled(call: Call, world: World) -> Decision:
     """The run was cancelled, and this is the first operation since: journaled in its place, so that it replays."""
-    now = world.now()
+    now, error = world.now(), world.cancellation()
     record = StepRecord(
         call.run, call.branch, call.position, call.kind, call.name, call.module, "failed", 0, 0,
-        call.inputs, None, CANCELLED, now, now, None, 0,
+        call.inputs, None, _CANCELLATIONS[type(error)], now, now, None, 0,
     )  # fmt: skip
     yield Conclude(record, None)
-    raise Cancelled
+    raise error
+
+
+_CANCELLATIONS: Final[dict[type[BaseException], str]] = {Cancelled: CANCELLED, TimedOut: TIMED_OUT}
 
 
 def delay_after(call: Call, failures: int, error: BaseException, world: World) -> float | None:
@@ -171,9 +176,10 @@ def remaining_delay(past: StepRecord, now: float) -> float:
     return max(0.0, min(past.retry_at - now, past.retry_at - past.finished_at))
 
 
-def _with_outcome(
+def with_outcome(
     begun: StepRecord, status: str, output: str | None, error: str | None, now: float, failures: int
 ) -> StepRecord:
+    """The record of an operation that has begun, with its outcome."""
     return StepRecord(
         begun.run, begun.branch, begun.position, begun.kind, begun.name, begun.module, status, begun.attempt, failures,
         begun.input, output, error, begun.started_at, now, None, 0,
@@ -196,6 +202,8 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
             raise Halt(RunBlockedError(msg)) from error
     if past.error == CANCELLED:
         raise Cancelled
+    if past.error == TIMED_OUT:
+        raise TimedOut
     return _raise_as_journaled(call, past, None)
 
 

@@ -14,6 +14,7 @@ from ._limits import Limit
 from ._model import FINISHED
 from ._outcome import Ending, failed, raise_recorded, raised, recorded_result, returned
 from ._records import require_no_gap
+from ._rests import Suspended
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
 from .errors import (
@@ -120,11 +121,11 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
             yield TakeSlot(active, limit)
         ending = yield from _execution(runtime, active, admission)
         try:
-            yield from _write_end(ending)
+            yield from _write_end(runtime, active, ending)
         except SerializationError as error:  # a result that is too large for the file
             assert active.execution is not None
             ending = failed(active.execution, error)
-            yield from _write_end(ending)
+            yield from _write_end(runtime, active, ending)
     except DurableError as error:  # the journal failed before or after the body
         ending = Ending(None, None, error)
     finally:
@@ -134,10 +135,20 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
     return ending
 
 
-def _write_end(ending: Ending) -> Course:
+def _write_end(runtime: Runtime, active: Active, ending: Ending) -> Course:
     record = ending.record
-    if record is not None:
+    if record is None:
+        return
+    if not isinstance(ending.error, Suspended):
         yield Write(lambda transaction: transaction.finish_run(record), full=True)
+        return
+    assert active.execution is not None
+    execution, waits, now = active.execution, ending.error, runtime.clock.now()
+
+    def suspend(transaction: Transaction) -> None:
+        transaction.suspend_run(record, waits.are_over(transaction, execution), now)
+
+    yield Write(suspend, full=False)  # lost with the power, the run is one that was interrupted, and goes on as well
 
 
 def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:

@@ -10,11 +10,12 @@ from typing import Any
 from ._active import ENGINE, Active
 from ._drive_async import run_body, settle_write, take_slot
 from ._entries import Entry
-from ._execution import current_branch
+from ._execution import Execution, current_branch
 from ._outcome import Ending, raised, returned
 from ._port import LoopPort
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
+from ._suspension import rest
 
 
 async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:
@@ -100,6 +101,44 @@ async def over(active: Active) -> None:
 
     active.watch(tell)
     await event.wait()
+
+
+class Change:
+    """Something became of a run, as an event loop is told of it from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._waiting: tuple[Execution, str] | None = None
+
+    def tell(self) -> None:
+        """Called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._arrive)
+
+    def _arrive(self) -> None:
+        self._event.set()
+        if self._waiting is not None:
+            execution, run_id = self._waiting
+            execution.tell_of_child(run_id)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._event.clear()
+
+    async def of(self, active: Active) -> None:
+        """Wait until an execution is over."""
+        active.watch(self.tell)
+        await self._event.wait()
+
+    async def of_suspended(self, parent: Execution | None, run_id: str) -> None:
+        """Wait until something becomes of a suspended run; a parent that waits for it may be suspended too."""
+        if parent is None or parent.branches is None:
+            await self._event.wait()
+        elif not self._event.is_set():
+            self._waiting = (parent, run_id)
+            await rest(parent, parent.branches, None, child=run_id)
+            self._waiting = None
 
 
 @contextlib.asynccontextmanager

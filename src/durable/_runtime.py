@@ -6,14 +6,15 @@ has set going is in `active`; everything else is in the file.
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request
+from ._active import Active, Admission, Declaration, Request, require_same_call
 from ._clock import Clock
 from ._codec import dump_error
-from ._effects import CANCELLED
+from ._effects import CANCELLED, TIMED_OUT
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
@@ -21,12 +22,13 @@ from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
+from ._rests import Suspended, Threads
 from ._transaction import Transaction
+from ._watching import Watchers
 from .errors import (
     EngineClosedError,
     Halt,
     RunBlockedError,
-    RunConflictError,
     RunInterruptedError,
     SerializationError,
 )
@@ -47,6 +49,15 @@ class Runtime:
         self.limits = Limits()
         self.lending_thread: Callable[[], AbstractContextManager[None]] = nullcontext
         """While a thread of the pool waits for a run that may need one: the pool may have one more."""
+        self.owned: Callable[[], None] = lambda: None
+        """Called when this process has become the owner."""
+        self.cancel_children: Callable[[RunRecord], None] = lambda _: None
+        """Cancels the runs that a run called or started."""
+        self.call_at: Callable[[float, Callable[[], None]], None] = lambda _when, _callback: None
+        """Has the timer call something at a time."""
+        self.look_for_due_runs: Callable[[], None] = lambda: None
+        """Tells the timer that a run waits, or that one which waits may be due."""
+        self.watchers = Watchers()
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._owning = threading.Lock()
@@ -63,6 +74,10 @@ class Runtime:
         if self._closed is not None:
             raise EngineClosedError(self._closed)
 
+    def is_closed(self) -> bool:
+        """Whether the engine was closed."""
+        return self._closed is not None
+
     def own(self) -> None:
         """Be the owner of the journal, from the first execution on."""
         self.require_open()
@@ -72,6 +87,7 @@ class Runtime:
             self.require_open()
             if not self.journal.epoch:
                 self.journal.own(os.getpid(), self.clock.now())
+                self.owned()
 
     def forget(self) -> list[Any]:
         """In a child of `fork`: nothing of the parent's is used any more."""
@@ -96,6 +112,7 @@ class Runtime:
         self._wait_for(elsewhere, CLOSE_SECONDS)
         given_up = [active for active in elsewhere if active.give_up()]
         self._wait_for(given_up, 1.0)
+        self.watchers.tell()
 
     def _wait_for(self, running: list[Active], seconds: float) -> None:
         deadline = self.clock.monotonic() + seconds
@@ -130,7 +147,7 @@ class Runtime:
             if found is None:
                 return self._create(transaction, request, mine, claim)
             if run_id is not None:
-                _require_same_call(found, request)
+                require_same_call(found, request)
             if found.status in FINISHED:
                 return Admission(found, None, is_mine=False, is_new=False, unsynced=0)
             if (active := self.living(found.id)) is not None:
@@ -144,7 +161,7 @@ class Runtime:
         return work
 
     def _create(self, transaction: Transaction, request: Request, mine: Active, claim: str | None) -> Admission:
-        workflow = request.workflow
+        workflow, now = request.workflow, self.clock.now()
         record = transaction.add_run(
             RunRecord(
                 seq=0,
@@ -155,7 +172,7 @@ class Runtime:
                 input=request.inputs,
                 output=None,
                 error=None,
-                created_at=self.clock.now(),
+                created_at=now,
                 finished_at=None,
                 wake_at=None,
                 claim=claim if request.parent is None else None,
@@ -164,6 +181,7 @@ class Runtime:
                 crashes=0,
                 progress=0,
                 trusting=0,
+                deadline=None if workflow.timeout_seconds is None else now + workflow.timeout_seconds,
             )
         )
         self.active[record.id] = mine
@@ -215,6 +233,7 @@ class Runtime:
             ended = found._replace(status="cancelled", finished_at=self.clock.now(), claim=None)
             transaction.finish_run(ended)
             return Admission(ended, mine, is_mine=True, is_new=False, unsynced=number)
+        transaction.drop_messages(found.seq, "begin")
         progress, crashes = transaction.outcomes(found.seq), found.crashes
         if progress > found.progress:
             crashes = 0
@@ -247,16 +266,48 @@ class Runtime:
             self.limits,
             self.step_pool,
             active.parent,
+            may_suspend=active.parent.may_suspend if active.parent else active.origin != "call",
         )
-        execution.cancel.delivered = any(step.error == CANCELLED for step in past)
+        self._share_threads(active, execution)
+        execution.cancel.delivered = any(step.error in {CANCELLED, TIMED_OUT} for step in past)
         execution.cancel.requested = admission.is_cancelled
         active.execution = execution
         active.thread = threading.get_ident()
         if active.cancelling:
             execution.request_cancel()
+        elif admission.record.deadline is not None:
+            self._arm_timeout(execution, admission.record.deadline)
         if self._closed is not None:
             execution.interrupt("the engine was closed")
         return execution
+
+    def _arm_timeout(self, execution: Execution, deadline: float) -> None:
+        found = weakref.ref(execution)  # most have ended long before
+
+        def time_out() -> None:
+            execution = found()
+            if execution is not None and not execution.over:
+                execution.request_cancel(timed_out=True)
+                self.cancel_children(execution.record)
+
+        if deadline <= self.clock.now():
+            time_out()
+        else:
+            self.call_at(deadline, time_out)
+
+    def _share_threads(self, active: Active, execution: Execution) -> None:
+        """A sync run that may be suspended is so together with the runs that it calls."""
+        parent = active.parent
+        if not execution.may_suspend or active.workflow.is_async:
+            return
+        if parent is None:
+            execution.threads = Threads()
+        elif parent.branches is not None:
+            execution.may_suspend = False  # it blocks the loop of an async one
+        else:
+            execution.threads = parent.threads
+        if execution.threads is not None:
+            execution.threads.executions.append(execution)
 
     def arguments(self, execution: Execution, workflow: Declaration) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the body is called with: the decoded journal value. `Halt` where it no longer decodes."""
@@ -272,6 +323,10 @@ class Runtime:
         if ending.record is None:
             self.give_back(active)
         self._over(active, ending.error)
+        if ending.record is not None and (ending.record.status == "waiting" or ending.record.parent is not None):
+            self.look_for_due_runs()
+        if not isinstance(ending.error, Suspended):
+            self.watchers.tell(active.run_id)
 
     def abandon(self, active: Active, error: BaseException) -> None:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""
@@ -287,6 +342,8 @@ class Runtime:
     def _over(self, active: Active, error: BaseException | None) -> None:
         if active.execution is not None:
             active.execution.over = True
+            if active.execution.threads is not None:
+                active.execution.threads.executions.remove(active.execution)
         active.give_slot_back()
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
@@ -312,31 +369,9 @@ class Runtime:
         active = Active(record.id, workflow, "resume")
         if self.active.setdefault(record.id, active) is not active:
             return None
-        if record.claim is not None and record.parent is None:
+        if record.claim is not None and record.parent is None and record.epoch < self.journal.epoch:
             self._resumed.setdefault(record.claim, []).append(record.id)
         return active
-
-
-def _require_same_call(found: RunRecord, request: Request) -> None:
-    """An id means one run: one workflow, and one set of inputs."""
-    workflow = request.workflow
-    if found.id in request.ancestors:
-        msg = f"run {found.id!r} is waiting for this call: a run cannot call itself or a run that waits for it"
-        raise RunConflictError(msg)
-    if found.workflow != workflow.name:
-        msg = (
-            f"id {found.id!r} belongs to a run of workflow {found.workflow!r}, and was called for "
-            f"{workflow.name!r}: use another id"
-        )
-        raise RunConflictError(msg)
-    differing = workflow.signature.differences(found.input, request.inputs)
-    if differing:
-        changes = "; ".join(f"{name}: that run {old}, this call {new}" for name, old, new in differing)
-        msg = (
-            f"id {found.id!r} belongs to a run of workflow {found.workflow!r} with other inputs ({changes}): "
-            "use another id, or the same inputs"
-        )
-        raise RunConflictError(msg)
 
 
 def unable(execution: Execution, halt: Halt) -> Ending:

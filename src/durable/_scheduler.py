@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,10 @@ from ._active import Active, Admission, Request
 from ._execution import current_branch
 from ._helpers import ThreadPool
 from ._identity import level_outside, listed
-from ._model import RunRecord
+from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, take_slot
 from ._runtime import Runtime
+from ._timer import Timer
 from ._transaction import Transaction
 
 DEFAULT_THREADS = 32
@@ -25,6 +26,10 @@ class Scheduler:
         self.runtime = runtime
         self._pool = ThreadPool("durable-run", threads)
         runtime.lending_thread = self._pool.lending
+        runtime.owned = self._arm
+        self._timer: Timer | None = None
+        self._warned: set[str] = set()
+        """Workflows of waiting runs that are due, and that this program does not declare."""
         self._guard = threading.Lock()
         self._tasks: Any = None
         self._loop_thread: Any = None
@@ -78,6 +83,45 @@ class Scheduler:
         going = [(record, self.set_going(record)) for record in found]
         return [(record, active) for record, active in going if active is not None]
 
+    def _arm(self) -> None:
+        """This process owns the journal: waiting runs are woken from now on."""
+        self._timer = Timer(self.runtime.journal, self.runtime.clock, self)
+        self.runtime.look_for_due_runs = self._timer.look
+        self.runtime.call_at = self._timer.call_at
+
+    def wake(self, record: RunRecord, over: Callable[[], None]) -> bool:
+        """For the timer: set a run going that is due, and call `over` in the end; say whether it was done."""
+        if record.id in self.runtime.active:
+            return False
+        active = self.set_going(record)
+        if active is not None:
+            active.watch(over)
+        elif record.workflow not in self.runtime.registry.workflows and record.workflow not in self._warned:
+            self._warned.add(record.workflow)
+            import logging
+
+            logging.getLogger("durable").warning(
+                "run %s of %r is due, and this program does not declare that workflow: import the module that does",
+                record.id,
+                record.workflow,
+            )
+        return active is not None
+
+    def receive(self, message: MessageRecord) -> None:
+        """For the timer: something was asked of a run, by this process or another."""
+        runtime = self.runtime
+        record = runtime.journal.run_of_seq(message.run)
+        if record is None or record.status in FINISHED:
+            return
+        active = runtime.active.get(record.id)
+        if active is None:
+            if message.kind in {"begin", "cancel"} and record.status != "waiting":
+                self.set_going(record)
+        elif message.kind == "cancel":
+            active.cancel()
+        elif message.kind == "signal" and active.execution is not None:
+            active.execution.tell_of_signal(message.name)
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While a run waits for another, which may need a thread, or a slot, that the waiting one holds."""
@@ -107,6 +151,8 @@ class Scheduler:
     def stop(self) -> None:
         """Begin nothing more, and end what executes: see `Runtime.stop`."""
         self._pool.clear()
+        if self._timer is not None:
+            self._timer.stop()
         self.runtime.stop()
         if self._loop_thread is not None:
             self._loop_thread.stop()

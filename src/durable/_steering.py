@@ -1,14 +1,18 @@
 """What others do with a run: cancel it, or go on with a failed or blocked one; and what is forgotten then."""
 
+import contextlib
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
+from ._journal import Journal
 from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place
 from ._scheduler import Scheduler
 from ._transaction import Transaction, put_step
-from .errors import JournalLockedError, RunConflictError, RunFinishedError, RunNotFoundError
+from .errors import RunConflictError, RunFinishedError, RunNotFoundError
+
+T = TypeVar("T")
 
 _IS_MAP: Final = re.compile(r"\[\]:\d+$")
 
@@ -18,19 +22,49 @@ def cancel(scheduler: Scheduler, record: RunRecord) -> None:
     runtime = scheduler.runtime
     runtime.require_open()
     journal = runtime.journal
-    if not journal.epoch and (pid := journal.owner_pid()) is not None:
-        msg = f"run {record.id} is executed by process {pid}, which owns the journal: cancel it there"
-        raise JournalLockedError(msg, pid)
-    work = _cancel_work(record.id, runtime.clock.now())
-    asked = journal.write(work) if journal.epoch else journal.visit(work)
-    for child in journal.children(record.seq):
-        if child.status not in FINISHED:
-            cancel(scheduler, child)
+    asked = ask(journal, _cancel_work(record.id, runtime.clock.now()))
+    cancel_children(scheduler, record)
     active = runtime.active.get(record.id)
     if active is not None:
         active.cancel()
+    elif journal.epoch and asked.status == "waiting":
+        runtime.look_for_due_runs()
     elif journal.epoch and asked.status not in FINISHED:
         scheduler.set_going(asked)
+
+
+def cancel_children(scheduler: Scheduler, record: RunRecord) -> None:
+    """Cancel the runs that a run called or started and that have not ended."""
+    for child in scheduler.runtime.journal.children(record.seq):
+        if child.status not in FINISHED:
+            with contextlib.suppress(RunFinishedError):  # it ended meanwhile
+                cancel(scheduler, child)
+
+
+def ask(journal: Journal, work: Callable[[Transaction], T]) -> T:
+    """Write to the journal, as its owner or as a visitor: the owner, if there is one, sees it soon."""
+    return journal.write(work) if journal.epoch else journal.visit(work)
+
+
+def signal(scheduler: Scheduler, record: RunRecord, name: str, value: str | None, error: str | None) -> None:
+    """Leave a signal for a run that has not ended, and wake it; see `Run.signal`."""
+    runtime = scheduler.runtime
+    runtime.require_open()
+    message = MessageRecord(0, record.seq, "signal", name, value, error, runtime.clock.now())
+
+    def work(transaction: Transaction) -> None:
+        found = transaction.run_of_id(record.id)
+        if found is None or found.status in FINISHED:
+            msg = f"run {record.id} of {record.workflow!r} is {found.status if found else 'gone'}: nobody reads signals"
+            raise RunFinishedError(msg)
+        transaction.add_message(message)
+
+    ask(runtime.journal, work)
+    active = runtime.active.get(record.id)
+    if active is None:
+        runtime.look_for_due_runs()
+    elif active.execution is not None:
+        active.execution.tell_of_signal(name)
 
 
 def _cancel_work(run_id: str, now: float) -> Callable[[Transaction], RunRecord]:
@@ -50,7 +84,7 @@ def _cancel_work(run_id: str, now: float) -> Callable[[Transaction], RunRecord]:
             record = record._replace(status="cancelled", error=None, finished_at=now, claim=None)
             transaction.finish_run(record)
         elif not transaction.messages(record.seq, "cancel"):
-            transaction.add_message(MessageRecord(0, record.seq, "cancel", "", None, now))
+            transaction.add_message(MessageRecord(0, record.seq, "cancel", "", None, None, now))
         return record
 
     return work

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ._database import authorize_user, named_statements
 from ._entries import Statement
-from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
+from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
     attempt_row,
     message_from,
@@ -89,20 +89,49 @@ class Transaction:
         """Write a run over what was there; return the number of this transaction."""
         r, checksum = record, run_row(record)[-1]
         changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
-        counters = (r.epoch, r.crashes, r.progress, r.trusting)
+        counters = (r.epoch, r.crashes, r.progress, r.trusting, r.deadline)
         self._execute(SQL["put_run"], (*changing, *counters, checksum, r.seq))
         return self.number
 
     def finish_run(self, record: RunRecord) -> int:
-        """Write the end of a run, or that it is blocked; what was asked of one that has ended is dropped with it."""
+        """Write the end of a run, or that it is blocked; what was asked of one that has ended is dropped with it.
+
+        A parent that is suspended while it waits for this run is due then.
+        """
         if record.finished_at is not None:
             self._execute(SQL["drop_messages"], (record.seq,))
+            if record.parent is not None:
+                self._wake(record.parent, record.finished_at)
         return self.put_run(record)
 
+    def suspend_run(self, record: RunRecord, is_over: bool, now: float) -> None:
+        """Write that a run waits, until its `wake_at` or, where what it waits for has come meanwhile, until now."""
+        self.put_run(record._replace(wake_at=now) if is_over else record)
+
+    def _wake(self, seq: int, now: float) -> None:
+        """A waiting run is due now: something came that it may be waiting for."""
+        for record in map(run_from, self._execute(SQL["run_by_seq"], (seq,)).fetchall()):
+            if record.status == "waiting" and (record.wake_at is None or record.wake_at > now):
+                self.put_run(record._replace(wake_at=now))
+
     def add_message(self, record: MessageRecord) -> None:
-        """Leave a message for a run; its `seq` is given here."""
-        seq: Any = self._execute(SQL["next_message"]).fetchall()[0][0]
-        self._execute(SQL["add_message"], message_row(record._replace(seq=seq)))
+        """Leave a message for a run, which is due then if it waits. Its `seq` is given here."""
+        seq: Any = self._execute(SQL["last_message"]).fetchall()[0][0] + 1
+        self._execute(SQL["put_last_message"], (seq,))
+        self.put_message(record._replace(seq=seq))
+        self._wake(record.run, record.sent_at)
+
+    def put_message(self, record: MessageRecord) -> None:
+        """Write a message in its place among the others."""
+        self._execute(SQL["put_message"], message_row(record))
+
+    def drop_message(self, record: MessageRecord) -> None:
+        """A message was read."""
+        self._execute(SQL["drop_message"], (record.seq,))
+
+    def drop_messages(self, seq: int, kind: str) -> None:
+        """The messages of one kind to a run were read."""
+        self._execute(SQL["drop_messages_of_kind"], (seq, kind))
 
     def messages(self, seq: int, kind: str, name: str = "") -> list[MessageRecord]:
         """What a run has not read yet, in the order of arrival."""
@@ -116,6 +145,11 @@ class Transaction:
     def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
         return next(map(run_from, self._execute(SQL["run_by_id"], (run_id,)).fetchall()), None)
+
+    def has_finished(self, run_id: str) -> bool:
+        """Whether the run of an id has ended."""
+        record = self.run_of_id(run_id)
+        return record is not None and record.status in FINISHED
 
     def outcomes(self, seq: int) -> int:
         """How many outcomes a run has."""

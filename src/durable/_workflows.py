@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ._active import Request
-from ._arguments import slots
+from ._arguments import seconds, slots
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
@@ -18,7 +18,6 @@ from ._replay import decide_step
 from ._retry import ONE_ATTEMPT
 from ._running import call, drive_run
 from .errors import (
-    Cancelled,
     EngineClosedError,
     Halt,
     JournalError,
@@ -29,6 +28,7 @@ from .errors import (
 from .run import Run
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Self
 
@@ -43,8 +43,9 @@ Q_ = TypeVar("Q_")
 class Workflow(Decorated[P, R]):
     """A function whose executions are runs: made by `@durable.workflow`."""
 
-    def __init__(self, function: Callable[P, R], name: str | None, run_id: Any, concurrency: Any) -> None:
+    def __init__(self, function: Callable[P, R], name: str | None, run_id: Any, concurrency: Any, timeout: Any) -> None:
         super().__init__(function, name, "workflow")
+        self.timeout_seconds = seconds(timeout, f"timeout of workflow {self.name!r}")
         self.concurrency = slots(concurrency, f"concurrency of workflow {self.name!r}")
         self._id = run_id
         if isinstance(run_id, str):
@@ -202,7 +203,7 @@ def _or_halt(body: Callable[[], Any], parent: Execution) -> Any:
         raise Halt(error) from error
     except RunCancelledError as error:
         if parent.cancel.requested and not parent.cancel.delivered:
-            raise Cancelled from error  # with its parent, which is told so
+            raise parent.cancellation() from error  # with its parent, which is told so
         raise
 
 
@@ -239,18 +240,30 @@ def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, id: str | Callable[..., str] | None = None, concurrency: int | None = None
+    *,
+    name: str | None = None,
+    id: str | Callable[..., str] | None = None,
+    concurrency: int | None = None,
+    timeout: float | dt.timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(
-    function: Any = None, /, *, name: str | None = None, id: Any = None, concurrency: int | None = None
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    id: Any = None,
+    concurrency: int | None = None,
+    timeout: float | dt.timedelta | None = None,
 ) -> Any:
     """Make a function a workflow: each execution is a run in the journal, which goes on after a crash.
 
     `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over
     the arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how
-    many of its runs execute at a time in one engine; a run that waits for a child does not count. Raises `ValueError`
-    or `TypeError` for bad options, and for a second workflow of the same name in another module.
+    many of its runs execute at a time in one engine; a run that waits for a child does not count. `timeout`: seconds or
+    a `timedelta` from the start of a run, however often it crashes meanwhile; then it is cancelled, and ends `failed`
+    with `TimeoutError`. Raises `ValueError` or `TypeError` for bad options, and for a second workflow of the same name
+    in another module.
     """
     if function is None:
-        return lambda decorated: Workflow(decorated, name, id, concurrency)
-    return Workflow(function, name, id, concurrency)
+        return lambda decorated: Workflow(decorated, name, id, concurrency, timeout)
+    return Workflow(function, name, id, concurrency, timeout)

@@ -115,6 +115,10 @@ class Cancelled(BaseException):
     """Raised once in the body of a sync workflow whose run was cancelled. In async: `asyncio.CancelledError`."""
 
 
+class TimedOut(Cancelled):
+    """The same where the `timeout` of the workflow passed."""
+
+
 class Halt(BaseException):
     """Internal: takes an execution down from inside the user's code, past every `except Exception`.
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from ._arguments import waiting_time, yes_or_no
-from ._codec import codec_for, load_error
-from ._effects import CANCELLED, CUT
+from ._codec import codec_for, dump_error, load_error
+from ._drive import known_rest
 from ._execution import current_branch
-from ._model import FINISHED, RunRecord, RunStatus, StepRecord, seen_status
+from ._identity import require_name
+from ._listing import StepInfo, step_info, utc, utc_or_none
+from ._model import FINISHED, RunRecord, RunStatus, seen_status
 from ._outcome import raise_recorded, recorded_result
+from ._rests import Rest, Suspended
 from .errors import (
-    Cancelled,
     DurableError,
     EngineClosedError,
     JournalError,
     RunBlockedError,
     RunCancelledError,
     RunConflictError,
+    RunFinishedError,
     RunInterruptedError,
     RunNotFoundError,
+    SerializationError,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from ._active import Active
+    from ._execution import Execution
     from ._scheduler import Scheduler
 
     R = TypeVar("R", default=Any)
@@ -38,26 +43,6 @@ else:
     from typing import TypeVar
 
     R = TypeVar("R")  # typing_extensions is slow to import, and only type checkers need the default
-
-
-class StepInfo(NamedTuple):
-    """One journaled operation of a run, as `run.steps()` lists it. Times are aware and in UTC."""
-
-    kind: str
-    """"step", "child", "now", "uuid4", "random", …"""
-    branch: str
-    """Which task of the run called it: "" is the workflow's own."""
-    position: int
-    name: str
-    status: str
-    """"running", "retrying", "completed" or "failed"."""
-    attempt: int
-    input: Any
-    output: Any
-    error: BaseException | None
-    started_at: dt.datetime
-    finished_at: dt.datetime | None
-    retry_at: dt.datetime | None
 
 
 class Run(Generic[R]):
@@ -109,17 +94,17 @@ class Run(Generic[R]):
     @property
     def created_at(self) -> dt.datetime:
         """When the run was called or started."""
-        return _utc(self._record().created_at)
+        return utc(self._record().created_at)
 
     @property
     def finished_at(self) -> dt.datetime | None:
         """When the run ended; `None` while it has not."""
-        return _utc_or_none(self._record().finished_at)
+        return utc_or_none(self._record().finished_at)
 
     def steps(self) -> list[StepInfo]:
         """Every journaled operation in the order of its place; of a `map` its items."""
         steps = self._runtime.journal.steps(self._record().seq)
-        return [_step_info(step) for step in steps if step.kind != "map"]
+        return [step_info(step) for step in steps if step.kind != "map"]
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"
@@ -145,61 +130,88 @@ class Run(Generic[R]):
     def _wait(self, timeout: float | None) -> R:
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
-        while True:
-            record = self._record()
-            if record.status in FINISHED:
-                return cast("R", recorded_result(record, self._result_codec(record)))
-            active = self._going(record)
-            self._refuse_waiting_on_own_loop(active)
-            if not active.wait(None if deadline is None else max(0.0, deadline - clock.monotonic())):
-                msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
-                raise TimeoutError(msg)
-            self._require_progress(active)
+        changed = threading.Event()
+        with self._runtime.watchers.watching(self._id, changed.set):
+            while True:
+                changed.clear()
+                record = self._record()
+                if record.status in FINISHED:
+                    return cast("R", recorded_result(record, self._result_codec(record)))
+                active = self._going(record)
+                left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+                if active is None:
+                    self._wait_for_suspended(record, changed, left)
+                else:
+                    self._refuse_waiting_on_own_loop(active)
+                    active.watch(changed.set)  # suspended, it is over too
+                    changed.wait(left)
+                if not changed.is_set():
+                    msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
+                    raise TimeoutError(msg)
+                self._require_progress(active)
+
+    def _wait_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
+        """A parent that waits for a suspended child may be suspended too."""
+        parent = _parent_of(record)
+        if parent is not None and parent.threads is not None and seconds is None:
+            with known_rest(parent, Rest(changed.set, child=self._id)):
+                parent.rest(changed, None)
+        changed.wait(seconds)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._result_async().__await__()
 
     async def _result_async(self) -> R:
-        from ._running_async import over, waiting
+        from ._running_async import Change, waiting
 
-        with _not_ending_in_a_run():
+        change = Change()
+        with _not_ending_in_a_run(), self._runtime.watchers.watching(self._id, change.tell):
             async with waiting(self._runtime):
                 while True:
+                    change.clear()
                     record = self._record()
                     if record.status in FINISHED:
                         return cast("R", recorded_result(record, self._result_codec(record)))
                     active = self._going(record)
-                    await over(active)
+                    await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
                     self._require_progress(active)
 
     def _result_codec(self, record: RunRecord) -> Any:
         workflow = self._runtime.registry.workflows.get(record.workflow)
         return codec_for(Any) if workflow is None else workflow.signature.result
 
-    def _going(self, record: RunRecord) -> Active:
-        """The run in this process, set going if it was not."""
+    def _going(self, record: RunRecord) -> Active | None:
+        """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
         runtime = self._runtime
         active = runtime.active.get(self._id)
-        if active is None:
-            runtime.require_open()
-            if record.status == "blocked":
-                raise_recorded(record)
-            active = self._scheduler.set_going(record) or runtime.active.get(self._id)
-        if active is None:
+        if active is not None:
+            return active
+        runtime.require_open()
+        if record.status == "blocked":
+            raise_recorded(record)
+        if record.workflow not in runtime.registry.workflows:
             msg = (
                 f"run {self._id} is interrupted, and this program does not declare its workflow {record.workflow!r}: "
                 "import the module that does"
             )
             raise RunInterruptedError(msg)
-        return active
+        if record.status == "waiting":
+            runtime.own()
+            return None
+        return self._scheduler.set_going(record) or runtime.active.get(self._id)
 
-    def _require_progress(self, active: Active) -> None:
+    def _require_progress(self, active: Active | None) -> None:
         """After an execution is over: it ended, or this raises why it did not."""
         record = self._record()
         if record.status in FINISHED:
             return
         if record.status == "blocked":
             raise_recorded(record)
+        if active is None or isinstance(active.error, Suspended):
+            if self._runtime.is_closed():
+                msg = f"run {self._id} of {record.workflow!r} waits, and the engine was closed; it goes on later"
+                raise RunInterruptedError(msg)
+            return
         if isinstance(active.error, DurableError):
             raise active.error
         self._runtime.require_open()
@@ -232,6 +244,57 @@ class Run(Generic[R]):
         if record is None:
             raise not_found(self._id, self._runtime.journal.path)
         return record
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def signal(self, name: str, value: Any = None, *, error: BaseException | None = None) -> None:
+        """Send the run a value, or an error, that its next `durable.wait_for_signal(name, ...)` returns, or raises.
+
+        On disk when this returns; kept until it is read, also when nobody waits yet. May be called in any process: the
+        owner notices within half a second. `RunFinishedError` where the run has ended, `SerializationError` where the
+        value cannot be written.
+        """
+        from ._steering import signal
+
+        require_name(name, "the name of a signal")
+        if error is not None and (value is not None or not isinstance(error, BaseException)):
+            msg = f"a signal has a value or an error=, which is an exception, not {value!r} and {error!r}"
+            raise TypeError(msg)
+        try:
+            text = codec_for(Any).dump(value) if error is None else None
+        except SerializationError as unfit:
+            msg = f"the value of signal {name!r} cannot be written: {unfit}"
+            raise SerializationError(msg) from unfit
+        signal(self._scheduler, self._record(), name, text, None if error is None else dump_error(error))
+
+    def event(self, key: str, timeout: float | None = None) -> Any:
+        """What the run has shown last under this key, with `durable.set_event`; `None` where it has shown nothing.
+
+        With a `timeout`, in seconds: waits for it; `TimeoutError` where nothing was shown by then, `RunFinishedError`
+        where the run ended without.
+        """
+        timeout = waiting_time(timeout, "timeout of event()")
+        runtime = self._runtime
+        journal, clock = runtime.journal, runtime.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        pause = 0.002
+        while True:
+            record = self._record()
+            found = journal.event(record.seq, key)
+            if found is not None:
+                return codec_for(Any).load(found.output or "null")
+            if deadline is None:
+                return None
+            if record.status in FINISHED:
+                msg = f"run {self._id} of {record.workflow!r} is {record.status}, and has never set event {key!r}"
+                raise RunFinishedError(msg)
+            if clock.monotonic() >= deadline:
+                msg = (
+                    f"run {self._id} of {record.workflow!r} did not set event {key!r} within {timeout:g} s; it goes on"
+                )
+                raise TimeoutError(msg)
+            clock.sleep(pause)
+            pause = min(2 * pause, 0.1)
 
     # -- steering -----------------------------------------------------------------------------------------------------
 
@@ -267,6 +330,14 @@ class Run(Generic[R]):
         retry(self._scheduler, self._record(), self.status, yes_or_no(trust_journal, "trust_journal"))
 
 
+def _parent_of(record: RunRecord) -> Execution | None:
+    """The execution of this context, where it has called or started that run: it may wait for it suspended."""
+    branch = current_branch()
+    if branch is None or branch.execution.record.seq != record.parent:
+        return None
+    return branch.execution
+
+
 @contextlib.contextmanager
 def _not_ending_in_a_run() -> Iterator[None]:
     """A run that waits for one that cannot end now cannot go on either; and it is cancelled together with it."""
@@ -281,7 +352,7 @@ def _not_ending_in_a_run() -> Iterator[None]:
         if branch is None or not branch.execution.cancel.is_due():
             raise
         branch.execution.cancel.delivered = True
-        raise Cancelled from error
+        raise branch.execution.cancellation() from error
 
 
 def not_found(run_id: str, path: str) -> RunNotFoundError:
@@ -289,49 +360,3 @@ def not_found(run_id: str, path: str) -> RunNotFoundError:
     return RunNotFoundError(
         f"no run {run_id!r} in {path}: durable.runs() and the command 'durable ls' list what it has"
     )
-
-
-def _step_info(step: StepRecord) -> StepInfo:
-    untyped = codec_for(Any)
-    return StepInfo(
-        kind=step.kind,
-        branch=step.branch,
-        position=step.position,
-        name=step.name,
-        status=step.status,
-        attempt=step.attempt,
-        input=None if step.input is None else _readable(step.input),
-        output=None if step.output is None else untyped.load(step.output),
-        error=_step_error(step.error),
-        started_at=_utc(step.started_at),
-        finished_at=_utc_or_none(step.finished_at if step.turn is not None else None),
-        retry_at=_utc_or_none(step.retry_at),
-    )
-
-
-def _readable(text: str) -> Any:
-    import json
-
-    return json.loads(text)
-
-
-def _step_error(text: str | None) -> BaseException | None:
-    if text is None:
-        return None
-    if text == CANCELLED:
-        return Cancelled("the run was cancelled here")
-    if text == CUT:
-        from asyncio import CancelledError
-
-        return CancelledError("cut by the workflow's own cancellation or timeout")
-    return load_error(text)
-
-
-def _utc(seconds: float) -> dt.datetime:
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-
-def _utc_or_none(seconds: float | None) -> dt.datetime | None:
-    return None if seconds is None else _utc(seconds)

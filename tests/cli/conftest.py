@@ -17,6 +17,8 @@ import pytest
 
 SHOP = """
 import asyncio, os, sys, time
+import threading
+
 import durable
 from durable import RetryPolicy
 
@@ -90,7 +92,7 @@ PLAY = """
 buy({"id": 1, "item": "a book"})
 buy({"id": 2, "item": "tea", "works_at": 3})
 attempt(lambda: buy({"id": 3, "item": "tea", "works_at": 9}))
-buy.start({"id": 4, "item": "salt", "patient": True})
+threading.Thread(target=buy, args=({"id": 4, "item": "salt", "patient": True},), daemon=True).start()  # in memory
 buy.start({"id": 5, "item": "salt", "hang": True})
 pages.start(["a", "hang"])
 time.sleep(1000)

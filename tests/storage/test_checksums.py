@@ -20,7 +20,7 @@ def made(open_journal, path, make):
     def work(transaction):
         run = transaction.add_run(
             make.run(output='"result"', error='"why"', finished_at=1700000055.5, wake_at=1700000044.5, claim="c" * 32, parent=77,
-                     status="waiting", crashes=3, progress=4, trusting=1)
+                     status="waiting", crashes=3, progress=4, trusting=1, deadline=1700000099.5)
         )  # fmt: skip
         transaction.run(
             make.put(make.step(error='"why"', retry_at=1700000033.5, run=run.seq, branch="/fetch:0", position=5))

@@ -11,7 +11,7 @@ from durable.errors import JournalError
 
 
 def message(run, name="go", kind="signal", value='"x"'):
-    return MessageRecord(0, run, kind, name, value, 1700000007.5)
+    return MessageRecord(0, run, kind, name, value, None, 1700000007.5)
 
 
 @pytest.fixture

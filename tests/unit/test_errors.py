@@ -18,10 +18,11 @@ from durable.errors import (
     RunBlockedError,
     StepError,
     StepTimeoutError,
+    TimedOut,
 )
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type)]
-SIGNALS = {Cancelled, Halt}
+SIGNALS = {Cancelled, TimedOut, Halt}
 
 
 def test_everything_but_the_signals_is_a_durable_error():

@@ -21,6 +21,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_signature",),
     ("_effects",),
     ("_replay",),
+    ("_waits",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
     ("_entries", "_owner", "_progress", "_records"),
@@ -28,31 +29,40 @@ ROWS: list[tuple[str, ...]] = [
     ("_database",),
     ("_transaction",),
     ("_journal",),
+    ("_rests",),
     # 3 one execution
     ("_execution",),
     ("_drive", "_port", "_task_factory", "_waiting", "_logger", "_outcome"),
     ("_branches",),
+    ("_suspension",),
     ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
-    ("_active",),
+    ("_active", "_timer", "_watching"),
     ("_runtime",),
     ("_running",),
     ("_running_async",),
     ("_scheduler",),
     ("_steering",),
     # 5 what users touch
+    ("_listing",),
     ("run",),
     ("_engine",),
     ("_decorated",),
-    ("_steps", "_workflows"),
+    ("_steps", "_workflows", "_pauses"),
+    ("aio",),
     ("__init__",),
     ("cli",),
     ("__main__",),
 ]
 # Imports against the order that serve annotations alone, under `if TYPE_CHECKING`: (who, whom).
-FOR_TYPES_ONLY = {("_execution", "_branches"), ("_execution", "_parallel")}
+FOR_TYPES_ONLY = {
+    ("_execution", "_branches"),
+    ("_execution", "_parallel"),
+    ("_rests", "_execution"),
+    ("_drive", "_branches"),
+}
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
-PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay"}
+PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits"}
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {

@@ -32,7 +32,7 @@ class Execution:
         self.record = run_record()
         self.past = {(step.branch, step.position): step for step in left}
         self.halted = None
-        self.cancel = SimpleNamespace(delivered=False)
+        self.cancel = SimpleNamespace(delivered=False, timed_out=False)
 
     def now(self):
         return 43200.0

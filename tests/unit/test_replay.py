@@ -1,7 +1,7 @@
 """The decision of one operation, driven by hand: every sequence of effects, every rule, every kind of past record."""
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +56,7 @@ class World:
     dice: float = 0.5
     others: tuple[str, ...] = ()
     trusting: bool = False
+    cancelled: BaseException = field(default_factory=Cancelled)
 
     @property
     def record(self):
@@ -73,6 +74,9 @@ class World:
 
     def trusts_journal(self):
         return self.trusting
+
+    def cancellation(self):
+        return self.cancelled
 
 
 @dataclass

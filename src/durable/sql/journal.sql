@@ -10,13 +10,13 @@ INSERT OR REPLACE INTO durable_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_run
 -- A new run; fails when the id is taken.
-INSERT INTO durable_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO durable_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_run
 -- The whole record of a run that exists. Key, id, workflow, module, input, created_at and parent never change.
 UPDATE durable_run
 SET status = ?, output = ?, error = ?, finished_at = ?, wake_at = ?, claim = ?, epoch = ?, crashes = ?,
-    progress = ?, trusting = ?, checksum = ?
+    progress = ?, trusting = ?, deadline = ?, checksum = ?
 WHERE seq = ?;
 
 -- name: next_seq
@@ -66,6 +66,19 @@ SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
 -- Runs of one stored status, oldest first.
 SELECT * FROM durable_run WHERE status = ? ORDER BY wake_at, seq;
 
+-- name: due_runs
+-- Waiting runs whose time has come, in the order of their times, after a time and a key.
+SELECT * FROM durable_run INDEXED BY durable_run_status
+WHERE status = 'waiting' AND wake_at <= ? AND (wake_at, seq) > (?, ?) ORDER BY wake_at, seq LIMIT ?;
+
+-- name: next_wake
+-- When the next waiting run is due, after a time.
+SELECT min(wake_at) FROM durable_run WHERE status = 'waiting' AND wake_at > ?;
+
+-- name: event
+-- What a run showed last under a name.
+SELECT * FROM durable_step WHERE run = ? AND kind = 'event' AND name = ? ORDER BY finished_at DESC, position DESC LIMIT 1;
+
 -- name: children
 -- Runs that a run has called, oldest first.
 SELECT * FROM durable_run WHERE parent = ? ORDER BY seq;
@@ -82,11 +95,25 @@ SELECT * FROM durable_attempt WHERE run = ? ORDER BY branch, position, attempt;
 -- How many outcomes a run has.
 SELECT count(turn) FROM durable_step WHERE run = ?;
 
--- name: next_message
-SELECT coalesce(max(seq), 0) + 1 FROM durable_message;
+-- name: last_message
+-- The key of the newest message that there ever was.
+SELECT coalesce((SELECT value FROM durable_meta WHERE key = 'last_message'), 0);
 
--- name: add_message
-INSERT INTO durable_message VALUES (?, ?, ?, ?, ?, ?, ?);
+-- name: put_last_message
+INSERT OR REPLACE INTO durable_meta VALUES ('last_message', ?);
+
+-- name: put_message
+INSERT OR REPLACE INTO durable_message VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: new_messages
+-- What arrived after a message, in the order of arrival.
+SELECT * FROM durable_message WHERE seq > ? ORDER BY seq;
+
+-- name: drop_message
+DELETE FROM durable_message WHERE seq = ?;
+
+-- name: drop_messages_of_kind
+DELETE FROM durable_message WHERE run = ? AND kind = ?;
 
 -- name: messages
 -- What was asked of a run and not read yet, in the order of arrival.

@@ -35,6 +35,7 @@ CREATE TABLE durable_run (
     crashes INTEGER NOT NULL,   -- deaths of the process in it since progress last grew
     progress INTEGER NOT NULL,  -- outcomes in the journal when it was last set going
     trusting INTEGER NOT NULL,  -- 1: the journal's word is taken for the inputs of steps
+    deadline REAL,              -- when the run's timeout passes
     checksum INTEGER NOT NULL
 );
 
@@ -69,11 +70,12 @@ CREATE TABLE durable_step (
 
 -- What others ask of a run that has not ended: kept until it has read it, and dropped with its end.
 CREATE TABLE durable_message (
-    seq INTEGER PRIMARY KEY,    -- order of arrival
+    seq INTEGER PRIMARY KEY,    -- order of arrival; none is given twice, so that the owner sees what is new
     run INTEGER NOT NULL,
-    kind TEXT NOT NULL,         -- 'cancel'
+    kind TEXT NOT NULL,         -- 'cancel', 'signal', or 'begin' where another process queued the run
     name TEXT NOT NULL,
     value TEXT,
+    error TEXT,
     sent_at REAL NOT NULL,
     checksum INTEGER NOT NULL
 );

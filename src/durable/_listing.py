@@ -1,0 +1,82 @@
+"""What `run.steps()` lists: the journaled operations of a run, as users see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._codec import codec_for, load_error
+from ._effects import CANCELLED, CUT, TIMED_OUT
+from .errors import Cancelled
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from ._model import StepRecord
+
+
+class StepInfo(NamedTuple):
+    """One journaled operation of a run, as `run.steps()` lists it. Times are aware and in UTC."""
+
+    kind: str
+    """"step", "child", "now", "uuid4", "random", …"""
+    branch: str
+    """Which task of the run called it: "" is the workflow's own."""
+    position: int
+    name: str
+    status: str
+    """"running", "retrying", "completed" or "failed"."""
+    attempt: int
+    input: Any
+    output: Any
+    error: BaseException | None
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    retry_at: dt.datetime | None
+
+
+def step_info(step: StepRecord) -> StepInfo:
+    untyped = codec_for(Any)
+    return StepInfo(
+        kind=step.kind,
+        branch=step.branch,
+        position=step.position,
+        name=step.name,
+        status=step.status,
+        attempt=step.attempt,
+        input=None if step.input is None else _readable(step.input),
+        output=None if step.output is None else untyped.load(step.output),
+        error=_step_error(step.error),
+        started_at=utc(step.started_at),
+        finished_at=utc_or_none(step.finished_at if step.turn is not None else None),
+        retry_at=utc_or_none(step.retry_at),
+    )
+
+
+def _readable(text: str) -> Any:
+    import json
+
+    return json.loads(text)
+
+
+def _step_error(text: str | None) -> BaseException | None:
+    if text is None:
+        return None
+    if text == CANCELLED:
+        return Cancelled("the run was cancelled here")
+    if text == TIMED_OUT:
+        return Cancelled("the run's timeout passed here")
+    if text == CUT:
+        from asyncio import CancelledError
+
+        return CancelledError("cut by the workflow's own cancellation or timeout")
+    return load_error(text)
+
+
+def utc(seconds: float) -> dt.datetime:
+    import datetime as dt
+
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def utc_or_none(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else utc(seconds)

@@ -1,0 +1,204 @@
+"""What a workflow body calls to wait, and to show something: `sleep`, `wait_for_signal`, `set_event`.
+
+Outside of a run and inside a step `sleep` is the plain one, and the others raise. The awaitable forms, which are public
+in `durable.aio`, take their place when they are called, like any operation.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from ._clock import SYSTEM_CLOCK
+from ._codec import codec_for
+from ._decorated import awaiting, require_async_run
+from ._drive import drive
+from ._effects import Call
+from ._execution import Branch, current_branch
+from ._identity import require_name
+from ._operations import decide_value, take_place
+from ._waits import decide_signal, decide_sleep
+from .errors import DurableError, SerializationError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Coroutine
+
+    from ._effects import Decision
+
+T = TypeVar("T")
+
+
+# -- blocking ---------------------------------------------------------------------------------------------------------
+
+
+def sleep(duration: float | dt.timedelta) -> None:
+    """Wait for so many seconds, or a `timedelta`. In a workflow it is a durable timer.
+
+    Its due time is written down first, so that a crash does not begin the wait anew; a background run that waits for
+    longer than a second gives its thread back meanwhile.
+    """
+    seconds = _seconds(duration, "the duration of a sleep")
+    branch = current_branch()
+    if branch is None:
+        SYSTEM_CLOCK.sleep(seconds)
+    else:
+        _require_blocking(branch, "sleep")
+        drive(branch.execution, _sleep(branch, "sleep", seconds))
+
+
+def sleep_until(when: dt.datetime) -> None:
+    """Wait until a time, an aware `datetime`; one that has passed is no wait. In a workflow it is a durable timer."""
+    due = _timestamp(when)
+    branch = current_branch()
+    if branch is None:
+        SYSTEM_CLOCK.sleep(max(0.0, due - SYSTEM_CLOCK.now()))
+    else:
+        _require_blocking(branch, "sleep_until")
+        drive(branch.execution, _sleep(branch, "sleep_until", 0.0, due))
+
+
+@overload
+def wait_for_signal(name: str, type: type[T], timeout: float | dt.timedelta | None = None) -> T: ...
+@overload
+def wait_for_signal(name: str, type: Any = Any, timeout: float | dt.timedelta | None = None) -> Any: ...
+def wait_for_signal(name: str, type: Any = Any, timeout: float | dt.timedelta | None = None) -> Any:
+    """Wait for the next signal of a name, and return its value as `type`; an error that was sent is raised.
+
+    Each signal is read once, in the order of arrival, also one that came before anybody waited. `TimeoutError` where
+    none came within `timeout`, in seconds or as a `timedelta`. A signal that does not fit the type is read all the
+    same, and raises `SerializationError`. Only in a workflow.
+    """
+    branch = _branch("wait_for_signal")
+    _require_blocking(branch, "wait_for_signal")
+    return drive(branch.execution, _signal(branch, name, type, timeout))
+
+
+def set_event(key: str, value: Any) -> None:
+    """Show a value to the outside under a name: `run.event(key)` reads what was set last. Only in a workflow.
+
+    On disk when this returns; journaled, so that a replay does not set it again. In an async workflow too, where it
+    takes the loop as long as a commit.
+    """
+    branch = _branch("set_event")
+    call = _call("event", require_name(key, "the name of an event"))
+    call.function = lambda: value
+    try:
+        drive(branch.execution, take_place(branch, call, partial(decide_value, full=True)))
+    except SerializationError as error:
+        msg = f"the value of event {key!r} cannot be journaled: {error}"
+        raise SerializationError(msg) from error
+
+
+# -- awaitable --------------------------------------------------------------------------------------------------------
+
+
+def sleep_async(duration: float | dt.timedelta) -> Coroutine[Any, Any, None]:
+    """The same as `durable.sleep`, to be awaited; its task gives way meanwhile."""
+    seconds = _seconds(duration, "the duration of a sleep")
+    branch = current_branch()
+    if branch is None:
+        return _plain_sleep(seconds)
+    require_async_run(branch.execution, "durable.aio.sleep()")
+    return awaiting(branch.execution, _sleep(branch, "sleep", seconds), "sleep")
+
+
+def sleep_until_async(when: dt.datetime) -> Coroutine[Any, Any, None]:
+    """The same as `durable.sleep_until`, to be awaited."""
+    due = _timestamp(when)
+    branch = current_branch()
+    if branch is None:
+        return _plain_sleep(max(0.0, due - SYSTEM_CLOCK.now()))
+    require_async_run(branch.execution, "durable.aio.sleep_until()")
+    return awaiting(branch.execution, _sleep(branch, "sleep_until", 0.0, due), "sleep_until")
+
+
+@overload
+def wait_for_signal_async(
+    name: str, type: type[T], timeout: float | dt.timedelta | None = None
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def wait_for_signal_async(
+    name: str, type: Any = Any, timeout: float | dt.timedelta | None = None
+) -> Coroutine[Any, Any, Any]: ...
+def wait_for_signal_async(
+    name: str, type: Any = Any, timeout: float | dt.timedelta | None = None
+) -> Coroutine[Any, Any, Any]:
+    """The same as `durable.wait_for_signal`, to be awaited."""
+    branch = _branch("aio.wait_for_signal")
+    require_async_run(branch.execution, "durable.aio.wait_for_signal()")
+    return awaiting(branch.execution, _signal(branch, name, type, timeout), "wait_for_signal")
+
+
+async def _plain_sleep(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
+# -- what both have in common -----------------------------------------------------------------------------------------
+
+
+def _sleep(branch: Branch, name: str, seconds: float, due: float | None = None) -> Decision:
+    call = _call("sleep", name)
+    call.timeout_seconds = seconds
+    call.args = () if due is None else (due,)
+    return take_place(branch, call, decide_sleep)
+
+
+def _signal(branch: Branch, name: str, type: Any, timeout: Any) -> Decision:
+    call = _call("signal", require_name(name, "the name of a signal"))
+    call.timeout_seconds = None if timeout is None else _seconds(timeout, "the timeout of wait_for_signal")
+    call.args = (type,)
+    call.result = codec_for(type)
+    return take_place(branch, call, decide_signal)
+
+
+def _call(kind: str, name: str) -> Call:
+    call = Call()
+    call.kind = kind
+    call.name = name
+    call.module = "durable"
+    call.source = ""
+    call.inputs = ""
+    call.result = codec_for(Any)
+    return call
+
+
+def _branch(what: str) -> Branch:
+    branch = current_branch()
+    if branch is None:
+        msg = f"durable.{what}() is for the body of a workflow, and was called outside of one, or inside a step"
+        raise DurableError(msg)
+    return branch
+
+
+def _require_blocking(branch: Branch, what: str) -> None:
+    branches = branch.execution.branches
+    if branches is not None and branches.is_here():
+        msg = (
+            f"durable.{what}() would block the event loop of the async workflow {branch.execution.record.workflow!r}: "
+            f"use 'await durable.aio.{what}(...)'"
+        )
+        raise TypeError(msg)
+
+
+def _seconds(value: Any, what: str) -> float:
+    found = value.total_seconds() if hasattr(value, "total_seconds") else value
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
+        raise TypeError(msg)
+    if not 0 <= found < float("inf"):
+        msg = f"{what} must be 0 or more, and finite, not {value!r}"
+        raise ValueError(msg)
+    return float(found)
+
+
+def _timestamp(when: Any) -> float:
+    if not hasattr(when, "utcoffset") or not hasattr(when, "timestamp"):
+        msg = f"sleep_until takes a datetime, not {when!r}"
+        raise TypeError(msg)
+    if when.utcoffset() is None:
+        msg = f"sleep_until takes an aware datetime, and {when!r} has no time zone: give it one, such as tzinfo=UTC"
+        raise ValueError(msg)
+    return float(when.timestamp())

@@ -1,0 +1,137 @@
+"""Wakes what waits: one thread that sleeps until the next waiting run is due, and sees what other processes wrote.
+
+A waiting run is a row with a time, and nothing in memory. A number that SQLite changes with every commit is looked at
+four times a second: only when it has changed is anything read.
+"""
+
+import heapq
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ._clock import Clock
+from ._journal import Journal
+from ._model import MessageRecord, RunRecord
+from .errors import JournalError
+
+_LOOK_SECONDS: Final = 0.25
+_AT_A_TIME: Final = 1_000
+"""How many of the runs that are due are set going before the others: each holds some memory."""
+
+
+class Waker(Protocol):
+    """What the timer tells: see `Scheduler`."""
+
+    def wake(self, record: RunRecord, over: Callable[[], None]) -> bool: ...
+    def receive(self, message: MessageRecord) -> None: ...
+
+
+class Timer:
+    """The thread, from when this process owns the journal until the engine closes."""
+
+    def __init__(self, journal: Journal, clock: Clock, waker: Waker) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._waker = waker
+        self._told = threading.Event()
+        self._stopped = False
+        self._look = True
+        self._version = 0
+        self._last_message = journal.last_message()
+        self._next: float | None = None
+        self._going = 0
+        self._left_over = False
+        """Whether more runs are due than were set going."""
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._guard = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="durable-timer", daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """A run waits, or one that waits may be due now. From any thread."""
+        self._look = True
+        self._told.set()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+        """Call `callback`, which must not raise or wait, in the timer's thread at a time."""
+        with self._guard:
+            heapq.heappush(self._calls, (when, id(callback), callback))
+        self._told.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        self._told.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._told.clear()
+            try:
+                self._call_what_is_due()
+                self._see_others()
+                now = self._clock.now()
+                if self._look or (self._next is not None and self._next <= now):
+                    self._look = False
+                    self._wake_due(now)
+                seconds = self._seconds_to_next()
+            except JournalError as error:
+                self._complain(error)
+                seconds = _LOOK_SECONDS
+            self._clock.wait(self._told, seconds)
+
+    def _seconds_to_next(self) -> float:
+        with self._guard:
+            due = [when for when in (self._next, self._calls[0][0] if self._calls else None) if when is not None]
+        now = self._clock.now()
+        return max(0.0, min([_LOOK_SECONDS, *(when - now for when in due)]))
+
+    def _call_what_is_due(self) -> None:
+        while True:
+            with self._guard:
+                if not self._calls or self._calls[0][0] > self._clock.now():
+                    return
+                callback = heapq.heappop(self._calls)[2]
+            callback()
+
+    def _see_others(self) -> None:
+        version = self._journal.version()
+        if version == self._version:
+            return
+        self._version = version
+        self._look = True
+        for message in self._journal.new_messages(self._last_message):
+            self._last_message = message.seq
+            self._waker.receive(message)
+
+    def _wake_due(self, now: float) -> None:
+        """Set going what is due, the earliest first, as far as there is room."""
+        after = (float("-inf"), 0)
+        self._left_over = False
+        while found := self._journal.due_runs(now, after, _AT_A_TIME):
+            for record in found:
+                if self._going >= _AT_A_TIME:
+                    self._left_over = True
+                    self._next = None
+                    return
+                with self._guard:
+                    self._going += 1
+                if not self._waker.wake(record, self._over):
+                    with self._guard:
+                        self._going -= 1
+            after = (found[-1].wake_at or now, found[-1].seq)
+        self._next = self._journal.next_wake(now)
+
+    def _over(self) -> None:
+        with self._guard:
+            self._going -= 1
+        if self._left_over:
+            self.look()
+
+    def _complain(self, error: JournalError) -> None:
+        if self._stopped:
+            return
+        import logging
+
+        logging.getLogger("durable").error("waiting runs are not woken: %s", error)

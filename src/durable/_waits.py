@@ -1,0 +1,88 @@
+"""What happens at a timer or a signal: decisions like those of `_replay.py`, of operations that have no body.
+
+Due times are absolute and written down before the wait, so that a crash resumes a wait and does not restart it. A
+signal is dropped from the file in the transaction that has what was made of it, so that it is read exactly once. Where
+a signal and a timeout race, whichever outcome is written has won.
+"""
+
+from typing import Any
+
+from ._codec import dump_error, load_error, load_lenient
+from ._effects import Append, Call, Conclude, Cut, Decision, Deliver, Receive, Sleep, World
+from ._model import MessageRecord, StepRecord
+from ._replay import journal_cut, replayed_outcome, require_same_operation, with_outcome
+from .errors import SerializationError
+
+
+def decide_sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
+    """A timer, of `call.timeout_seconds` or until the time in `call.args`."""
+    if past is not None:
+        require_same_operation(call, past, world)
+    return _sleep(call, past, world)
+
+
+def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
+    if past is not None and past.turn is not None:
+        yield Deliver(past)
+        return replayed_outcome(call, past)
+    if past is None:
+        now = world.now()
+        due = call.args[0] if call.args else now + (call.timeout_seconds or 0.0)
+        past = _begun(call, now, due)
+        yield Append(past, None, full=True)
+    remaining = _remaining(past, world.now(), is_fixed=bool(call.args))
+    if remaining and (end := (yield Sleep(remaining))):
+        return (yield from journal_cut(end, past, world))
+    yield Conclude(with_outcome(past, "completed", None, None, world.now(), 0), None)
+    return None
+
+
+def decide_signal(call: Call, past: StepRecord | None, world: World) -> Decision:
+    """The next signal of a name, decoded as the type that its reader wants; `TimeoutError` where none came in time."""
+    if past is not None:
+        require_same_operation(call, past, world)
+    return _signal(call, past, world)
+
+
+def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
+    if past is not None and past.turn is not None:
+        yield Deliver(past)
+        return replayed_outcome(call, past)
+    if past is None:
+        now = world.now()
+        past = _begun(call, now, None if call.timeout_seconds is None else now + call.timeout_seconds)
+        yield Append(past, None, full=call.timeout_seconds is not None)
+    remaining = None if past.retry_at is None else _remaining(past, world.now())
+    message: MessageRecord | Cut | None = yield Receive(call.name, remaining)
+    if isinstance(message, Cut):
+        return (yield from journal_cut(message, past, world))
+    error: BaseException
+    if message is None:
+        error = TimeoutError(f"no signal {call.name!r} came within {call.timeout_seconds:g} s")
+    elif message.error is not None:
+        error = load_error(message.error)
+    else:
+        try:
+            text, value = call.result.dump_load(load_lenient(message.value or "null", call.args[0]))
+        except SerializationError as unfit:
+            error = SerializationError(f"signal {call.name!r} does not fit the type that it is read as: {unfit}")
+        else:
+            yield Conclude(with_outcome(past, "completed", text, None, world.now(), 0), None, message)
+            return value
+    failed = with_outcome(past, "failed", None, dump_error(error), world.now(), 0)
+    yield Conclude(failed, None, message)
+    return replayed_outcome(call, failed)
+
+
+def _begun(call: Call, now: float, due: float | None) -> StepRecord:
+    return StepRecord(
+        call.run, call.branch, call.position, call.kind, call.name, call.module, "running", 0, 0,
+        None, None, None, now, None, due, None,
+    )  # fmt: skip
+
+
+def _remaining(begun: StepRecord, now: float, *, is_fixed: bool = False) -> float:
+    """Seconds until it is due: never more than the whole wait, however the clock was set, unless for a fixed time."""
+    due: Any = begun.retry_at
+    left: float = due - now
+    return max(0.0, left if is_fixed else min(left, float(due - begun.started_at)))

@@ -1,0 +1,443 @@
+"""Timers, signals and events; background runs that are suspended while they wait."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import durable
+from durable import RetryPolicy
+
+PATIENCE = 10.0
+LONG = 3600
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+@dataclass
+class Approval:
+    by: str
+    amount: int = 0
+
+
+# -- sleep -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_background_run_that_sleeps_is_suspended_and_goes_on_when_it_is_due(journal):
+    bodies = []
+
+    @durable.workflow
+    def flow():
+        bodies.append(threading.get_ident())
+        durable.sleep(1.2)
+        return durable.now()
+
+    before = datetime.now(UTC)
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    assert run.result(PATIENCE) - before >= timedelta(seconds=1.2)
+    assert len(bodies) == 2
+    assert [(step.kind, step.name, step.status) for step in run.steps()][:1] == [("sleep", "sleep", "completed")]
+
+
+def test_a_short_sleep_and_one_of_a_plain_call_are_held_in_memory(journal):
+    bodies = []
+
+    @durable.workflow
+    def flow(seconds):
+        bodies.append(seconds)
+        durable.sleep(seconds)
+
+    flow.start(0.1).result(PATIENCE)
+    flow(1.2)
+    assert bodies == [0.1, 1.2]
+
+
+def test_sleep_until_a_time_that_has_passed_is_no_wait(journal):
+    @durable.workflow
+    def flow():
+        durable.sleep_until(datetime(2020, 1, 1, tzinfo=UTC))
+        durable.sleep(timedelta(milliseconds=5))
+        return "on"
+
+    assert flow() == "on"
+
+
+def test_a_suspended_run_waits_for_the_rest_of_its_time_after_a_restart(journal):
+    @durable.workflow
+    def flow():
+        durable.sleep(1.5)
+        return durable.now()
+
+    before = datetime.now(UTC)
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    journal.restart()
+    assert durable.get(run.id).status == "waiting"
+    assert durable.resume() == []
+    passed = durable.get(run.id).result(PATIENCE) - before
+    assert timedelta(seconds=1.5) <= passed < timedelta(seconds=4)
+
+
+def test_finally_runs_at_each_suspension_and_the_operations_in_it_do_not(journal):
+    entered, cleaned = [], []
+
+    @durable.step
+    def clean():
+        cleaned.append(1)
+
+    @durable.workflow
+    def flow():
+        try:
+            durable.wait_for_signal("go")
+        except Exception:  # a suspension passes by it
+            entered.append("except")
+        finally:
+            entered.append("finally")
+            clean()
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    assert (entered, cleaned) == (["finally"], [])
+    run.signal("go")
+    run.result(PATIENCE)
+    assert (entered, cleaned) == (["finally", "finally"], [1])
+
+
+def test_a_long_back_off_of_a_background_run_is_a_suspension(journal):
+    attempts = []
+
+    @durable.step(retry=RetryPolicy(initial_interval=1.2, jitter=0))
+    def flaky():
+        attempts.append(time.monotonic())
+        if len(attempts) < 2:
+            raise ValueError
+
+    @durable.workflow
+    def flow():
+        flaky()
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.result(PATIENCE)
+    assert 1.1 < attempts[1] - attempts[0] < 3
+
+
+@pytest.mark.parametrize("what", ["sleep", "sleep_until", "wait_for_signal"])
+def test_blocking_forms_in_an_async_workflow_name_the_awaitable_ones(journal, run_async, what):
+    arguments = {"sleep": 1, "sleep_until": datetime.now(UTC), "wait_for_signal": "go"}
+
+    @durable.workflow
+    async def flow():
+        getattr(durable, what)(arguments[what])
+
+    with pytest.raises(TypeError, match=rf"await durable\.aio\.{what}"):
+        run_async(flow())
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_is_read_as_the_type_that_its_reader_wants_once_and_in_order(journal):
+    @durable.workflow
+    def flow():
+        first = durable.wait_for_signal("approve", Approval)
+        second = durable.wait_for_signal("approve", Approval)
+        return first, second
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.signal("approve", {"by": "ann"})
+    run.signal("approve", Approval("bob", 5))
+    assert run.result(PATIENCE) == (Approval("ann"), Approval("bob", 5))
+    with pytest.raises(durable.RunFinishedError):
+        run.signal("approve", None)
+
+
+def test_signals_that_come_before_anybody_waits_are_kept(journal):
+    gate = threading.Event()
+
+    @durable.step
+    def hold():
+        assert gate.wait(PATIENCE)
+
+    @durable.workflow
+    def flow():
+        hold()
+        return [durable.wait_for_signal("n", int) for _ in range(3)]
+
+    run = flow.start()
+    for number in range(3):
+        run.signal("n", number)
+    gate.set()
+    assert run.result(PATIENCE) == [0, 1, 2]
+
+
+def test_an_error_that_is_sent_is_raised(journal):
+    @durable.workflow
+    def flow():
+        try:
+            durable.wait_for_signal("go")
+        except ValueError as error:
+            return str(error)
+
+    run = flow.start()
+    run.signal("go", error=ValueError("no"))
+    assert run.result(PATIENCE) == "no"
+
+
+def test_a_signal_that_does_not_fit_is_consumed_and_raises(journal):
+    @durable.workflow
+    def flow():
+        with pytest.raises(durable.SerializationError, match="signal 'approve' does not fit"):
+            durable.wait_for_signal("approve", Approval)
+        return durable.wait_for_signal("approve", Approval).by
+
+    run = flow.start()
+    run.signal("approve", {"who": "ann"})
+    run.signal("approve", {"by": "ann"})
+    assert run.result(PATIENCE) == "ann"
+
+
+def test_no_signal_in_time_is_a_timeout_error_that_replays(journal):
+    @durable.workflow
+    def flow():
+        with pytest.raises(TimeoutError, match=r"no signal 'go' came within 0\.05 s"):
+            durable.wait_for_signal("go", timeout=0.05)
+        return durable.wait_for_signal("go", str)
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.signal("go", "late")
+    assert run.result(PATIENCE) == "late"
+
+
+def test_a_signal_wakes_a_suspended_run_at_once(journal):
+    @durable.workflow
+    def flow():
+        return durable.wait_for_signal("go", float, timeout=LONG)
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.signal("go", 1.5)
+    assert run.result(2) == 1.5
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_shows_what_was_set_last(journal):
+    @durable.workflow
+    def flow():
+        durable.set_event("progress", 1)
+        durable.wait_for_signal("go")
+        durable.set_event("progress", {"done": 2})
+
+    run = flow.start()
+    assert run.event("progress", timeout=PATIENCE) == 1
+    assert run.event("other") is None
+    run.signal("go")
+    run.result(PATIENCE)
+    assert run.event("progress") == {"done": 2}
+    with pytest.raises(durable.RunFinishedError, match="never set event 'other'"):
+        run.event("other", timeout=1)
+
+
+def test_outside_of_a_workflow_messages_raise_and_sleep_is_plain(journal):
+    durable.sleep(0.001)
+    asyncio.run(durable.aio.sleep(0.001))
+    for call in (lambda: durable.wait_for_signal("go"), lambda: durable.set_event("a", 1)):
+        with pytest.raises(durable.DurableError, match="for the body of a workflow"):
+            call()
+
+
+# -- async -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_async_run_is_suspended_when_all_of_its_tasks_wait(journal):
+    bodies = []
+
+    @durable.step
+    async def work(name):
+        bodies.append(name)
+        return name
+
+    async def branch(name):
+        await work(name)
+        await durable.aio.sleep(1.2)
+        return await work(name + "!")
+
+    @durable.workflow
+    async def flow():
+        bodies.append("flow")
+        signal = asyncio.create_task(durable.aio.wait_for_signal("go", str))
+        got = await asyncio.gather(branch("a"), branch("b"))
+        return [*got, await signal]
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.signal("go", "s")
+    assert run.result(PATIENCE) == ["a!", "b!", "s"]
+    assert sorted(b for b in bodies if b != "flow") == ["a", "a!", "b", "b!"]
+    assert bodies.count("flow") >= 2
+
+
+def test_an_asyncio_timeout_around_a_wait_keeps_the_run_in_memory(journal):
+    @durable.workflow
+    async def flow():
+        try:
+            async with asyncio.timeout(1.5):
+                await durable.aio.sleep(LONG)
+        except TimeoutError:
+            return "timed out"
+
+    run = flow.start()
+    time.sleep(0.5)
+    assert run.status == "running"
+    assert run.result(PATIENCE) == "timed out"
+
+
+def test_a_wait_of_asyncio_with_a_timeout_keeps_the_run_in_memory(journal):
+    @durable.workflow
+    async def flow():
+        tasks = [asyncio.ensure_future(durable.aio.sleep(LONG))]
+        _, pending = await asyncio.wait(tasks, timeout=1.3)
+        return len(pending)
+
+    assert flow.start().result(PATIENCE) == 1
+
+
+# -- branches of sync runs, and children -------------------------------------------------------------------------------
+
+
+def test_a_run_whose_submitted_steps_all_back_off_is_suspended(journal):
+    tries = []
+
+    @durable.step(retry=RetryPolicy(initial_interval=1.2, jitter=0))
+    def flaky(n):
+        tries.append(n)
+        if tries.count(n) < 2:
+            raise ValueError
+        return n
+
+    @durable.workflow
+    def flow():
+        future = flaky.submit(9)
+        return [*flaky.map([1, 2, 3]), future.result()]
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    assert run.result(PATIENCE) == [1, 2, 3, 9]
+    assert sorted(tries) == [1, 1, 2, 2, 3, 3, 9, 9]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_parent_is_suspended_with_its_child(journal, how, asynchronous):
+    if asynchronous:
+
+        @durable.workflow
+        async def child():
+            await durable.aio.sleep(1.2)
+            return await durable.aio.wait_for_signal("go", str)
+
+        @durable.workflow
+        async def parent():
+            return await child() if how == "called" else await child.start()
+    else:
+
+        @durable.workflow
+        def child():
+            durable.sleep(1.2)
+            return durable.wait_for_signal("go", str)
+
+        @durable.workflow
+        def parent():
+            return child() if how == "called" else child.start().result()
+
+    run = parent.start()
+    wait_until(lambda: {r.status for r in durable.runs()} == {"waiting"} and len(durable.runs()) == 2)
+    (the_child,) = [r for r in durable.runs() if r.id != run.id]
+    the_child.signal("go", "on")
+    assert run.result(PATIENCE) == "on"
+
+
+# -- timeouts and cancellation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_run_that_takes_longer_than_its_timeout_fails_and_may_clean_up(journal, asynchronous):
+    cleaned = []
+
+    @durable.step
+    def clean():
+        cleaned.append(1)
+
+    if asynchronous:
+
+        @durable.workflow(timeout=1.2)
+        async def flow():
+            try:
+                await durable.aio.sleep(LONG)
+            finally:
+                clean()
+    else:
+
+        @durable.workflow(timeout=1.2)
+        def flow():
+            try:
+                durable.sleep(LONG)
+            finally:
+                clean()
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    with pytest.raises(TimeoutError, match=rf"{run.id}.* took longer than its timeout of 1\.2 s"):
+        run.result(PATIENCE)
+    assert (run.status, cleaned) == ("failed", [1])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_suspended_run_is_cancelled(journal, asynchronous):
+    if asynchronous:
+
+        @durable.workflow
+        async def flow():
+            await durable.aio.wait_for_signal("never")
+    else:
+
+        @durable.workflow
+        def flow():
+            durable.wait_for_signal("never")
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert run.status == "cancelled"
+
+
+def test_more_waiting_runs_than_threads(journal):
+    durable.close()
+    journal.engine = durable.open(journal.path, threads=2)
+
+    @durable.workflow
+    def flow(n):
+        durable.wait_for_signal("go")
+        durable.sleep(1.1)
+        return n
+
+    runs = [flow.start(n) for n in range(20)]
+    wait_until(lambda: {run.status for run in runs} == {"waiting"})
+    for run in runs:
+        run.signal("go")
+    assert [run.result(PATIENCE) for run in runs] == list(range(20))
