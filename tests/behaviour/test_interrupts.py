@@ -282,7 +282,7 @@ def test_close_does_not_wait_for_a_back_off(journal, asynchronous):
     durable.close()
     assert time.monotonic() - before < 1
     journal.restart()
-    assert durable.get(run.id).status == "waiting"
+    assert durable.get(run.id).status in {"waiting", "interrupted"}  # suspended already, or not yet
 
 
 def test_result_raises_run_interrupted_error_when_the_engine_closes_meanwhile(journal):

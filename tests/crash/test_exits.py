@@ -85,7 +85,7 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
         assert [(step.status, step.output) for step in run.steps()] == [("completed", "slow")]
     for what in ("back-off", "back-off-async"):
         run = program.run_handle(what)
-        assert run.status == "waiting"
+        assert run.status in {"waiting", "interrupted"}  # suspended already, or not yet
         assert [(step.status, step.attempt) for step in run.steps()] == [("retrying", 1)]
 
 
