@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -92,6 +93,7 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
     if not os.path.exists(path):
         msg = f"no journal in {path}: there is no such file"
         raise JournalError(msg)
+    require_plain_files(path)
     connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
     try:
         found = _format(connection)
@@ -156,6 +158,7 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
     require_place(path)
+    require_plain_files(path)
     if not _has_content(path):
         return False
     try:
@@ -198,6 +201,15 @@ def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
     return connection
 
 
+def require_plain_files(path: str) -> None:
+    """Opening a pipe would wait for whoever writes to it, reading a device might never end."""
+    for suffix in ("", "-wal", "-shm", "-journal", "-owner"):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(path + suffix).st_mode):
+                msg = f"no journal in {path}: {path + suffix} is no plain file"
+                raise JournalError(msg)
+
+
 def _has_content(path: str) -> bool:
     return os.path.exists(path) and os.path.getsize(path) > 0
 
@@ -232,8 +244,14 @@ def _set(connection: apsw.Connection, pragma: str, value: object) -> None:
 
 def _format(connection: apsw.Connection) -> int | None:
     """The format of the journal in a file, `None` where its tables are not there."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'durable_meta'").fetchall():
+    made: list[Any] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'durable_meta'").fetchall()
+    if not made:
         return None
+    if not str(made[0][0]).startswith("CREATE TABLE "):  # a view may be a query that never ends
+        msg = (
+            f"durable_meta in {connection.filename} is not as durable made it: the journal was changed, and is not used"
+        )
+        raise JournalError(msg)
     rows: list[Any] = connection.execute("SELECT value FROM durable_meta WHERE key = 'format'").fetchall()
     if len(rows) != 1 or not isinstance(rows[0][0], int):
         msg = f"{connection.filename} has the tables of a journal, but does not say in which format: it is damaged"
@@ -339,7 +357,7 @@ def mapped(path: str) -> Iterator[None]:
     """Errors of SQLite and of the operating system come out as the library's own."""
     try:
         yield
-    except (apsw.Error, OSError, UnicodeError) as error:
+    except (apsw.Error, OSError, UnicodeError, OverflowError) as error:
         raise as_journal_error(error, path) from error
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._codec import codec_for, load_error
 from ._effects import CANCELLED, CUT, TIMED_OUT
-from .errors import Cancelled
+from .errors import Cancelled, JournalError, SerializationError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -55,7 +55,11 @@ def step_info(step: StepRecord) -> StepInfo:
 def _readable(text: str) -> Any:
     import json
 
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"the inputs in the journal are no JSON, so durable did not write them ({error}): {text[:80]}"
+        raise SerializationError(msg) from error
 
 
 def _step_error(text: str | None) -> BaseException | None:
@@ -75,7 +79,11 @@ def _step_error(text: str | None) -> BaseException | None:
 def utc(seconds: float) -> dt.datetime:
     import datetime as dt
 
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, OSError, ValueError) as error:
+        msg = f"a time in the journal is no date ({seconds!r}): durable did not write it"
+        raise JournalError(msg) from error
 
 
 def utc_or_none(seconds: float | None) -> dt.datetime | None:

@@ -41,7 +41,7 @@ class OwnerLock:
     def _acquire(self) -> int:
         deadline = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE_SECONDS  # a reader may probe it for an instant
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(fd, self._path):
@@ -94,7 +94,7 @@ os.register_at_fork(after_in_child=_abandon_all)
 def is_owned(path: str) -> bool:
     """Whether a live process owns the journal; asks the operating system, for an instant."""
     try:
-        fd = os.open(path + "-owner", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path + "-owner", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # should it be a pipe
     except FileNotFoundError:
         return False
     try:

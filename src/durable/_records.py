@@ -6,7 +6,8 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from itertools import product
+from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
 
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
@@ -47,6 +48,19 @@ def naming_the_run(run_of_seq: Callable[[int], RunRecord | None]) -> Iterator[No
         raise DamagedError(error.what, run.seq, run.id) from None
 
 
+def _types_of(record: type[tuple[Any, ...]]) -> frozenset[tuple[type, ...]]:
+    """All combinations of types that columns of such a record may have: who forges a row may forge its checksum too."""
+    kinds = record.__annotations__.values()
+    return frozenset(product(*(get_args(kind) or (kind,) for kind in kinds)))
+
+
+_STEP_TYPES: Final = _types_of(StepRecord)
+_RUN_TYPES: Final = _types_of(RunRecord)
+_ATTEMPT_TYPES: Final = _types_of(AttemptRecord)
+_MESSAGE_TYPES: Final = _types_of(MessageRecord)
+_OWNER_TYPES: Final = _types_of(OwnerRecord)
+
+
 def run_row(record: RunRecord) -> tuple[Any, ...]:
     """The columns of a run, with its checksum."""
     return (*record, crc32((_RUN % record).encode()))
@@ -70,7 +84,7 @@ def message_row(record: MessageRecord) -> tuple[Any, ...]:
 def message_from(row: tuple[Any, ...]) -> MessageRecord:
     """A message, from its row."""
     record = MessageRecord._make(row[:-1])
-    if crc32((_MESSAGE % record).encode()) != row[-1]:
+    if crc32((_MESSAGE % record).encode()) != row[-1] or tuple(map(type, record)) not in _MESSAGE_TYPES:
         _refuse_damaged(f"message {record.seq} to", record.run)
     return record
 
@@ -83,7 +97,7 @@ def owner_row(record: OwnerRecord) -> tuple[Any, ...]:
 def owner_from(row: tuple[Any, ...]) -> OwnerRecord:
     """An owner, from its row."""
     record = OwnerRecord._make(row[:-1])
-    if crc32((_OWNER % record).encode()) != row[-1]:
+    if crc32((_OWNER % record).encode()) != row[-1] or tuple(map(type, record)) not in _OWNER_TYPES:
         _refuse_damaged(f"owner number {record.epoch}")
     return record
 
@@ -91,7 +105,7 @@ def owner_from(row: tuple[Any, ...]) -> OwnerRecord:
 def run_from(row: tuple[Any, ...]) -> RunRecord:
     """A run, from its row."""
     record = RunRecord._make(row[:-1])
-    if crc32((_RUN % record).encode()) != row[-1]:
+    if crc32((_RUN % record).encode()) != row[-1] or tuple(map(type, record)) not in _RUN_TYPES:
         _refuse_damaged(f"run {record.id!r}")
     return record
 
@@ -99,7 +113,7 @@ def run_from(row: tuple[Any, ...]) -> RunRecord:
 def step_from(row: tuple[Any, ...]) -> StepRecord:
     """An operation, from its row."""
     columns = row[:-1]
-    if crc32((_STEP % columns).encode()) != row[-1]:
+    if crc32((_STEP % columns).encode()) != row[-1] or tuple(map(type, columns)) not in _STEP_TYPES:
         _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of", columns[0])
     return StepRecord._make(columns)
 
@@ -107,7 +121,7 @@ def step_from(row: tuple[Any, ...]) -> StepRecord:
 def attempt_from(row: tuple[Any, ...]) -> AttemptRecord:
     """An attempt, from its row."""
     record = AttemptRecord._make(row[:-1])
-    if crc32((_ATTEMPT % record).encode()) != row[-1]:
+    if crc32((_ATTEMPT % record).encode()) != row[-1] or tuple(map(type, record)) not in _ATTEMPT_TYPES:
         _refuse_damaged(f"attempt {record.attempt} at operation {record.position} of", record.run)
     return record
 

@@ -214,7 +214,11 @@ def _as_object(texts: Mapping[str, str]) -> str:
 
 def _parts(text: str) -> dict[str, str]:
     """The JSON of each argument, in one normal spelling."""
-    return {name: _spell(value) for name, value in json.loads(text).items()}
+    try:
+        return {name: _spell(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        msg = f"the inputs in the journal are no JSON object, so durable did not write them ({error}): {text[:80]}"
+        raise SerializationError(msg) from error
 
 
 def _normal(text: str) -> str:

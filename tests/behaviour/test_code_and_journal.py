@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import random
+import sqlite3
 import types
+from contextlib import closing
 
 import pytest
 
@@ -765,3 +767,52 @@ def test_logger_is_silent_while_a_run_replays(journal, log):
 def test_logger_speaks_outside_of_runs(log):
     durable.logger.info("hello")
     assert log() == ["hello"]
+
+
+# -- what somebody else wrote into the journal, with the right checksums ----------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '"x"', "{", "", "[" * 100_000])
+def test_inputs_that_are_no_object_are_an_error_of_the_library(journal, text):
+    @durable.step(name="step")
+    def step(number: int) -> int:
+        return number
+
+    @durable.workflow(name="flow", id="flow")
+    def flow(number: int) -> int:
+        step(number)
+        journal.crash()
+        return number
+
+    with pytest.raises(KeyboardInterrupt):
+        flow(1)
+    journal.engine.close()
+    forge(journal.path, input=text)
+    journal.restart()
+    with pytest.raises(durable.DurableError):
+        flow(1)
+    with pytest.raises(durable.SerializationError):
+        _ = durable.get("flow").input
+
+
+@pytest.mark.parametrize("seconds", [1e300, -1e300, 1e12, float("inf")])
+def test_a_time_that_is_none_is_an_error_of_the_library(journal, seconds):
+    @durable.workflow(name="flow", id="flow")
+    def flow() -> int:
+        return 1
+
+    flow()
+    journal.engine.close()
+    forge(journal.path, created_at=seconds)
+    journal.restart()
+    with pytest.raises(durable.JournalError):
+        _ = durable.get("flow").created_at
+
+
+def forge(path, **columns):
+    from durable._records import run_from, run_row
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (row,) = connection.execute("SELECT * FROM durable_run").fetchall()
+        forged = run_row(run_from(row)._replace(**columns))
+        connection.execute(f"INSERT OR REPLACE INTO durable_run VALUES ({', '.join('?' * len(forged))})", forged)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from durable import _commits, _execution, _journal
+from durable import _commits, _database, _execution, _journal, _records
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
@@ -118,6 +118,28 @@ def _ignore_errors_of_commit() -> None:
     _journal.Journal.commit = commit_anyway  # type: ignore[method-assign]
 
 
+def _no_checksum() -> None:
+    _records._refuse_damaged = lambda what: None  # type: ignore[assignment]
+
+
+def _any_schema() -> None:
+    _database._refuse_changed_schema = lambda connection, path: None  # type: ignore[assignment]
+
+
+class _Anything(frozenset[Any]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _any_types() -> None:
+    for name in ("RUN", "STEP", "ATTEMPT", "MESSAGE", "OWNER"):
+        setattr(_records, f"_{name}_TYPES", _Anything())
+
+
+def _any_kind_of_file() -> None:
+    _database.require_plain_files = _journal.require_plain_files = lambda path: None  # type: ignore[assignment]
+
+
 _MUTANTS = (
     Mutant("every sync", "power", 200, _no_sync_at_all),
     Mutant("sync of outcomes", "power", 400, _without_sync(_is_outcome)),
@@ -126,6 +148,10 @@ _MUTANTS = (
     Mutant("sync of what a step shows", "power", 800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 400, _acknowledge_before_commit),
     Mutant("end of acknowledgements after a failed commit", "power", 2000, _go_on_after_a_failed_commit),
+    Mutant("checksum", "bits", 2000, _no_checksum),
+    Mutant("comparison of the schema", "files", 600, _any_schema),
+    Mutant("types of columns", "files", 600, _any_types),
+    Mutant("refusal of what is no file", "files", 300, _any_kind_of_file),
     Mutant("errors of a commit", "io-errors", 150, _ignore_errors_of_commit),
 )
 MUTANTS = {mutant.guard: mutant for mutant in _MUTANTS}

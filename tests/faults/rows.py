@@ -35,5 +35,14 @@ _ROWS = (
         150,
         True,
     ),
+    Row("bits", "a flipped bit in the file: every changed value is noticed", "bits", 10_000, 500, True),
+    Row(
+        "files",
+        "fuzzed, cut, foreign and hostile files: only the library's errors, each within a second, and no code is run",
+        "files",
+        100_000,
+        300,
+        True,
+    ),
 )
 ROWS = {row.name: row for row in _ROWS}

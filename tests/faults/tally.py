@@ -15,14 +15,14 @@ class Tally:
 
     def fault(self, kind: str, how: object) -> None:
         self.faults[kind] += 1
-        if len(self.how) < 5:
+        if self.faults[kind] <= 2 and len(self.how) < 12:
             self.how.append(f"{kind}: {how}")
 
     def add(self, other: "Tally") -> None:
         self.trials += other.trials
         self.facts.update(other.facts)
         self.faults.update(other.faults)
-        self.how = (self.how + other.how)[:5]
+        self.how = (self.how + other.how)[:12]
 
     def as_json(self) -> dict[str, Any]:
         return {"trials": self.trials, "facts": dict(self.facts), "faults": dict(self.faults), "how": self.how}

