@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -93,7 +92,7 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
     if not os.path.exists(path):
         msg = f"no journal in {path}: there is no such file"
         raise JournalError(msg)
-    require_plain_files(path)
+    require_place(path)
     connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
     try:
         found = _format(connection)
@@ -125,9 +124,10 @@ def require_place(path: str) -> None:
     if os.path.isdir(path):
         msg = f"{path} is a folder: give the path of a file in it, such as {os.path.join(path, 'durable.db')}"
         raise JournalError(msg)
-    if os.path.exists(path) and not os.path.isfile(path):
-        msg = f"{path} is no plain file, as a journal is: give another path"
-        raise JournalError(msg)
+    for each in (path, path + "-wal", path + "-shm", path + "-journal", path + "-owner"):
+        if os.path.exists(each) and not os.path.isfile(each):  # opening a pipe would wait for whoever writes to it
+            msg = f"{each} is no plain file: give another path for the journal, or remove it"
+            raise JournalError(msg)
 
 
 def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reached: Callable[[int, int], None]) -> None:
@@ -158,7 +158,6 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
     require_place(path)
-    require_plain_files(path)
     if not _has_content(path):
         return False
     try:
@@ -199,15 +198,6 @@ def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
     _harden(connection)
     return connection
-
-
-def require_plain_files(path: str) -> None:
-    """Opening a pipe would wait for whoever writes to it, reading a device might never end."""
-    for suffix in ("", "-wal", "-shm", "-journal", "-owner"):
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(path + suffix).st_mode):
-                msg = f"no journal in {path}: {path + suffix} is no plain file"
-                raise JournalError(msg)
 
 
 def _has_content(path: str) -> bool:

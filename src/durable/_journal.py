@@ -25,7 +25,6 @@ from ._database import (
     open_visitor,
     open_writer,
     require_place,
-    require_plain_files,
     require_vfs,
 )
 from ._entries import Statement
@@ -85,7 +84,6 @@ class Journal:
         with mapped(self.path):
             require_place(self.path)
             refuse_network_file_system(self.path)
-            require_plain_files(self.path)
             self._lock = OwnerLock(self.path)
             try:
                 self._writer = open_writer(self.path, self._vfs)

@@ -137,7 +137,7 @@ def _any_types() -> None:
 
 
 def _any_kind_of_file() -> None:
-    _database.require_plain_files = _journal.require_plain_files = lambda path: None  # type: ignore[assignment]
+    _database.require_place = _journal.require_place = lambda path: None  # type: ignore[assignment]
 
 
 _MUTANTS = (
