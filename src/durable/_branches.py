@@ -119,7 +119,7 @@ class Branches:
             works = [cut.work(cut.turn) for cut in cuts]
             with contextlib.suppress(JournalError, EngineClosedError):  # then nothing follows either
                 self.execution.journal.commits.submit(
-                    Entry(lambda transaction: [each(transaction) for each in works], False, self.port, _ignore)
+                    Entry(lambda transaction: [each(transaction) for each in works], False, self.port, lambda _: None)
                 )
 
     def _flush(self) -> None:
@@ -311,6 +311,11 @@ class Branches:
             del self._in_thread[branch]
         self._tick_soon()
 
+    def has_news(self) -> bool:
+        """Whether something is on its way to the tasks, though all of them may be waiting for something else."""
+        cancel = self.execution.cancel
+        return bool(self._committing or self._ready or self._order) or (cancel.requested and not cancel.delivered)
+
     # -- turns --------------------------------------------------------------------------------------------------------
 
     def _tick_soon(self) -> None:
@@ -393,7 +398,3 @@ def _owed_turns(execution: Execution) -> dict[int, int]:
         if step.turn and step.error != CUT:
             owed[step.turn] = owed.get(step.turn, 0) + 1
     return owed
-
-
-def _ignore(_: Entry) -> None:
-    """Nobody waits for it."""

@@ -85,7 +85,7 @@ def _all_wait(execution: Execution, found: list[Execution]) -> bool:
     """Whether every task of a run waits for what would wake a suspended one; the runs are added to `found`."""
     found.append(execution)
     branches = execution.branches
-    if branches is None or execution.halted is not None:
+    if branches is None or execution.halted is not None or branches.has_news():
         return False
     tasks = [*branches.tasks, *([branches.root] if branches.root is not None else [])]
     known = {id(future) for future in branches.resting if not future.done()}

@@ -441,3 +441,16 @@ def test_more_waiting_runs_than_threads(journal):
     for run in runs:
         run.signal("go")
     assert [run.result(PATIENCE) for run in runs] == list(range(20))
+
+
+def test_an_async_run_that_replays_its_cancellation_is_not_suspended_before_it_is_told(journal):
+    @durable.workflow
+    async def flow():
+        await durable.aio.wait_for_signal("never")
+
+    for _ in range(20):  # its tasks wait while the cancellation is on its way to the disk
+        run = flow.start()
+        wait_until(lambda run=run: run.status == "waiting")
+        run.cancel()
+        with pytest.raises(durable.RunCancelledError):
+            run.result(PATIENCE)
