@@ -58,8 +58,7 @@ class Branches:
         self._ready: deque[list[Outcome]] = deque()
         self._owed = _owed_turns(execution)
         self._order = deque(sorted(self._owed))
-        self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
-        """By turn: which journaled outcomes are awaited, by branch and position."""
+        self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}  # by turn: what is awaited, and where
         self._gates: list[asyncio.Future[None]] = []
         self._cut_waits: set[asyncio.Future[None]] = set()
         self.resting: dict[asyncio.Future[None], Rest] = {}  # timers, signals, children
@@ -312,7 +311,7 @@ class Branches:
         self._tick_soon()
 
     def has_news(self) -> bool:
-        """Whether something is on its way to the tasks, though all of them may be waiting for something else."""
+        """Whether something is on its way to the tasks, though all may be waiting for something else."""
         cancel = self.execution.cancel
         return bool(self._committing or self._ready or self._order) or (cancel.requested and not cancel.delivered)
 
