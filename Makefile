@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types check pytest coverage format bench clean
+.PHONY: help demo test lint types check pytest pictures coverage format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,11 +29,14 @@ types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on co
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Tests that hold a figure in milliseconds run first and alone; 5 is pytest's word for "none selected".
-pytest: $(VENV)/.dev                 ## the tests alone
+pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
 	@$(BIN)/pytest -q -m timing || [ $$? -eq 5 ]
 	@$(BIN)/pytest -q -n auto -m "not timing"
 
-coverage: $(VENV)/.dev               ## the tests with branch coverage
+pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/images, drawn anew
+	@DURABLE_PICTURES=docs/images $(BIN)/pytest -q tests/page/test_browser.py -k pictures
+
+coverage: $(VENV)/.dev $(VENV)/.browser  ## the tests with branch coverage
 	@$(BIN)/pytest -q -n auto --cov --cov-report=term
 
 format: $(VENV)/.dev                 ## formats, and mends what ruff can mend
@@ -67,6 +70,17 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "installing durable and its development tools into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.runtime
+
+# The browser of the tests of `durable ui`. Where none can be installed, these tests are skipped and say so.
+$(VENV)/.browser: $(VENV)/.dev
+	@if ! { command -v chromium && command -v chromedriver; } >/dev/null 2>&1; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	        echo "installing chromium for the tests of durable ui"; \
+	        { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+	            chromium chromium-driver fonts-dejavu-core; } >$(VENV)/browser.log 2>&1 || cat $(VENV)/browser.log >&2; \
+	    fi; \
+	fi
+	@touch $@
 
 # An environment that no longer runs, that a broken set-up left, or that was moved here with its folder is made anew.
 ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(VENV)/.made 2>/dev/null),$(CURDIR))

@@ -163,15 +163,15 @@ function writeFilters() {
 
 let typing;
 $("filters").addEventListener("submit", (event) => event.preventDefault());
-$("filters").addEventListener("input", (event) => {
-  if (!FIELDS.includes(event.target.id)) return;
+$("filters").addEventListener("input", ({ target }) => target.id === "text" && filter(target));
+$("filters").addEventListener("change", ({ target }) => target.id !== "text" && filter(target));
+
+function filter(target) {
   clearTimeout(typing);
-  typing = setTimeout(() => {
-    go({ [event.target.id]: event.target.value });
-    $("range").hidden = state.get("age") !== "range";
-    search();
-  }, event.target.id === "text" ? TYPING_MS : 0);
-});
+  go({ [target.id]: target.value });
+  $("range").hidden = state.get("age") !== "range";
+  typing = setTimeout(search, target.id === "text" ? TYPING_MS : 0);
+}
 $("newer").addEventListener("click", () => {
   list.element.scrollTop = 0;
   told(list.refresh());
@@ -203,7 +203,7 @@ addEventListener("keydown", (event) => {
     event.target.blur();
   } else if (typed && event.key === "Enter" && event.target.id === "text") {
     event.target.blur();
-    if (list.rows.length) move(-Infinity);
+    told(findNow());
   } else if (!typed && KEYS[event.key]) {
     if (event.key === "Enter" && event.target.closest("button, a, summary")) {
       if (!event.target.closest("#list")) return; // what has the focus is pressed
@@ -214,6 +214,13 @@ addEventListener("keydown", (event) => {
   }
   event.preventDefault();
 });
+
+/** Search at once, and choose the newest run that is found. */
+async function findNow() {
+  clearTimeout(typing);
+  await list.restart(filters());
+  list.move(-Infinity);
+}
 
 function move(by) {
   if (document.body.classList.contains("entered")) view.move(by);

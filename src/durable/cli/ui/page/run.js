@@ -24,18 +24,18 @@ export class RunView {
 
   /** Show a run, `null` for none; `step` is the key of the step to open. */
   async open(id, step = null) {
-    if (id !== this.id) {
-      this.id = id;
-      this.run = null;
-      this.opened = null;
-      this.drawn = "";
-      this.timeline.mark(null, null);
-      this.element.scrollTop = 0;
-      this.element.replaceChildren(id === null ? nothingChosen() : h("p.note", {}, "…"));
+    if (id === this.id) {
+      if (step !== this.opened) await this.show(step);
+      return;
     }
-    if (id === null) return;
+    this.id = id;
+    this.run = null;
+    this.opened = step;
+    this.drawn = "";
+    this.timeline.mark(null, null);
+    this.element.scrollTop = 0;
+    this.element.replaceChildren(id === null ? nothingChosen() : h("p.note", {}, "…"));
     await this.refresh();
-    if (step !== this.opened) await this.show(step);
   }
 
   /** The journal has changed: read the run again. */
@@ -143,7 +143,7 @@ export class RunView {
 
 function factsOf(run) {
   const facts = [
-    ["Created", [moment(run.created_at), h("span.quiet", {}, ` ${age(now() - run.created_at)} ago`)]],
+    ["Created", [moment(run.created_at), h("span.quiet", {}, now() - run.created_at < 1 ? " now" : ` ${age(now() - run.created_at)} ago`)]],
     run.finished_at === null ? null : ["Finished", [moment(run.finished_at)]],
     run.finished_at === null
       ? ["running", "waiting"].includes(run.status) ? ["For", [span(now() - run.created_at)]] : null

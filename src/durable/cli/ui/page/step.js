@@ -14,7 +14,7 @@ export function stepPanel(step, tools) {
       step.output === null ? null : card(step.kind === "event" ? "Value" : "Output", tree(step.output)),
     ),
     step.error && !attempts.some((attempt) => attempt.error) ? errorOf(step.error) : null,
-    attempts.length ? h("ol.attempts", {}, attempts.map((attempt) => attemptOf(attempt, attempts.length))) : null,
+    attempts.length ? h("ol.attempts", {}, attempts.map((attempt, index) => attemptOf(attempt, attempts.length, index === attempts.length - 1))) : null,
     step.retry_at === null ? null : h("p", {}, ...dueWords(step)),
     step.idempotency_key === null
       ? null
@@ -28,7 +28,7 @@ function dueWords(step) {
   return [words, moment(step.retry_at), step.retry_at > now() ? `, in ${span(step.retry_at - now())}` : ""];
 }
 
-function attemptOf(attempt, count) {
+function attemptOf(attempt, count, isLast) {
   const { started_at: from, finished_at: to, status } = attempt;
   const took = to === null || status === "retrying" ? "" : `, ${span(to - from)}`;
   const words = { interrupted: "the process died in it", running: `running for ${span(now() - from)}` }[status] ?? status;
@@ -42,18 +42,18 @@ function attemptOf(attempt, count) {
       h("strong", {}, count > 1 ? `Attempt ${attempt.attempt}` : "One attempt"),
       h("span.quiet", { title: clock(from) }, moment(from), took, " · ", words),
     ),
-    attempt.error ? errorOf(attempt.error) : null,
+    attempt.error ? errorOf(attempt.error, isLast) : null,
   );
 }
 
-/** An error with its traceback. */
-export function errorOf(error) {
+/** An error with its traceback, which is open or not. */
+export function errorOf(error, open = false) {
   const name = h("strong", { title: error.module }, error.type);
   return h(
     "div.error",
     {},
     h("p.message", {}, name, error.message ? `: ${error.message}` : ""),
-    error.traceback ? h("details", {}, h("summary", {}, "Traceback"), h("pre", {}, error.traceback)) : null,
+    error.traceback ? h("details", { open }, h("summary", {}, "Traceback"), h("pre", {}, error.traceback)) : null,
   );
 }
 

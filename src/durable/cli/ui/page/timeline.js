@@ -5,6 +5,8 @@ import { h, icon, now, span, utc } from "./dom.js";
 
 const INSTANT = new Set(["now", "uuid4", "random", "event"]); // kinds of operations that take no time
 
+const ICON_PIXELS = 22; // that the mark of a death needs
+
 /** A name for an operation that stays the same while it is in the journal. */
 export const keyOf = (row) => `${row.position}${row.branch}`;
 
@@ -175,6 +177,7 @@ export class Timeline {
       shades.push(shade);
       const wide = (place(axis, until) - place(axis, to)) * pixels;
       const words = wide > 110 ? `${life.pid} ${life.end}` : wide > 50 ? life.end : "";
+      if (wide < ICON_PIXELS) return;
       const death = h(`span.death.is-${life.end}`, { title: lifeWords(life) }, life.end === "died" ? icon("interrupted") : null, words);
       death.style.left = `${place(axis, to) * 100}%`;
       lives.push(death);

@@ -1,71 +1,17 @@
 """What the server of the page tells, and whom."""
 
 import contextlib
-import http.client
-import json
 import re
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
+from tests.page.site import Site, serving
+
 PAGE = Path(__file__).resolve().parents[2] / "src" / "durable" / "cli" / "ui" / "page"
-
-
-class Site:
-    """A `durable ui` that runs, as a browser asks it."""
-
-    def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
-        self.port = port
-        self.process = process
-
-    def ask(self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> Any:
-        """Status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        with contextlib.closing(connection):
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named)
-            response = connection.getresponse()
-            return response.status, response.headers, response.read()
-
-    def get(self, name: str, **parameters: object) -> Any:
-        status, _, body = self.ask(f"/api/{name}?{urlencode(parameters)}")
-        assert status == 200, body
-        return json.loads(body)
-
-    def refusal(self, name: str, **parameters: object) -> tuple[int, str]:
-        status, _, body = self.ask(f"/api/{name}?{urlencode(parameters)}")
-        assert status != 200
-        return status, json.loads(body)["error"]
-
-    def ids(self, **parameters: object) -> list[str]:
-        return [run["id"] for run in self.get("runs", **{"limit": 100, **parameters})["runs"]]
-
-
-@contextlib.contextmanager
-def serving(folder: Any, *arguments: str) -> Iterator[Site]:
-    command = [sys.executable, "-m", "durable", "ui", "--no-browser", "--port", "0", *arguments]
-    process = subprocess.Popen(command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        yield Site(int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1]), process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def site(shop: Any) -> Iterator[Site]:
-    with serving(shop) as site:
-        yield site
 
 
 # -- the list -----------------------------------------------------------------------------------------------------------
@@ -215,7 +161,7 @@ def test_a_process_that_died_and_the_one_that_went_on(folder: Any) -> None:
 
 
 def _without_hanging() -> str:
-    source = Path(__file__).with_name("conftest.py").read_text()
+    source = (Path(__file__).parents[1] / "cli" / "conftest.py").read_text()
     shop = re.search(r'SHOP = """(.*?)"""', source, re.DOTALL)[1].encode().decode("unicode_escape")
     return shop.replace("time.sleep(1000)", "pass")
 

@@ -1,0 +1,37 @@
+"""Journals made by real programs, the page that shows them, and a browser that looks at it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.cli.conftest import folder, live, shop  # noqa: F401 - fixtures
+from tests.page.browser import Browser, browsing
+from tests.page.site import Site, serving
+
+
+@pytest.fixture(scope="module")
+def site(shop: Any) -> Iterator[Site]:  # noqa: F811 - the fixture
+    """The page of a journal with a run of each kind, whose owner was killed."""
+    with serving(shop) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(_browser: Browser) -> Iterator[Browser]:
+    """A browser 1440 pixels wide, in which nothing may have gone wrong in the end."""
+    _browser.size(1440, 900)
+    _browser.complaints()
+    yield _browser
+    assert _browser.complaints() == []
+    _browser.run("localStorage.clear(); sessionStorage.clear()")
+    _browser.driver.get("about:blank")

@@ -1,0 +1,59 @@
+"""A `durable ui` that runs, and is asked as a browser asks it."""
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+
+class Site:
+    """A `durable ui` that runs, as a browser asks it."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
+        self.port = port
+        self.process = process
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> Any:
+        """Status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+
+    def get(self, name: str, **parameters: object) -> Any:
+        status, _, body = self.ask(f"/api/{name}?{urlencode(parameters)}")
+        assert status == 200, body
+        return json.loads(body)
+
+    def refusal(self, name: str, **parameters: object) -> tuple[int, str]:
+        status, _, body = self.ask(f"/api/{name}?{urlencode(parameters)}")
+        assert status != 200
+        return status, json.loads(body)["error"]
+
+    def ids(self, **parameters: object) -> list[str]:
+        return [run["id"] for run in self.get("runs", **{"limit": 100, **parameters})["runs"]]
+
+
+@contextlib.contextmanager
+def serving(folder: Any, *arguments: str) -> Iterator[Site]:
+    command = [sys.executable, "-m", "durable", "ui", "--no-browser", *(arguments or ("--port", "0"))]
+    process = subprocess.Popen(command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        yield Site(int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1]), process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        process.stdout.close()

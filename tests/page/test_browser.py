@@ -1,0 +1,440 @@
+"""The page as people see it: a real browser, real programs, real kills."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.browser import Browser
+from tests.page.site import Site, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTER, ESCAPE = "\ue007", "\ue00c"
+
+HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>\"'`${hacked=1}</textarea>&lt;b&gt;"
+
+
+@contextlib.contextmanager
+def ordering(folder: Any, order: str) -> Iterator["subprocess.Popen[str]"]:
+    """The program of the demo, at work on an order."""
+    command = [sys.executable, "order_item.py", order]
+    with subprocess.Popen(
+        command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def orders(folder: Any) -> Any:
+    """A folder with the demo's program, which has not run yet."""
+    shutil.copy(ROOT / "examples" / "order_item.py", folder.path)
+    shutil.copytree(ROOT / "examples" / "data", folder.path / "data")
+    return folder
+
+
+# -- live -----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_is_killed_and_completed_by_the_next_process(orders: Any, browser: Browser) -> None:
+    log = orders.path / "orders.log"
+    with serving(orders) as site:
+        browser.open(site.url)
+        browser.run("window.never = 'reloaded'")
+        browser.sees("no journal in", "#trouble")
+        with ordering(orders, "43") as process:
+            browser.lists("order-43")
+            browser.sees("running", ".row")
+            browser.wait(lambda: "fulfill_order" in log.read_text())
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        browser.sees("interrupted", ".row")
+        browser.click(".row")
+        browser.sees(f"Process {process.pid} died while fulfill_order ran.", ".story")
+        browser.sees("1 completed step will not run again", ".story")
+        assert browser.texts(".operation .name") == ["init_order", "fulfill_order"]
+        assert browser.count(".death.is-died .icon") == 1
+        assert browser.count(".operation .bar.is-died") == 1
+        with ordering(orders, "43") as process:
+            browser.sees(f"process {process.pid} runs", "#owner")
+            browser.sees("fulfill_order is running, attempt 2", ".story")
+            browser.sees("running", ".row")
+            assert process.stdout.read() == "order 43: shipped a nanosecond of wire\n"
+        browser.sees("On the way its process died once, in fulfill_order; the next one went on from there.", ".story")
+        browser.sees("completed", ".row")
+        browser.sees("nobody runs it", "#owner")
+        assert browser.texts(".operation .name") == ["init_order", "fulfill_order", "archive_order"]
+        assert browser.texts(".operation .count") == ["×2"]
+        assert browser.count(".operation .bar.is-died") == 1
+        assert browser.count(".operation .bar.is-completed") == 3
+        assert "shipped a nanosecond of wire" in browser.text(".head-of-run .cards")
+        assert browser.run("return window.never") == "reloaded"
+
+
+def test_a_step_that_waits_for_its_next_attempt(live: Any, browser: Browser) -> None:
+    with serving(live) as site:
+        browser.open(f"{site.url}#run=order-4")
+        browser.sees("call_back failed once and is tried again in 59m", ".story")
+        assert browser.count(".back-off") == 1
+        browser.open(f"{site.url}#run=order-5")
+        browser.sees("hang is running, for", ".story")
+        bar = ".operation:last-child .bar.is-running"
+        assert browser.count(bar) == 1
+        browser.open(f"{site.url}#run=order-5&step=2")
+        browser.sees("One attempt", ".panel")
+        browser.sees("running for", ".panel")
+
+
+def test_a_new_run_comes_in_and_those_in_sight_stay(folder: Any, browser: Browser) -> None:
+    folder.run("for n in range(300): durable.workflow(id=str(n), name='many')(lambda: None)()")
+    with serving(folder) as site:
+        browser.open(site.url)
+        browser.wait(lambda: browser.ids()[:1] == ["299"])
+        browser.run("document.getElementById('list').scrollTop = 3000")
+        browser.wait(lambda: "245" in browser.ids())
+        folder.run("durable.workflow(id='new', name='many')(lambda: None)()")
+        browser.sees("Newer runs", "#newer")
+        assert browser.run("return document.getElementById('list').scrollTop") == 3000
+        assert "245" in browser.ids()
+        browser.click("#newer")
+        browser.wait(lambda: browser.ids()[:2] == ["new", "299"])
+        assert not browser.find("#newer").is_displayed()
+        browser.wait(lambda: browser.press("G") or browser.ids()[-1:] == ["0"])  # the last of those that are loaded
+        browser.wait(lambda: browser.text("#statuses") == "all\n301\ncompleted\n301")
+
+
+def test_the_end_of_the_server_is_told_and_its_return_noticed(folder: Any, browser: Browser) -> None:
+    folder.run('buy({"id": 1, "item": "tea"})')
+    with serving(folder) as site:
+        browser.open(site.url)
+        browser.lists("order-1")
+        port = site.port
+    browser.sees("durable ui has ended", "#trouble")
+    folder.run('buy({"id": 2, "item": "tea"})')
+    with serving(folder, "--port", str(port)):
+        browser.lists("order-2", "order-1")
+        assert not browser.find("#trouble").is_displayed()
+
+
+# -- filters --------------------------------------------------------------------------------------------------------------
+
+
+def test_filters(site: Site, browser: Browser) -> None:
+    browser.open(site.url)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    assert browser.text("#statuses").split() == [
+        "all", "7", "blocked", "1", "failed", "1", "completed", "2", "interrupted", "3",
+    ]  # fmt: skip
+    browser.run("[...document.querySelectorAll('.chip')].find((each) => each.innerText.includes('failed')).click()")
+    browser.lists("order-3")
+    browser.run("document.querySelector('.chip').click()")
+    browser.click("#workflow option[value=pages]")
+    browser.lists("pages")
+    assert browser.text("#statuses").split() == ["all", "1", "interrupted", "1"]
+    browser.click("#workflow option[value='']")
+    browser.click("#age option[value='300']")
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    browser.click("#age option[value=range]")
+    browser.run("const at = document.getElementById('before'); at.value = '2001-01-01T00:00:00';"
+                "at.dispatchEvent(new Event('change', {bubbles: true}))")  # fmt: skip
+    browser.sees("No run is like that.", ".list .note")
+    browser.driver.refresh()  # the address has it all
+    browser.sees("No run is like that.", ".list .note")
+    assert browser.run("return document.getElementById('before').value.slice(0, 16)") == "2001-01-01T00:00"
+
+
+def test_search(site: Site, browser: Browser) -> None:
+    browser.open(site.url)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    browser.press("/", *"a BOOK")
+    browser.lists("order-1")
+    browser.press(ESCAPE)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    browser.press("/", *"warehouse", ENTER)
+    browser.lists("order-3")
+    browser.sees("Failed after", ".story")
+
+
+# -- a step ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_step_with_its_tracebacks(site: Site, browser: Browser) -> None:
+    browser.open(f"{site.url}#run=order-3")
+    browser.sees("in fulfill: Closed: the warehouse is closed", ".story")
+    assert browser.count(".operation .bar.is-failed") == 3
+    browser.click(".operation:last-child")
+    browser.sees("Attempt 3", ".panel")
+    assert browser.count(".panel .attempts li") == 3
+    traceback = browser.text(".panel .attempts li:last-child pre")
+    assert traceback.startswith("Traceback (most recent call last):")
+    assert 'raise Closed("the warehouse is closed\\nuntil Monday")' in traceback
+    assert "until Monday" in traceback
+    key = browser.text(".panel .key-line code")
+    assert key == site.get("step", id="order-3", position=1)["idempotency_key"]
+    browser.click(".operation.chosen")
+    browser.wait(lambda: not browser.count(".panel"))
+
+
+def test_values_of_a_step(site: Site, browser: Browser) -> None:
+    browser.open(f"{site.url}#run=order-1&step=0")
+    browser.sees("Output", ".panel")
+    assert "“a book”" in browser.text(".panel .card:first-child")
+    assert "“charged”" in browser.text(".panel .card:last-child")
+
+
+def test_a_step_stays_as_it_is_while_others_go_on(orders: Any, browser: Browser) -> None:
+    with serving(orders) as site, ordering(orders, "42") as process:
+        browser.open(f"{site.url}#run=order-42&step=0")
+        browser.sees("One attempt", ".panel")
+        browser.run("document.querySelector('.panel').mine = true")
+        browser.sees("Completed in", ".story")
+        process.wait()
+        assert browser.run("return document.querySelector('.panel').mine")
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------------
+
+
+def test_keys(site: Site, browser: Browser) -> None:
+    def chosen() -> str:
+        return browser.run("return document.querySelector('.row.chosen')?.dataset.id ?? ''")
+
+    def step() -> str:
+        return browser.run("return document.querySelector('.operation.chosen .name')?.textContent ?? ''")
+
+    browser.open(site.url)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    browser.press("j")
+    browser.wait(lambda: chosen() == "pages")
+    browser.press("j", "j", "j", "k")
+    browser.wait(lambda: chosen() == "order-4")
+    browser.sees("order-4", ".id")
+    browser.press("j")
+    browser.sees("order-3", ".id")
+    browser.wait(lambda: browser.count(".operation") == 2)
+    browser.press(ENTER)
+    browser.wait(lambda: step() == "init")
+    browser.press("j", ENTER)
+    browser.sees("Attempt 3", ".panel")
+    assert (chosen(), step()) == ("order-3", "fulfill")
+    browser.press(ESCAPE)
+    browser.wait(lambda: not browser.count(".panel"))
+    browser.press("k")
+    browser.wait(lambda: step() == "init")
+    browser.press(ESCAPE, "j")
+    browser.wait(lambda: chosen() == "order-2")
+    browser.press("g")
+    browser.wait(lambda: chosen() == "pages")
+    browser.press("G")
+    browser.wait(lambda: chosen() == "moody")
+    browser.press("/", "j", "k")
+    assert browser.run("return document.getElementById('text').value") == "jk"
+    browser.press(ESCAPE)
+    browser.wait(lambda: len(browser.ids()) == 7)
+    browser.press("?")
+    browser.sees("next and previous", "#keys")
+    browser.press(ESCAPE)
+    browser.wait(lambda: not browser.find("#keys").is_displayed())
+
+
+def test_back_goes_back(site: Site, browser: Browser) -> None:
+    browser.open(f"{site.url}#run=order-3")
+    browser.sees("order-3", ".id")
+    browser.click(".row[data-id=order-1]")
+    browser.sees("order-1", ".id")
+    browser.driver.back()
+    browser.sees("order-3", ".id")
+
+
+# -- hostile text ---------------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_text(folder: Any, browser: Browser) -> None:
+    folder.run(f"""
+    TEXT = {HOSTILE!r}
+
+    @durable.step(name=TEXT, retry=None)
+    def bad(value: object) -> object:
+        raise type(TEXT, (Exception,), {{}})(TEXT)
+
+    @durable.step
+    def good(value: object) -> object:
+        return {{TEXT: [TEXT, value]}}
+
+    @durable.workflow(name=TEXT, id=lambda value: TEXT)
+    def hostile(value: object) -> None:
+        good(value)
+        bad({{TEXT: TEXT}})
+
+    attempt(lambda: hostile(TEXT))
+    """)
+    with serving(folder) as site:
+        browser.open(site.url)
+        browser.lists(HOSTILE)
+        browser.click(".row")
+        for number in (1, 2):
+            browser.click(f".operation:nth-of-type({number})")
+            browser.sees("Idempotency key", ".panel")
+            for place in ("h1", ".id", ".story", ".error", ".rows", ".panel", ".list", "#workflow"):
+                browser.sees(HOSTILE, place)
+            if number == 1:
+                browser.press(ESCAPE)
+                browser.wait(lambda: not browser.count(".panel"))
+        assert browser.run("return window.hacked") is None
+        assert browser.count("img") == 0
+        assert browser.count("script") == 1
+        assert browser.count("textarea") == 0
+
+
+def test_markup_could_not_be_parsed_at_all(site: Site, browser: Browser) -> None:
+    browser.open(site.url)
+    browser.sees("order-1")
+    parse = "try { document.body.innerHTML = '<b>x</b>'; return 'parsed' } catch (error) { return error.name }"
+    assert browser.run(parse) == "TypeError"
+    added = "const s = document.createElement('style'); s.textContent = 'body {color: red}'; document.head.append(s);"
+    assert browser.run(f"{added} return getComputedStyle(document.body).color") != "rgb(255, 0, 0)"
+    browser.complaints()  # the browser tells what it has refused
+
+
+def test_another_site_can_neither_read_nor_frame_it(site: Site, browser: Browser, shop: Any) -> None:
+    with serving(shop) as other:
+        browser.open(other.url)
+        browser.sees("order-1")
+        fetch = "const done = arguments[1]; fetch(arguments[0]).then(() => done('read'), () => done('refused'))"
+        assert browser.driver.execute_async_script(fetch, f"{site.url}api/runs?limit=1") == "refused"
+        frame = (
+            "const done = arguments[1]; const f = document.createElement('iframe'); f.src = arguments[0];"
+            "f.onload = () => done(f.contentDocument?.body?.innerText ?? 'blocked'); document.body.append(f)"
+        )
+        assert "order-1" not in browser.driver.execute_async_script(frame, site.url)
+        browser.complaints()
+
+
+# -- how it looks ---------------------------------------------------------------------------------------------------------
+
+OVERFLOWING = """
+    const found = [];
+    for (const each of document.querySelectorAll('body *')) {
+      const style = getComputedStyle(each), box = each.getBoundingClientRect();
+      if (!box.width || style.display === 'inline' || each.matches('.track, .track *, .shade, .shade *')) continue;
+      if (box.right > innerWidth + 1) found.push(`${each.className} leaves the window`);
+      if (style.overflowX === 'visible' && each.scrollWidth > each.clientWidth + 1 && each.clientWidth)
+        found.push(`${each.tagName} ${each.className} overflows`);
+    }
+    return found"""
+OVERLAPPING = """
+    const boxes = [...document.querySelectorAll('.scale .tick, .scale .squeezed')].map((e) => {
+      const range = document.createRange(); range.selectNodeContents(e);
+      return [e.textContent, range.getBoundingClientRect()] });
+    const lane = [...document.querySelectorAll('.lane .death')].map((e) => [e.textContent, e.getBoundingClientRect()]);
+    const found = [];
+    for (const group of [boxes, lane]) for (const [a, one] of group) for (const [b, other] of group)
+      if (a !== b && one.left < other.left && one.right > other.left + 1) found.push(`${a} and ${b}`);
+    return found"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1440, 800])
+def test_nothing_is_cut_and_nothing_overlaps(site: Site, browser: Browser, width: int, dark: bool) -> None:
+    browser.size(width, 900, dark=dark)
+    browser.open(site.url)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (ground < "rgb(2") == dark, ground
+    assert browser.run(OVERFLOWING) == []
+    for id in browser.ids():
+        browser.open(f"{site.url}#run={id}&step={'0/page:0' if id == 'pages' else 0}")
+        browser.sees(id, ".id")
+        browser.find(".panel")
+        assert browser.run(OVERFLOWING) == [], id
+        assert browser.run(OVERLAPPING) == [], id
+        assert browser.find(".list").is_displayed() == (width > 899)
+
+
+def test_colours_are_chosen_and_kept(site: Site, browser: Browser) -> None:
+    browser.open(site.url)
+    browser.click("#theme")
+    browser.click("#theme")
+    assert browser.text("#theme") == "Dark"
+    browser.driver.refresh()
+    browser.sees("Dark", "#theme")
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") < "rgb(2"
+
+
+def test_narrow_the_run_has_the_page_and_a_way_back(site: Site, browser: Browser) -> None:
+    browser.size(800, 900)
+    browser.open(site.url)
+    browser.click(".row[data-id=order-3]")
+    browser.sees("Failed after", ".story")
+    assert not browser.find(".list").is_displayed()
+    browser.click(".back")
+    browser.wait(lambda: browser.find(".list").is_displayed())
+    assert not browser.find(".story").is_displayed()
+
+
+def test_a_page_that_is_not_looked_at_asks_for_nothing(site: Site, browser: Browser) -> None:
+    browser.open(site.url)
+    browser.sees("order-1")
+    browser.run("Object.defineProperty(document, 'hidden', {value: true})")
+    time.sleep(1)
+    browser.run("performance.clearResourceTimings()")
+    time.sleep(1.5)
+    assert browser.run("return performance.getEntriesByType('resource').length") == 0
+
+
+# -- pictures for the docs ------------------------------------------------------------------------------------------------
+
+
+def test_pictures(orders: Any, browser: Browser, tmp_path: Path) -> None:
+    """Drawn each time, and kept for the docs by `make pictures`."""
+    kept = os.environ.get("DURABLE_PICTURES")
+    into = Path(kept) if kept else tmp_path / "pictures"
+    into.mkdir(parents=True, exist_ok=True)
+    if kept:  # readers need not see where the tests are run
+        orders.path = shutil.copytree(orders.path, Path(tempfile.mkdtemp()) / "shop")
+    log = orders.path / "orders.log"
+
+    def picture(name: str) -> None:
+        path = into / f"{name}.png"
+        browser.run("document.activeElement.blur()")
+        assert browser.driver.save_screenshot(str(path))
+        assert path.stat().st_size > 10_000
+
+    with serving(orders) as site:
+        with ordering(orders, "42") as process:
+            process.wait()
+        with ordering(orders, "44") as process:
+            process.wait()
+        with ordering(orders, "43") as process:
+            browser.wait(lambda: "fulfill_order 43" in log.read_text())
+            process.kill()
+            process.wait()
+        browser.size(1440, 620)
+        browser.open(f"{site.url}#run=order-43")
+        browser.sees("died while fulfill_order ran", ".story")
+        picture("page-killed")
+        with ordering(orders, "43") as process:
+            process.wait()
+        browser.sees("the next one went on from there", ".story")
+        picture("page-completed")
+        browser.size(1440, 620, dark=True)
+        picture("page-dark")
+        browser.size(1440, 900)
+        browser.open(f"{site.url}#run=order-44&step=0")
+        browser.sees("One attempt", ".panel")
+        picture("page-failed")
+        browser.size(800, 700)
+        browser.open(f"{site.url}#run=order-43")
+        browser.sees("the next one went on from there", ".story")
+        picture("page-narrow")
