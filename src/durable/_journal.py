@@ -136,15 +136,15 @@ class Journal:
     def run_alone(self, statement: Statement, full: bool) -> int:
         """For `Commits`: a statement that is a transaction by itself. Written flat: a lone step passes here twice."""
         transaction = self._transaction
-        if transaction is None:
+        if self._writer is None or transaction is None:
             raise self._not_owned()
         try:
-            if self._synchronous != (2 if full and self._full else 1) or transaction.is_open():
+            if self._writer.in_transaction or self._synchronous != (2 if full and self._full else 1):
                 self._prepare(full)
-            transaction.number += 1
-            transaction.run(statement)
             if full:
                 self._require_same_files()
+            transaction.number += 1
+            transaction.execute(statement.sql, statement.values)
         except (apsw.Error, OSError) as error:
             raise as_journal_error(error, self.path, self._writer) from error
         if full or not self._full:
@@ -186,30 +186,30 @@ class Journal:
         if self._writer is None or self._transaction is None:
             raise self._not_owned()
         if self._writer.in_transaction:  # an interrupt struck between its begin and its end: nobody was told of it
-            self._writer.execute("ROLLBACK")
+            self._transaction.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1
         if synchronous != self._synchronous:
-            self._writer.execute(_SYNCHRONOUS[synchronous])
+            self._transaction.execute(_SYNCHRONOUS[synchronous])
             self._synchronous = synchronous
         return self._transaction
 
     def commit(self, full: bool) -> None:
         """For `Commits`: end the transaction."""
         assert self._writer is not None
+        assert self._transaction is not None
         try:
             if self._writer.in_transaction:  # not so where an interrupt came right after it
-                self._writer.execute("COMMIT")
-            self._committed(full)
+                if full:
+                    self._require_same_files()
+                self._transaction.execute("COMMIT")
+        except JournalError:
+            self.rollback()  # else it would keep other processes from writing until the engine is closed
+            raise
         except (apsw.Error, OSError) as error:
-            raise as_journal_error(error, self.path, self._writer) from error
-
-    def _committed(self, full: bool) -> None:
-        """Before an acknowledgement: it went into the file that is still there."""
-        assert self._transaction is not None
-        if full:
-            self._require_same_files()
-            self.synced = self._transaction.number
-        elif not self._full:
+            explained = as_journal_error(error, self.path, self._writer)
+            self.rollback()
+            raise explained from error
+        if full or not self._full:
             self.synced = self._transaction.number
 
     def rollback(self) -> None:
@@ -224,6 +224,9 @@ class Journal:
 
     def _require_same_files(self) -> None:
         """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
+
+        Looked at right before a commit: after its fsync the processor's caches are cold, and the same look costs four
+        times as much. A file that goes away in the middle of the commit might as well have gone right after it.
 
         Any of these changes the folder's time, so that one look at the folder does for as long as it stays. (Looking at
         the WAL each time doubles the price of a commit: `stat` makes the next write touch the inode, which the fsync

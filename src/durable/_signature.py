@@ -7,6 +7,7 @@ import functools
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from operator import call
 from typing import Any, Final
 
 from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, resolve_annotations
@@ -60,8 +61,11 @@ class Signature:
         return codecs
 
     @functools.cached_property
-    def _plain_dumps(self) -> tuple[tuple[str, str, Callable[[Any], str]], ...]:
-        return tuple((name, f'"{name}":', self._codecs[name].dump) for name in self._plain_names or ())
+    def _plain_dumps(self) -> tuple[str, list[Callable[[Any], str]]]:
+        """The text of a plain call's inputs with gaps, and what fills them."""
+        names = self._plain_names or ()
+        gaps = ",".join(f'"{name}":%s' for name in names)
+        return f"{{{gaps}}}", [self._codecs[name].dump for name in names]
 
     @functools.cached_property
     def _defaults(self) -> dict[str, Any]:
@@ -106,8 +110,8 @@ class Signature:
         """The inputs of a step. What cannot be held is kept as a description, and is not compared on replay."""
         if not kwargs and self._plain_names is not None and len(args) == len(self._plain_names):
             try:
-                parts = [key + dump(value) for (_, key, dump), value in zip(self._plain_dumps, args, strict=True)]
-                return "{" + ",".join(parts) + "}"
+                template, dumps = self._plain_dumps
+                return template % tuple(map(call, dumps, args))
             except SerializationError:
                 pass
         arguments = self.bind(args, kwargs, what)

@@ -1,7 +1,7 @@
 """What may be done inside a write transaction of the journal: one method for each named statement that writes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ._database import authorize_user, named_statements
@@ -31,17 +31,18 @@ _PUT_STEPS: Final = {
 class Transaction:
     """What the work of an entry may do, inside the write transaction that it shares with others."""
 
-    __slots__ = ("_connection", "_execute", "number")
+    __slots__ = ("_connection", "execute", "number")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._execute = connection.execute
+        self.execute: Callable[..., Any] = connection.cursor().execute
+        """Of one cursor that is kept: to make one for each statement costs as much as a short statement."""
         self.number = 0
         """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
 
     def run(self, statement: Statement) -> int:
         """Carry out a statement; return the number of this transaction."""
-        self._execute(statement.sql, statement.values)
+        self.execute(statement.sql, statement.values)
         return self.number
 
     def run_all(self, statements: list[Statement]) -> list[int]:
@@ -53,17 +54,13 @@ class Transaction:
         rows = [statement.values for statement in statements]
         for size, sql in _PUT_STEPS.items():
             while len(rows) >= size:
-                self._execute(sql, [value for row in rows[:size] for value in row])
+                self.execute(sql, [value for row in rows[:size] for value in row])
                 del rows[:size]
         return [self.number] * len(statements)
 
-    def is_open(self) -> bool:
-        """Whether the connection is in a transaction."""
-        return bool(self._connection.in_transaction)
-
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""
-        self._execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Any]:
@@ -76,13 +73,13 @@ class Transaction:
 
     def put_attempt(self, record: AttemptRecord) -> None:
         """Write down an attempt that did not complete its step."""
-        self._execute(SQL["put_attempt"], attempt_row(record))
+        self.execute(SQL["put_attempt"], attempt_row(record))
 
     def add_run(self, record: RunRecord) -> RunRecord:
         """Write a new run, whose `seq` is given here; return it."""
-        seq: Any = self._execute(SQL["next_seq"]).fetchall()[0][0]
+        seq: Any = self.execute(SQL["next_seq"]).fetchall()[0][0]
         record = record._replace(seq=seq)
-        self._execute(SQL["add_run"], run_row(record))
+        self.execute(SQL["add_run"], run_row(record))
         return record
 
     def put_run(self, record: RunRecord) -> int:
@@ -90,7 +87,7 @@ class Transaction:
         r, checksum = record, run_row(record)[-1]
         changing = (r.status, r.output, r.error, r.finished_at, r.wake_at, r.claim)
         counters = (r.epoch, r.crashes, r.progress, r.trusting, r.deadline)
-        self._execute(SQL["put_run"], (*changing, *counters, checksum, r.seq))
+        self.execute(SQL["put_run"], (*changing, *counters, checksum, r.seq))
         return self.number
 
     def finish_run(self, record: RunRecord) -> int:
@@ -99,7 +96,7 @@ class Transaction:
         A parent that is suspended while it waits for this run is due then.
         """
         if record.finished_at is not None:
-            self._execute(SQL["drop_messages"], (record.seq,))
+            self.execute(SQL["drop_messages"], (record.seq,))
             if record.parent is not None:
                 self._wake(record.parent, record.finished_at)
         return self.put_run(record)
@@ -110,41 +107,41 @@ class Transaction:
 
     def _wake(self, seq: int, now: float) -> None:
         """A waiting run is due now: something came that it may be waiting for."""
-        for record in map(run_from, self._execute(SQL["run_by_seq"], (seq,)).fetchall()):
+        for record in map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()):
             if record.status == "waiting" and (record.wake_at is None or record.wake_at > now):
                 self.put_run(record._replace(wake_at=now))
 
     def add_message(self, record: MessageRecord) -> None:
         """Leave a message for a run, which is due then if it waits. Its `seq` is given here."""
-        seq: Any = self._execute(SQL["last_message"]).fetchall()[0][0] + 1
-        self._execute(SQL["put_last_message"], (seq,))
+        seq: Any = self.execute(SQL["last_message"]).fetchall()[0][0] + 1
+        self.execute(SQL["put_last_message"], (seq,))
         self.put_message(record._replace(seq=seq))
         self._wake(record.run, record.sent_at)
 
     def put_message(self, record: MessageRecord) -> None:
         """Write a message in its place among the others."""
-        self._execute(SQL["put_message"], message_row(record))
+        self.execute(SQL["put_message"], message_row(record))
 
     def drop_message(self, record: MessageRecord) -> None:
         """A message was read."""
-        self._execute(SQL["drop_message"], (record.seq,))
+        self.execute(SQL["drop_message"], (record.seq,))
 
     def drop_messages(self, seq: int, kind: str) -> None:
         """The messages of one kind to a run were read."""
-        self._execute(SQL["drop_messages_of_kind"], (seq, kind))
+        self.execute(SQL["drop_messages_of_kind"], (seq, kind))
 
     def messages(self, seq: int, kind: str, name: str = "") -> list[MessageRecord]:
         """What a run has not read yet, in the order of arrival."""
-        return list(map(message_from, self._execute(SQL["messages"], (seq, kind, name)).fetchall()))
+        return list(map(message_from, self.execute(SQL["messages"], (seq, kind, name)).fetchall()))
 
     def drop_step(self, record: StepRecord) -> None:
         """Forget an operation and its attempts, so that it runs again: `retry` of a failed run."""
-        self._execute(SQL["drop_step"], record[:3])
-        self._execute(SQL["drop_attempts"], record[:3])
+        self.execute(SQL["drop_step"], record[:3])
+        self.execute(SQL["drop_attempts"], record[:3])
 
     def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
-        return next(map(run_from, self._execute(SQL["run_by_id"], (run_id,)).fetchall()), None)
+        return next(map(run_from, self.execute(SQL["run_by_id"], (run_id,)).fetchall()), None)
 
     def has_finished(self, run_id: str) -> bool:
         """Whether the run of an id has ended."""
@@ -153,26 +150,26 @@ class Transaction:
 
     def outcomes(self, seq: int) -> int:
         """How many outcomes a run has."""
-        found: Any = self._execute(SQL["outcomes"], (seq,)).fetchall()[0][0]
+        found: Any = self.execute(SQL["outcomes"], (seq,)).fetchall()[0][0]
         return int(found)
 
     def closed_cleanly(self, epoch: int) -> bool:
         """Whether that owner stopped by itself, and was not killed."""
-        rows = self._execute(SQL["owner"], (epoch,)).fetchall()
+        rows = self.execute(SQL["owner"], (epoch,)).fetchall()
         return any(owner_from(row).closed_at is not None for row in rows)
 
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, as this transaction sees them."""
-        rows = self._execute(SQL["steps"], (seq,)).fetchall()
+        rows = self.execute(SQL["steps"], (seq,)).fetchall()
         with naming_the_run(self._run_of_seq):
             return [step_from(row) for row in rows]
 
     def _run_of_seq(self, seq: int) -> RunRecord | None:
-        return next(map(run_from, self._execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
+        return next(map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
 
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
-        return [run_from(row) for row in self._execute(SQL["claimable_runs"], (claim,)).fetchall()]
+        return [run_from(row) for row in self.execute(SQL["claimable_runs"], (claim,)).fetchall()]
 
 
 def put_step(record: StepRecord) -> Statement:

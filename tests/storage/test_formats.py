@@ -138,7 +138,7 @@ def test_an_owner_brings_an_older_journal_to_its_own_format(made, next_format, o
     )
     journal = open_journal()
     assert journal.run("run-1") == make.run(seq=1)
-    assert journal.write(lambda transaction: transaction._execute("SELECT a FROM durable_more").fetchall()) == [(7,)]
+    assert journal.write(lambda transaction: transaction.execute("SELECT a FROM durable_more").fetchall()) == [(7,)]
     journal.close(2.0)
     assert newest_format(made) == number
     open_journal().close(3.0)  # and once only

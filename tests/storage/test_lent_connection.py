@@ -13,7 +13,7 @@ from durable.errors import JournalError
 @pytest.fixture
 def journal(open_journal):
     made = open_journal()
-    made.write(lambda transaction: transaction._execute("CREATE TABLE orders (id)"))
+    made.write(lambda transaction: transaction.execute("CREATE TABLE orders (id)"))
     return made
 
 
