@@ -341,9 +341,9 @@ class Journal:
         """What a run showed last under a name."""
         return next(map(step_from, self._read("event", seq, name)), None)
 
-    def due_runs(self, now: float, after: tuple[float, int], limit: int) -> list[RunRecord]:
-        """Waiting runs that are due, in the order of their times, from behind a time and a key."""
-        return list(map(run_from, self._read("due_runs", now, *after, limit)))
+    def due_runs(self, now: float, after: tuple[float, int], limit: int) -> list[tuple[int, str, float]]:
+        """Key, id and time of waiting runs that are due, in the order of their times, from behind a time and a key."""
+        return self._read("due_runs", now, *after, limit)
 
     def next_wake(self, now: float) -> float | None:
         """When the next waiting run is due that is not due yet."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
 from ._limits import Limit
-from ._model import FINISHED
+from ._model import FINISHED, RunRecord
 from ._outcome import Ending, failed, raise_recorded, raised, recorded_result, returned
 from ._records import require_no_gap
 from ._rests import Suspended
@@ -121,11 +121,11 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
             yield TakeSlot(active, limit)
         ending = yield from _execution(runtime, active, admission)
         try:
-            yield from _write_end(runtime, active, ending)
+            ending = yield from _write_end(runtime, active, ending)
         except SerializationError as error:  # a result that is too large for the file
             assert active.execution is not None
             ending = failed(active.execution, error)
-            yield from _write_end(runtime, active, ending)
+            ending = yield from _write_end(runtime, active, ending)
     except DurableError as error:  # the journal failed before or after the body
         ending = Ending(None, None, error)
     finally:
@@ -136,19 +136,23 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
 
 
 def _write_end(runtime: Runtime, active: Active, ending: Ending) -> Course:
+    """Write the ending; return it with the record as it was written."""
     record = ending.record
     if record is None:
-        return
+        return ending
     if not isinstance(ending.error, Suspended):
         yield Write(lambda transaction: transaction.finish_run(record), full=True)
-        return
+        return ending
     assert active.execution is not None
     execution, waits, now = active.execution, ending.error, runtime.clock.now()
 
-    def suspend(transaction: Transaction) -> None:
-        transaction.suspend_run(record, waits.are_over(transaction, execution), now)
+    def suspend(transaction: Transaction) -> RunRecord:
+        waiting = record._replace(wake_at=now) if waits.are_over(transaction, execution) else record
+        transaction.put_run(waiting)
+        return waiting
 
-    yield Write(suspend, full=False)  # lost with the power, the run is one that was interrupted, and goes on as well
+    # Lost with the power, the run is one that was interrupted, and goes on as well: no fsync.
+    return ending._replace(record=(yield Write(suspend, full=False)))
 
 
 def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:

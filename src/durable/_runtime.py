@@ -56,7 +56,9 @@ class Runtime:
         self.call_at: Callable[[float, Callable[[], None]], None] = lambda _when, _callback: None
         """Has the timer call something at a time."""
         self.look_for_due_runs: Callable[[], None] = lambda: None
-        """Tells the timer that a run waits, or that one which waits may be due."""
+        """Tells the timer that a run which waits may be due."""
+        self.wake_at: Callable[[float], None] = lambda _: None
+        """Tells the timer when a run is due that waits."""
         self.watchers = Watchers()
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
@@ -323,10 +325,17 @@ class Runtime:
         if ending.record is None:
             self.give_back(active)
         self._over(active, ending.error)
-        if ending.record is not None and (ending.record.status == "waiting" or ending.record.parent is not None):
-            self.look_for_due_runs()
+        if ending.record is not None:
+            self._tell_timer(ending.record)
         if not isinstance(ending.error, Suspended):
             self.watchers.tell(active.run_id)
+
+    def _tell_timer(self, record: RunRecord) -> None:
+        if record.status != "waiting":
+            if record.parent is not None:  # which may be waiting for it
+                self.look_for_due_runs()
+        elif record.wake_at is not None:
+            self.wake_at(record.wake_at)
 
     def abandon(self, active: Active, error: BaseException) -> None:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""

@@ -87,11 +87,18 @@ class Scheduler:
         """This process owns the journal: waiting runs are woken from now on."""
         self._timer = Timer(self.runtime.journal, self.runtime.clock, self)
         self.runtime.look_for_due_runs = self._timer.look
+        self.runtime.wake_at = self._timer.look_at
         self.runtime.call_at = self._timer.call_at
 
-    def wake(self, record: RunRecord, over: Callable[[], None]) -> bool:
+    def wake(self, seq: int, run_id: str, over: Callable[[], None]) -> bool:
         """For the timer: set a run going that is due, and call `over` in the end; say whether it was done."""
-        if record.id in self.runtime.active:
+        active = self.runtime.active.get(run_id)
+        if active is not None:
+            if active.execution is not None:  # it is being suspended, and was woken already
+                active.watch(self.runtime.look_for_due_runs)
+            return False
+        record = self.runtime.journal.run_of_seq(seq)
+        if record is None or record.status != "waiting":
             return False
         active = self.set_going(record)
         if active is not None:

@@ -11,18 +11,20 @@ from typing import Final, Protocol
 
 from ._clock import Clock
 from ._journal import Journal
-from ._model import MessageRecord, RunRecord
+from ._model import MessageRecord
 from .errors import JournalError
 
 _LOOK_SECONDS: Final = 0.25
 _AT_A_TIME: Final = 1_000
 """How many of the runs that are due are set going before the others: each holds some memory."""
+_FEW: Final = _AT_A_TIME // 2
+"""How many of them are left when the next are looked for."""
 
 
 class Waker(Protocol):
     """What the timer tells: see `Scheduler`."""
 
-    def wake(self, record: RunRecord, over: Callable[[], None]) -> bool: ...
+    def wake(self, seq: int, run_id: str, over: Callable[[], None]) -> bool: ...
     def receive(self, message: MessageRecord) -> None: ...
 
 
@@ -48,9 +50,21 @@ class Timer:
         self._thread.start()
 
     def look(self) -> None:
-        """A run waits, or one that waits may be due now. From any thread."""
+        """A run that waits may be due now. From any thread."""
         self._look = True
         self._told.set()
+
+    def look_at(self, when: float) -> None:
+        """A run waits, and is due then. From any thread."""
+        if when <= self._clock.now():
+            self.look()
+            return
+        with self._guard:
+            is_next = self._next is None or when < self._next
+            if is_next:
+                self._next = when
+        if is_next:
+            self._told.set()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> None:
         """Call `callback`, which must not raise or wait, in the timer's thread at a time."""
@@ -73,7 +87,6 @@ class Timer:
                 self._see_others()
                 now = self._clock.now()
                 if self._look or (self._next is not None and self._next <= now):
-                    self._look = False
                     self._wake_due(now)
                 seconds = self._seconds_to_next()
             except JournalError as error:
@@ -107,26 +120,28 @@ class Timer:
 
     def _wake_due(self, now: float) -> None:
         """Set going what is due, the earliest first, as far as there is room."""
+        self._look = self._left_over = False
+        self._next = None  # what is told from now on counts
         after = (float("-inf"), 0)
-        self._left_over = False
         while found := self._journal.due_runs(now, after, _AT_A_TIME):
-            for record in found:
+            for seq, run_id, wake_at in found:
                 if self._going >= _AT_A_TIME:
                     self._left_over = True
-                    self._next = None
+                    self._look = self._going <= _FEW  # they may have ended meanwhile
                     return
-                with self._guard:
-                    self._going += 1
-                if not self._waker.wake(record, self._over):
+                if self._waker.wake(seq, run_id, self._over):
                     with self._guard:
-                        self._going -= 1
-            after = (found[-1].wake_at or now, found[-1].seq)
-        self._next = self._journal.next_wake(now)
+                        self._going += 1
+                after = (wake_at, seq)
+        following = self._journal.next_wake(now)
+        if following is not None:
+            self.look_at(following)
 
     def _over(self) -> None:
         with self._guard:
             self._going -= 1
-        if self._left_over:
+            is_few = self._left_over and self._going <= _FEW
+        if is_few:
             self.look()
 
     def _complain(self, error: JournalError) -> None:

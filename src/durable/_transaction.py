@@ -101,10 +101,6 @@ class Transaction:
                 self._wake(record.parent, record.finished_at)
         return self.put_run(record)
 
-    def suspend_run(self, record: RunRecord, is_over: bool, now: float) -> None:
-        """Write that a run waits, until its `wake_at` or, where what it waits for has come meanwhile, until now."""
-        self.put_run(record._replace(wake_at=now) if is_over else record)
-
     def _wake(self, seq: int, now: float) -> None:
         """A waiting run is due now: something came that it may be waiting for."""
         for record in map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()):

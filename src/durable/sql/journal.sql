@@ -67,8 +67,8 @@ SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
 SELECT * FROM durable_run WHERE status = ? ORDER BY wake_at, seq;
 
 -- name: due_runs
--- Waiting runs whose time has come, in the order of their times, after a time and a key.
-SELECT * FROM durable_run INDEXED BY durable_run_status
+-- Keys and ids of waiting runs whose time has come, in the order of their times, after a time and a key.
+SELECT seq, id, wake_at FROM durable_run INDEXED BY durable_run_status
 WHERE status = 'waiting' AND wake_at <= ? AND (wake_at, seq) > (?, ?) ORDER BY wake_at, seq LIMIT ?;
 
 -- name: next_wake
