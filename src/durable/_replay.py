@@ -153,7 +153,7 @@ def decide_cancelled(call: Call, world: World) -> Decision:
     now, error = world.now(), world.cancellation()
     record = StepRecord(
         call.run, call.branch, call.position, call.kind, call.name, call.module, "failed", 0, 0,
-        call.inputs, None, _CANCELLATIONS[type(error)], now, now, None, 0,
+        call.inputs or None, None, _CANCELLATIONS[type(error)], now, now, None, 0,
     )  # fmt: skip
     yield Conclude(record, None)
     raise error

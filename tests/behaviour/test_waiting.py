@@ -424,6 +424,8 @@ def test_a_suspended_run_is_cancelled(journal, asynchronous):
     with pytest.raises(durable.RunCancelledError):
         run.result(PATIENCE)
     assert run.status == "cancelled"
+    (operation,) = [step for step in run.steps() if step.kind == "signal"]
+    assert (operation.input, operation.status) == (None, "failed")
 
 
 def test_more_waiting_runs_than_threads(journal):

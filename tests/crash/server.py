@@ -18,7 +18,7 @@ from typing import Any
 
 import durable
 from durable import _running_async, _steering  # noqa: F401 - as above
-from tests.crash import programs
+from tests.crash import programs, waiting_programs  # noqa: F401 - as above
 
 
 def warm_up() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import waiting_programs
+
 KILLED = -signal.SIGKILL
 RESULTS = {
     "values": "[2, 4, None, True, 8]",
@@ -26,6 +28,7 @@ RESULTS = {
     "branches": "[[[0, 0], [3, 9], [6, 18]], ['east at last', 'west at last'], 9]",
     "cuts": "['cut', 6, True, 15, 12]",
     "children_async": "[[33, 39], 45, 22, 15]",
+    **waiting_programs.RESULTS,
 }
 
 
