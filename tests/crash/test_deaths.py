@@ -1,11 +1,8 @@
 """Deaths at chosen times: in back-offs, of the owner, a hundred in a row, at random; and while the file is created."""
 
-import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,19 +13,6 @@ import pytest
 import durable
 
 KILLED = -signal.SIGKILL
-
-# -- at random ---------------------------------------------------------------------------------------------------------
-
-
-def test_random_kills():
-    """A sample; `python -m tests.crash.random_kills --trials 1000` is the whole."""
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "tests.crash.random_kills", "--trials", "15"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stdout + done.stderr
-    kills = re.search(r"^kills +(\d+) +(\d+)$", done.stdout, re.MULTILINE)
-    assert min(map(int, kills.groups())) >= 5, done.stdout
-
 
 # -- retries -----------------------------------------------------------------------------------------------------------
 

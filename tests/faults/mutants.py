@@ -4,10 +4,11 @@
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from durable import _commits, _database, _execution, _journal, _records
+from durable import _commits, _database, _engine, _execution, _journal, _owner, _records
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
@@ -140,6 +141,33 @@ def _any_kind_of_file() -> None:
     _database.require_place = _journal.require_place = lambda path: None  # type: ignore[assignment]
 
 
+def _never_look_at_files() -> None:
+    _journal.Journal._require_same_files = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_lock() -> None:
+    _owner.fcntl.flock = lambda fd, operation: None  # type: ignore[assignment]
+
+
+def _keep_engines_in_children() -> None:
+    _engine.Engine._forget = lambda self: None  # type: ignore[method-assign]
+
+
+def _mode_for_all() -> None:
+    open_writer = _journal.open_writer
+
+    def opened(path: str, vfs: str | None) -> Any:
+        connection = open_writer(path, vfs)
+        os.chmod(path, 0o644)
+        return connection
+
+    _journal.open_writer = opened
+
+
+def _follow_links() -> None:
+    _owner.os.O_NOFOLLOW = 0
+
+
 _MUTANTS = (
     Mutant("every sync", "power", 200, _no_sync_at_all),
     Mutant("sync of outcomes", "power", 400, _without_sync(_is_outcome)),
@@ -152,6 +180,11 @@ _MUTANTS = (
     Mutant("comparison of the schema", "files", 600, _any_schema),
     Mutant("types of columns", "files", 600, _any_types),
     Mutant("refusal of what is no file", "files", 300, _any_kind_of_file),
+    Mutant("look at the files before an acknowledgement", "moved", 40, _never_look_at_files),
+    Mutant("owner's lock", "owners", 12, _no_lock),
+    Mutant("engines that are gone in a child of fork", "owners", 24, _keep_engines_in_children),
+    Mutant("mode of the file", "secrets", 24, _mode_for_all),
+    Mutant("refusal of links", "secrets", 24, _follow_links),
     Mutant("errors of a commit", "io-errors", 150, _ignore_errors_of_commit),
 )
 MUTANTS = {mutant.guard: mutant for mutant in _MUTANTS}

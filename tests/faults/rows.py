@@ -18,6 +18,7 @@ class Row(NamedTuple):
 
 
 _ROWS = (
+    Row("kills", "kill -9 at a random time: no acknowledged step is lost or runs again", "kills", 10_000, 30),
     Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 400, True),
     Row(
         "power-process",
@@ -44,5 +45,23 @@ _ROWS = (
         300,
         True,
     ),
+    Row(
+        "io-kills",
+        "kill -9 at every event of the journal's files, and again during recovery: nothing acknowledged is lost or repeated",
+        "io_kills",
+        10_000,
+        60,
+        True,
+    ),
+    Row("lines", "death at every line of the library: the same", "lines", 4_000, 60, True),
+    Row(
+        "moved",
+        "journal or WAL moved, removed or replaced while open: noticed before the next acknowledgement",
+        "moved",
+        200,
+        40,
+    ),
+    Row("owners", "processes that race to own a journal: one owner, a clear error in under 1 s", "owners", 1_000, 24),
+    Row("secrets", "umask 000 and links in the path: mode 0600, no link followed", "secrets", 24, 24),
 )
 ROWS = {row.name: row for row in _ROWS}

@@ -1,18 +1,11 @@
-"""Runs of eight steps, killed with SIGKILL at random times until they complete.
+"""Runs of eight steps, killed with SIGKILL at random times until they complete: half of them sync, half async."""
 
-`python -m tests.crash.random_kills --trials 1000` prints a table, and exits with 1 when in any trial a
-step ran again whose outcome the workflow had, an outcome was lost, or the result is wrong.
-"""
-
-import argparse
 import asyncio
 import os
 import random
 import shutil
 import signal
 import sqlite3
-import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import closing
@@ -22,6 +15,8 @@ from typing import Any
 import durable
 from durable import RetryPolicy
 from tests.crash import server
+
+from .tally import Tally
 
 STEPS = 8
 BODY_SECONDS = 0.001
@@ -105,7 +100,7 @@ def execute(kind: str, folder: Path, resume: bool) -> None:
 
 def one_trial(kind: str, folder: Path, dice: random.Random, longest: float) -> Counter[str]:
     """Kill and run again until it completes; count what happened."""
-    seen: Counter[str] = Counter(trials=1)
+    seen: Counter[str] = Counter()
     while True:
         resume = dice.random() < 0.5
         pid = server.fork(lambda resume=resume: execute(kind, folder, resume), folder)
@@ -173,44 +168,31 @@ FAULTS = (
     "runs not completed",
     "damaged journals",
 )
-FACTS = ("trials", "kills", "kills in a body", "kills with a step under way", "steps run")
 
 
-def undisturbed_seconds(kind: str, folder: Path) -> float:
+def run(trials: int, seed: int, base: Path) -> Tally:
+    tally = Tally()
+    server.warm_up()
+    dice = random.Random(seed)
+    longest = {kind: _undisturbed_seconds(kind, base / kind) for kind in PROGRAMS}
+    for number in range(trials):
+        kind = list(PROGRAMS)[number % 2]
+        folder = base / str(number)
+        folder.mkdir()
+        seen = one_trial(kind, folder, dice, longest[kind])
+        tally.trials += 1
+        for name, count in seen.items():
+            if name in FAULTS and count:
+                tally.fault(name, f"{kind} trial {number}")
+            elif name not in FAULTS:
+                tally.facts[name] += count
+        shutil.rmtree(folder)
+    return tally
+
+
+def _undisturbed_seconds(kind: str, folder: Path) -> float:
     """How long a run takes that is not killed, its process included."""
     folder.mkdir()
     before = time.monotonic()
     os.waitpid(server.fork(lambda: execute(kind, folder, False), folder), 0)
     return time.monotonic() - before
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=100, help="for each of sync and async (default: 100)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    options = parser.parse_args()
-    server.warm_up()
-    dice = random.Random(options.seed)
-    print(f"{'seed ' + str(options.seed):34}" + "".join(f"{kind:>8}" for kind in PROGRAMS))
-    columns = {}
-    with tempfile.TemporaryDirectory(prefix="durable-random-kills-") as base:
-        for kind in PROGRAMS:
-            seen: Counter[str] = Counter()
-            longest = undisturbed_seconds(kind, Path(base) / kind)
-            begun_at = time.monotonic()
-            for number in range(options.trials):
-                folder = Path(base) / f"{kind}-{number}"
-                folder.mkdir()
-                seen.update(one_trial(kind, folder, dice, longest))
-                shutil.rmtree(folder)
-            seen["seconds"] += round(time.monotonic() - begun_at)
-            columns[kind] = seen
-    for name in (*FACTS, *FAULTS, "seconds"):
-        print(f"{name:34}" + "".join(f"{columns[kind][name]:8}" for kind in PROGRAMS))
-    return int(any(columns[kind][fault] for kind in PROGRAMS for fault in FAULTS))
-
-
-if __name__ == "__main__":
-    from tests.crash import random_kills  # under its own name, which is the one in the journal
-
-    sys.exit(random_kills.main())
