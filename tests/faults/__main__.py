@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from .rows import ROWS, Row
-from .tally import Tally
+from .tally import FirstFaultError, Tally
 
 
 def execute(row: Row, trials: int, seed: int) -> Tally:
@@ -25,7 +25,12 @@ def execute(row: Row, trials: int, seed: int) -> Tally:
     # In memory where there is such a place: power loss is simulated, and the rest survives the process there too.
     memory = "/dev/shm" if row.in_memory and Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix=f"durable-faults-{row.name}-", dir=memory) as base:
-        return getattr(importlib.import_module(f"tests.faults.{module}"), function or "run")(trials, seed, Path(base))
+        try:
+            return getattr(importlib.import_module(f"tests.faults.{module}"), function or "run")(
+                trials, seed, Path(base)
+            )
+        except FirstFaultError as first:
+            return first.args[0]
 
 
 def _in_a_process(name: str, options: argparse.Namespace) -> int:
@@ -53,6 +58,7 @@ def main() -> int:
         from .mutants import MUTANTS
 
         MUTANTS[options.without].apply()
+        Tally.one_is_enough = True
     row = ROWS[options.row]
     trials = row.full if options.full else options.trials or row.small
     gc.freeze()

@@ -28,7 +28,7 @@ from .programs import Plan
 from .tally import Tally
 
 SECONDS = 1.0
-STUCK_SECONDS = 20.0
+STUCK_SECONDS = 8.0
 
 
 class Bomb:

@@ -18,14 +18,14 @@ class Row(NamedTuple):
 
 
 _ROWS = (
-    Row("kills", "kill -9 at a random time: no acknowledged step is lost or runs again", "kills", 10_000, 30),
-    Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 400, True),
+    Row("kills", "kill -9 at a random time: no acknowledged step is lost or runs again", "kills", 10_000, 10),
+    Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 200, True),
     Row(
         "power-process",
         'the same with durability="process": no corruption, survivors are a prefix',
         "power:run_process",
         10_000,
-        200,
+        100,
         True,
     ),
     Row(
@@ -33,16 +33,16 @@ _ROWS = (
         "an error of the disk at any call, once or lasting: JournalError, nothing acknowledged is lost, goes on after",
         "io_errors",
         50_000,
-        150,
+        80,
         True,
     ),
-    Row("bits", "a flipped bit in the file: every changed value is noticed", "bits", 10_000, 500, True),
+    Row("bits", "a flipped bit in the file: every changed value is noticed", "bits", 10_000, 300, True),
     Row(
         "files",
         "fuzzed, cut, foreign and hostile files: only the library's errors, each within a second, and no code is run",
         "files",
         100_000,
-        300,
+        120,
         True,
     ),
     Row(
@@ -50,18 +50,18 @@ _ROWS = (
         "kill -9 at every event of the journal's files, and again during recovery: nothing acknowledged is lost or repeated",
         "io_kills",
         10_000,
-        60,
+        16,
         True,
     ),
-    Row("lines", "death at every line of the library: the same", "lines", 4_000, 60, True),
+    Row("lines", "death at every line of the library: the same", "lines", 4_000, 16, True),
     Row(
         "moved",
         "journal or WAL moved, removed or replaced while open: noticed before the next acknowledgement",
         "moved",
         200,
-        40,
+        30,
     ),
-    Row("owners", "processes that race to own a journal: one owner, a clear error in under 1 s", "owners", 1_000, 24),
+    Row("owners", "processes that race to own a journal: one owner, a clear error in under 1 s", "owners", 1_000, 8),
     Row("secrets", "umask 000 and links in the path: mode 0600, no link followed", "secrets", 24, 24),
 )
 ROWS = {row.name: row for row in _ROWS}
