@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from operator import call
 from typing import Any, Final
 
-from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, resolve_annotations
+from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, load_untyped, resolve_annotations
 from ._identity import level_outside
 from .errors import SerializationError
 
@@ -178,7 +178,12 @@ class Signature:
     def _respelled(self, name: str, recorded: str) -> str | None:
         """A recorded value as today's code would write it: a class may have got a new field with a default."""
         try:
-            return _normal(self._codecs[name].dump(self._codecs[name].load(recorded)))
+            codec = self._codecs[name]
+            try:
+                value = codec.load(recorded)
+            except SerializationError:  # it does not fit today's annotation, and may be the same value all the same
+                value = load_untyped(recorded)
+            return _normal(codec.dump(value))
         except (KeyError, ValueError, SerializationError):
             return None
 

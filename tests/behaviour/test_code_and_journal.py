@@ -6,6 +6,7 @@ import random
 import sqlite3
 import types
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -816,3 +817,80 @@ def forge(path, **columns):
         (row,) = connection.execute("SELECT * FROM durable_run").fetchall()
         forged = run_row(run_from(row)._replace(**columns))
         connection.execute(f"INSERT OR REPLACE INTO durable_run VALUES ({', '.join('?' * len(forged))})", forged)
+
+
+# -- annotations that changed -----------------------------------------------------------------------------------------
+
+
+def annotated(journal, parameter, result, seen, returns="5"):
+    def count(value):
+        seen.append("ran")
+        return returns
+
+    count.__annotations__ = {"value": parameter, "return": result}
+    count = durable.step(name="count")(count)
+
+    @durable.step(name="crash")
+    def crash():
+        journal.crash()
+
+    @durable.workflow(name="plan", id="run")
+    def plan():
+        found = count("5")
+        crash()
+        return found
+
+    return plan
+
+
+def test_a_plain_value_that_is_not_what_the_code_says_today_blocks_the_run(journal):
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        annotated(journal, str, str, seen)()
+    journal.restart()
+    with pytest.raises(
+        RunBlockedError, match=r"result of step 'count' no longer fits .*: \$: the journal has a str, and"
+    ):
+        annotated(journal, str, int, seen)()
+    assert durable.get("run").status == "blocked"
+    assert annotated(journal, str, str, seen)() == "5", "with code that fits it goes on"
+    assert seen == ["ran"]
+
+
+@pytest.mark.parametrize("returns", ["5", None, [1]])
+def test_a_plain_value_that_never_was_what_the_code_says_replays_as_it_was(journal, returns):
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        annotated(journal, int, int, seen, returns)()
+    journal.restart()
+    assert annotated(journal, int, int, seen, returns)() == returns
+    assert seen == ["ran"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(str, int), (int, str), (int, Any), (Any, list[int])])
+def test_a_parameter_may_change_its_annotation_while_the_value_is_the_same(journal, before, after):
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        annotated(journal, before, str, seen)()
+    journal.restart()
+    assert annotated(journal, after, str, seen)() == "5"
+    assert seen == ["ran"]
+
+
+def test_a_workflow_s_input_that_is_not_what_the_code_says_today_blocks_the_run(journal):
+    def declare(annotation):
+        def plan(value):
+            journal.crash()
+            return value
+
+        plan.__annotations__ = {"value": annotation}
+        return durable.workflow(name="plan", id="run")(plan)
+
+    with pytest.raises(KeyboardInterrupt):
+        declare(str)("5")
+    journal.restart()
+    with pytest.raises(
+        RunBlockedError, match=r"argument 'value' of workflow 'plan' in the journal no longer fits: \$: the"
+    ):
+        declare(int)("5")
+    assert declare(str)("5") == "5"

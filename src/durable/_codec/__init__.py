@@ -6,7 +6,7 @@ A value is written in one of two forms:
   `{"id":"42","at":"2026-01-01T00:00:00+00:00"}` for a dataclass. It is kept only if reading it
   gives back an identical value, types compared deeply and without `==`.
 - *self-describing* (`tagged.py`), for everything else. Under an annotation its text begins with
-  `{"$`, which no typed form does, so that the reader knows.
+  `{"$`, which no typed form does, so that the reader knows. Plain JSON types are both (`plain.py`).
 
 Where neither holds the value, SerializationError says so with the path, as `$.items[3].when`.
 Importing this package imports neither cattrs nor the modules of the types that it knows.
@@ -20,6 +20,7 @@ from durable._codec.exceptions import describe, restore, shown
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import decode, encode
 from durable._codec.misfit import found
+from durable._codec.plain import PlainCodec
 from durable._codec.typed import TypedCodec, converter, read_signal
 from durable._codec.untyped import TypeCodec
 
@@ -52,9 +53,14 @@ def codec_for(annotation: Any = Any) -> TypeCodec:
         key = ("unhashable", id(annotation))
         codec = _codecs.get(key)
     if codec is None:
-        plain = is_self_describing(annotation)
-        codec = _codecs[key] = _UNTYPED if plain else TypedCodec(annotation)
+        codec = _codecs[key] = _new_codec(annotation)
     return codec
+
+
+def _new_codec(annotation: Any) -> TypeCodec:
+    if says_nothing(annotation):
+        return _UNTYPED
+    return PlainCodec(annotation) if is_self_describing(annotation) else TypedCodec(annotation)
 
 
 def load_untyped(text: str) -> Any:

@@ -23,7 +23,7 @@ class TypeCodec:
 
     def dump(self, value: Any) -> str:
         """The text of a value, from which `load` surely makes an identical one."""
-        write = _DUMPS.get(type(value))
+        write = DUMPS.get(type(value))
         return write(value) if write is not None else self.dump_load(value)[0]
 
     def load(self, text: str) -> Any:
@@ -36,7 +36,7 @@ class TypeCodec:
 
     def dump_load(self, value: Any) -> tuple[str, Any]:
         """The text, and what `load` makes of it: the value itself if it can never change."""
-        write = _DUMPS.get(type(value))
+        write = DUMPS.get(type(value))
         if write is not None:
             return write(value), value
         try:
@@ -84,7 +84,7 @@ def _dump_float(value: float) -> str:
     return float.__repr__(value) if value - value == 0 else encode(tag(value))
 
 
-_DUMPS: Final[dict[type, Callable[[Any], str]]] = {
+DUMPS: Final[dict[type, Callable[[Any], str]]] = {
     str: _dump_text,
     int: _dump_int,
     bool: lambda value: "true" if value else "false",
