@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ._active import Active, Admission, Request
@@ -15,6 +15,7 @@ from ._running import background, drive_run, take_slot
 from ._runtime import Runtime
 from ._timer import Timer
 from ._transaction import Transaction
+from .errors import DurableError
 
 DEFAULT_THREADS = 32
 
@@ -29,7 +30,7 @@ class Scheduler:
         runtime.owned = self._arm
         self._timer: Timer | None = None
         self._warned: set[str] = set()
-        """Workflows of waiting runs that are due, and that this program does not declare."""
+        """Workflows of runs that are to go on, and that this program does not declare."""
         self._guard = threading.Lock()
         self._tasks: Any = None
         self._loop_thread: Any = None
@@ -103,15 +104,8 @@ class Scheduler:
         active = self.set_going(record)
         if active is not None:
             active.watch(over)
-        elif record.workflow not in self.runtime.registry.workflows and record.workflow not in self._warned:
-            self._warned.add(record.workflow)
-            import logging
-
-            logging.getLogger("durable").warning(
-                "run %s of %r is due, and this program does not declare that workflow: import the module that does",
-                record.id,
-                record.workflow,
-            )
+        else:
+            self._warn_of_undeclared(record)
         return active is not None
 
     def receive(self, message: MessageRecord) -> None:
@@ -121,13 +115,41 @@ class Scheduler:
         if record is None or record.status in FINISHED:
             return
         active = runtime.active.get(record.id)
-        if active is None:
-            if message.kind in {"begin", "cancel"} and record.status != "waiting":
-                self.set_going(record)
-        elif message.kind == "cancel":
+        if message.kind == "begin":
+            self.begin(record)
+        elif message.kind == "cancel" and active is not None:
             active.cancel()
-        elif message.kind == "signal" and active.execution is not None:
+        elif message.kind == "cancel" and record.status != "waiting":
+            self.set_going(record)
+        elif message.kind == "signal" and active is not None and active.execution is not None:
             active.execution.tell_of_signal(message.name)
+
+    def begin(self, record: RunRecord) -> None:
+        """Set a queued run going, now or when an execution of it that has ended is out of the way."""
+        active = self.runtime.active.get(record.id)
+        if active is None:
+            if self.set_going(record) is None:
+                self._warn_of_undeclared(record)
+        elif active.execution is not None:
+            active.watch(lambda: self._begin_after(record.id))
+
+    def _begin_after(self, run_id: str) -> None:
+        with suppress(DurableError):  # the engine closes: it is queued, and the next owner goes on with it
+            record = self.runtime.journal.run(run_id)
+            if record is not None and record.status == "queued":
+                self.set_going(record)
+
+    def _warn_of_undeclared(self, record: RunRecord) -> None:
+        if record.workflow in self.runtime.registry.workflows or record.workflow in self._warned:
+            return
+        self._warned.add(record.workflow)
+        import logging
+
+        logging.getLogger("durable").warning(
+            "run %s of %r is to go on, and this program does not declare that workflow: import the module that does",
+            record.id,
+            record.workflow,
+        )
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

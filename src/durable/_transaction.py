@@ -139,6 +139,10 @@ class Transaction:
         """The run of an id, as this transaction sees it."""
         return next(map(run_from, self.execute(SQL["run_by_id"], (run_id,)).fetchall()), None)
 
+    def children(self, seq: int) -> list[RunRecord]:
+        """The runs that a run has called or started, oldest first."""
+        return list(map(run_from, self._execute(SQL["children"], (seq,)).fetchall()))
+
     def has_finished(self, run_id: str) -> bool:
         """Whether the run of an id has ended."""
         record = self.run_of_id(run_id)

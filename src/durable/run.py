@@ -207,6 +207,8 @@ class Run(Generic[R]):
             return
         if record.status == "blocked":
             raise_recorded(record)
+        if record.status == "queued" and active is not None and active.execution is not None:
+            return  # retried meanwhile
         if active is None or isinstance(active.error, Suspended):
             if self._runtime.is_closed():
                 msg = f"run {self._id} of {record.workflow!r} waits, and the engine was closed; it goes on later"
@@ -313,7 +315,8 @@ class Run(Generic[R]):
         """Start a new run of the same inputs that takes over operations 1 to `from_step - 1`, as `steps()` lists them.
 
         They are not run again; the new run goes on from there, in the background, with the code of today. The old run
-        stays as it is. `ValueError` where there is no such operation, or one before it has no outcome.
+        stays as it is. May be called in any process: where another one owns the journal, that one goes on with it.
+        `ValueError` where there is no such operation, or one before it has no outcome.
         """
         from ._steering import fork
 
@@ -322,8 +325,9 @@ class Run(Generic[R]):
     def retry(self, *, trust_journal: bool = False) -> None:
         """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.
 
-        `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on.
-        `RunConflictError` where there is nothing to retry, or where operations were journaled after the failure.
+        `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on. May be
+        called in any process: where another one owns the journal, that one goes on with it. `RunConflictError` where
+        there is nothing to retry, or where operations were journaled after the failure.
         """
         from ._steering import retry
 

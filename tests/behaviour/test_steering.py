@@ -1,6 +1,7 @@
 """Cancelling a run with all that it waits for, forking one, and changed code around parallel steps."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -403,3 +404,63 @@ def test_a_renamed_submitted_step_is_stopped_where_it_is_called(journal):
         declare("renamed")()
     assert sorted(ran) == [1, 2]
     assert declare("charge")() == [1, 2]
+
+
+# -- retry -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_retried_run_waits_until_its_last_execution_is_out_of_the_way(journal, monkeypatch):
+    """Its failure is in the file a moment before this process has let go of it."""
+    from durable._runtime import Runtime
+
+    tries = []
+
+    @durable.step(retry=None)
+    def fails_once():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError
+
+    @durable.workflow(id="run")
+    def flow():
+        fails_once()
+        return "done"
+
+    over, written, retried = Runtime.over, threading.Event(), threading.Event()
+
+    def held_up(self, active, ending):
+        written.set()
+        retried.wait(10)
+        over(self, active, ending)
+
+    monkeypatch.setattr(Runtime, "over", held_up)
+    run = flow.start()
+    assert written.wait(10)
+    assert run.status == "failed"
+    run.retry()
+    retried.set()
+    assert run.result(PATIENCE) == "done"
+
+
+def test_a_timeout_is_counted_anew_for_a_retry_and_for_a_fork(journal):
+    @durable.step(retry=None)
+    def hangs():
+        if not allowed.is_set():
+            time.sleep(0.3)
+            raise ConnectionError
+
+    allowed = threading.Event()
+
+    @durable.workflow(id="run", timeout=0.2)
+    def flow():
+        hangs()
+        durable.now()
+        return "done"
+
+    run = flow.start()
+    with pytest.raises((TimeoutError, ConnectionError)):
+        run.result(PATIENCE)
+    allowed.set()
+    assert run.fork(from_step=1).result(PATIENCE) == "done"
+    run.retry()
+    assert run.result(PATIENCE) == "done"

@@ -29,6 +29,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_database",),
     ("_transaction",),
     ("_journal",),
+    ("_requests",),
     ("_rests",),
     # 3 one execution
     ("_execution",),

@@ -1,0 +1,239 @@
+"""What is asked of a run, as transactions that anybody may write: the owner of the journal, or a visitor.
+
+Each function here returns the work of one transaction. Where a visitor writes a run that is to go on, it is left
+`queued` with a message of kind "begin", by which the owner notices it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from ._journal import Journal
+from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
+from ._replay import describe, place
+from ._transaction import Transaction, put_step
+from .errors import RunConflictError, RunFinishedError, RunNotFoundError
+
+T = TypeVar("T")
+Work = Callable[[Transaction], T]
+
+NOBODY: Final = 0
+"""The epoch of a run that no owner has set going yet."""
+_IS_MAP: Final = re.compile(r"\[\]:\d+$")
+
+
+def ask(journal: Journal, work: Work[T]) -> T:
+    """Write to the journal, as its owner or as a visitor: the owner, if there is one, sees it soon."""
+    return journal.write(work) if journal.epoch else journal.visit(work)
+
+
+def begin(record: RunRecord, now: float, epoch: int = NOBODY) -> Work[RunRecord]:
+    """Write a new run; where no owner does, the one that there is or will be is told to begin it."""
+
+    def work(transaction: Transaction) -> RunRecord:
+        new = transaction.add_run(record._replace(status="queued", epoch=epoch))
+        _tell_owner(transaction, new, now)
+        return new
+
+    return work
+
+
+def _tell_owner(transaction: Transaction, queued: RunRecord, now: float) -> None:
+    if queued.epoch == NOBODY:
+        transaction.add_message(MessageRecord(0, queued.seq, "begin", "", None, None, now))
+
+
+# -- cancel -----------------------------------------------------------------------------------------------------------
+
+
+def cancel(run_id: str, now: float) -> Work[list[RunRecord]]:
+    """Leave word for a run, and for those that it called or started; returns those that were told, it first.
+
+    One that is blocked cannot go on to read it, and ends at once.
+    """
+
+    def work(transaction: Transaction) -> list[RunRecord]:
+        record = _run(transaction, run_id)
+        if record.status in FINISHED and record.status != "cancelled":
+            msg = f"run {run_id} of {record.workflow!r} is {record.status}, and cannot be cancelled any more"
+            raise RunFinishedError(msg)
+        return [_cancel(transaction, each, now) for each in _unfinished_family(transaction, record)]
+
+    return work
+
+
+def cancel_children(seq: int, now: float) -> Work[list[RunRecord]]:
+    """The same for the runs that a run called or started, and not for itself."""
+
+    def work(transaction: Transaction) -> list[RunRecord]:
+        family = (each for child in _unfinished_children(transaction, seq)
+                  for each in _unfinished_family(transaction, child))  # fmt: skip
+        return [_cancel(transaction, each, now) for each in family]
+
+    return work
+
+
+def _unfinished_family(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
+    yield record
+    for child in _unfinished_children(transaction, record.seq):
+        yield from _unfinished_family(transaction, child)
+
+
+def _unfinished_children(transaction: Transaction, seq: int) -> Iterator[RunRecord]:
+    return (child for child in transaction.children(seq) if child.status not in FINISHED)
+
+
+def _cancel(transaction: Transaction, record: RunRecord, now: float) -> RunRecord:
+    if record.status == "blocked":
+        record = record._replace(status="cancelled", error=None, finished_at=now, claim=None)
+        transaction.finish_run(record)
+    elif record.status not in FINISHED and not transaction.messages(record.seq, "cancel"):
+        transaction.add_message(MessageRecord(0, record.seq, "cancel", "", None, None, now))
+    return record
+
+
+# -- signal -----------------------------------------------------------------------------------------------------------
+
+
+def signal(run_id: str, name: str, value: str | None, error: str | None, now: float) -> Work[RunRecord]:
+    """Leave a signal for a run that has not ended: the JSON of a value, or that of an error."""
+
+    def work(transaction: Transaction) -> RunRecord:
+        record = _run(transaction, run_id)
+        if record.status in FINISHED:
+            msg = f"run {run_id} of {record.workflow!r} is {record.status}: nobody reads signals"
+            raise RunFinishedError(msg)
+        transaction.add_message(MessageRecord(0, record.seq, "signal", name, value, error, now))
+        return record
+
+    return work
+
+
+# -- retry ------------------------------------------------------------------------------------------------------------
+
+
+def retry(
+    run_id: str, now: float, *, trust_journal: bool, by_owner: bool = False, seen: str = ""
+) -> Work[list[RunRecord]]:
+    """Queue a failed or blocked run again, after the children that failed and took it with them; returns them all.
+
+    An owner who writes this sets them going by itself. `seen` is the status that readers see.
+    """
+
+    def work(transaction: Transaction) -> list[RunRecord]:
+        record = _run(transaction, run_id)
+        if record.status not in {"failed", "blocked"}:
+            found = seen if record.status == "running" and seen else record.status
+            msg = f"run {run_id} of {record.workflow!r} is {found}: only a failed or a blocked run can be retried"
+            raise RunConflictError(msg)
+        return list(_reopen(transaction, record))
+
+    def _reopen(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
+        if record.status == "failed":
+            repeated = to_repeat(record, transaction.steps(record.seq))
+            for child in _failed_children(transaction, record, repeated):
+                yield from _reopen(transaction, child)
+            for step in repeated:
+                transaction.drop_step(step)
+        queued = record._replace(
+            status="queued",
+            error=None,
+            finished_at=None,
+            crashes=0,
+            trusting=1 if trust_journal else record.trusting,
+            epoch=record.epoch if by_owner else NOBODY,
+            deadline=_deadline_anew(record, now) if record.status == "failed" else record.deadline,
+        )
+        transaction.put_run(queued)
+        _tell_owner(transaction, queued, now)
+        yield queued
+
+    return work
+
+
+def _deadline_anew(record: RunRecord, now: float) -> float | None:
+    """The run's timeout, counted from now."""
+    return None if record.deadline is None else now + record.deadline - record.created_at
+
+
+def _failed_children(transaction: Transaction, record: RunRecord, repeated: list[StepRecord]) -> list[RunRecord]:
+    """The runs that failed and took this one with them: called by an operation that is attempted again."""
+    again = {step.name for step in repeated if step.kind == "child"}
+    if not again:
+        return []
+    children = transaction.children(record.seq)
+    return [child for child in children if child.status == "failed" and child.workflow in again]
+
+
+def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
+    """The failed operations after which nothing else was journaled on their branch, or on one that it is a part of.
+
+    Where there is none of these, but failures that the workflow went on after (it caught or compensated them), going on
+    would undo what came later: `RunConflictError`.
+    """
+    failed = [step for step in steps if step.status == "failed"]
+    repeated = [step for step in failed if not any(_came_after(other, step) for other in steps)]
+    if failed and not repeated:
+        first = failed[0]
+        msg = (
+            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
+            "caught or compensated the failure), so it cannot be retried from there: "
+            f"run.fork(from_step={first.position + 1}) starts a new run from any step"
+        )
+        raise RunConflictError(msg)
+    return repeated
+
+
+def _came_after(other: StepRecord, failed: StepRecord) -> bool:
+    """By time and not by position: steps side by side have positions in a row, and none came after another."""
+    if failed.branch == other.branch:
+        around = not _IS_MAP.search(failed.branch)  # the items of a map are siblings, whenever they start
+    else:
+        around = failed.branch.startswith(other.branch + "/")
+    return around and other.started_at >= (failed.finished_at or 0.0)
+
+
+# -- fork -------------------------------------------------------------------------------------------------------------
+
+
+def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBODY) -> Work[RunRecord]:
+    """Write a new run that takes over the operations of another one before `from_step`, counted from 1."""
+
+    def work(transaction: Transaction) -> RunRecord:
+        record = _run(transaction, run_id)
+        every = transaction.steps(record.seq)
+        steps = [step for step in every if step.kind != "map"]
+        taken = steps[: from_step - 1]
+        newest = max((step.started_at for step in taken), default=0.0)
+        maps = [step for step in every if step.kind == "map" and step.started_at <= newest]
+        if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
+            done = sum(step.turn is not None for step in steps)
+            msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
+            raise ValueError(msg)
+        fresh = record._replace(
+            id=new_id,
+            output=None,
+            error=None,
+            created_at=now,
+            finished_at=None,
+            wake_at=None,
+            claim=None,
+            parent=None,
+            crashes=0,
+            progress=0,
+            deadline=_deadline_anew(record, now),
+        )
+        new = begin(fresh, now, epoch)(transaction)
+        for step in (*maps, *taken):
+            transaction.run(put_step(step._replace(run=new.seq)))
+        return new
+
+    return work
+
+
+def _run(transaction: Transaction, run_id: str) -> RunRecord:
+    record = transaction.run_of_id(run_id)
+    if record is None:
+        msg = f"no run {run_id!r} in the journal"
+        raise RunNotFoundError(msg)
+    return record
