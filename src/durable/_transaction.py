@@ -141,7 +141,7 @@ class Transaction:
 
     def children(self, seq: int) -> list[RunRecord]:
         """The runs that a run has called or started, oldest first."""
-        return list(map(run_from, self._execute(SQL["children"], (seq,)).fetchall()))
+        return list(map(run_from, self.execute(SQL["children"], (seq,)).fetchall()))
 
     def has_finished(self, run_id: str) -> bool:
         """Whether the run of an id has ended."""
