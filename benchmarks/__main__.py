@@ -25,6 +25,7 @@ ROWS: dict[str, Callable[[Path, int], Row]] = {
     "replay": processes.replay,
     "resume": processes.resume,
     "import": processes.imports,
+    "waiting": processes.waiting,
     "ls": processes.ls,
     "size": steps.size,
 }

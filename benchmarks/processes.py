@@ -131,3 +131,31 @@ def _resume_once(folder: Path, kind: str, number: int) -> float:
         msg = f"resume.py ended with {victim.returncode} before its last step"
         raise RuntimeError(msg)
     return float(_answer("resume.py", path, kind, "resume")["seconds"])
+
+
+WAITING_RUNS = 10_000
+
+
+def waiting(folder: Path, repeat: int, runs: int = WAITING_RUNS) -> Row:
+    """What runs that wait cost the process that resumes them, against a journal that has none."""
+    path, none = folder / "waiting.db", folder / "none.db"
+    program = str(PROGRAMS / "waiting.py")
+    run = lambda *arguments: json.loads(  # noqa: E731 - short, and for this function only
+        subprocess.run(
+            [sys.executable, program, *arguments], env=environment(), check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    )
+    if not path.exists():
+        run("make", str(path), str(runs))
+    pairs = [(run("wake", str(path)), run("wake", str(none))) for _ in range(min(repeat, 3))]
+    start = statistics.median(with_["open"] + with_["resume"] for with_, _ in pairs)
+    memory = statistics.median(with_["memory"] - without["memory"] for with_, without in pairs)
+    late = statistics.median(with_["late"] for with_, _ in pairs)
+    return Row(
+        "waiting",
+        f"{runs:,} waiting runs: open and resume(), more memory; 1,000 due at once have run after",
+        f"{in_time(start)}, {memory / 1e6:.1f} MB; {in_time(late)}",
+        "under 20 ms, 10 MB; 1 s",
+        met=start < 0.020 and memory < 10e6 and late < 1.0,
+        figures={"pairs": pairs},
+    )
