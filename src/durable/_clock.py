@@ -46,5 +46,10 @@ class Clock:
         """So many random bytes."""
         return _dice.getrandbits(8 * count).to_bytes(count, "big")
 
+    @staticmethod
+    def secret() -> str:
+        """32 hexadecimal digits that nobody can guess, whatever other numbers of this clock they have seen."""
+        return os.urandom(16).hex()
+
 
 SYSTEM_CLOCK = Clock()

@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 class Site:
     """A `durable ui` that runs, as a browser asks it."""
 
-    def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, port: int, token: str, process: "subprocess.Popen[str]") -> None:
         self.port = port
+        self.token = token
         self.process = process
 
     @property
@@ -52,7 +53,8 @@ def serving(folder: Any, *arguments: str) -> Iterator[Site]:
     process = subprocess.Popen(command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        yield Site(int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1]), process)
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/(?:#token=([0-9a-f]{32}))?\s", line)
+        yield Site(int(address[1]), address[2] or "", process)
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

@@ -96,6 +96,45 @@ def test_a_step_that_waits_for_its_next_attempt(live: Any, browser: Browser) -> 
         browser.sees("running for", ".panel")
 
 
+def test_waits_are_told_from_work(folder: Any, browser: Browser) -> None:
+    folder.run("""
+    @durable.workflow(id="napping")
+    def napping() -> str:
+        init({})
+        durable.sleep(0.3)
+        durable.set_event("shown", [1, 2])
+        return durable.wait_for_signal("go", str)
+
+    napping.start()
+    time.sleep(2)
+    """)
+    with serving(folder) as site:
+        browser.open(f"{site.url}#run=napping")
+        browser.sees("Waiting for the signal 'go'.", ".story")
+        assert browser.texts(".operation .name") == ["init", "sleep", "shown", "go"]
+        assert browser.count(".bar.is-waited") == 1
+        assert browser.count(".bar.is-waiting") == 1
+        browser.click(".operation:nth-of-type(2)")
+        browser.sees("From ", ".panel")
+        browser.open(f"{site.url}#run=napping&step=2")
+        browser.sees("2 items", ".panel")
+        browser.sees("waits for signal 'go'", ".row")
+        folder.run("durable.get('napping').signal('go', 'home')")
+        folder.run("""
+        @durable.workflow(id="napping")
+        def napping() -> str:
+            init({})
+            durable.sleep(0.3)
+            durable.set_event("shown", [1, 2])
+            return durable.wait_for_signal("go", str)
+
+        durable.resume()
+        durable.get("napping").result(20)
+        """)
+        browser.sees("Completed in", ".story")
+        assert browser.count(".bar.is-waited") == 2
+
+
 def test_a_new_run_comes_in_and_those_in_sight_stay(folder: Any, browser: Browser) -> None:
     folder.run("for n in range(300): durable.workflow(id=str(n), name='many')(lambda: None)()")
     with serving(folder) as site:

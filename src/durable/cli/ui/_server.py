@@ -1,10 +1,11 @@
 """The server of the page: on this machine only, for one journal, with a thread a connection of the browser.
 
 Whoever asks has to name this machine (else any web site could have its own name point here), and gets headers that let
-the page load nothing from elsewhere, and no other page read what is here. What changes a run needs `--write`, the token
-that was printed at the start, and has to come from this page itself.
+the page load nothing from elsewhere, and no other page read what is here. What changes a run needs `--write` and the
+token that was printed at the start, and has to come from this page itself.
 """
 
+import hmac
 import http.server
 import json
 import os
@@ -15,8 +16,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from durable.cli.ui import _views as views
+from durable.cli.ui._actions import ACTIONS
 from durable.cli.ui._browser import Browser, Filters, Watch
-from durable.errors import DurableError, JournalError, RunNotFoundError
+from durable.errors import DurableError, JournalError, JournalLockedError, RunNotFoundError
 
 _FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -41,6 +43,7 @@ _HEADERS: Final = {
 _HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _IDLE_SECONDS: Final = 60
 _LARGEST_PAGE: Final = 500
+_LARGEST_BODY: Final = 1_000_000
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer
@@ -59,17 +62,17 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, path: str, port: int, *, writes: bool = False) -> None:
-        """`OSError` where the port is taken."""
+    def __init__(self, path: str, port: int, *, token: str = "") -> None:
+        """`token`: what has to come with every request that changes a run; "": none does. `OSError`: port is taken."""
         self.path = path
-        self.writes = writes
-        self.watch = Watch(Browser(path, beside_writer=writes))
+        self.token = token
+        self.watch = Watch(Browser(path, beside_writer=bool(token)))
         super().__init__(("127.0.0.1", port), Handler)
 
     @property
     def url(self) -> str:
-        """Where the page is."""
-        return f"http://127.0.0.1:{self.server_address[1]}/"
+        """Where the page is. The token is in the fragment, which no browser sends anywhere."""
+        return f"http://127.0.0.1:{self.server_address[1]}/" + (f"#token={self.token}" if self.token else "")
 
     def handle_error(self, *_: Any) -> None:
         """A browser that goes away in the middle is no error."""
@@ -86,7 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Called when the connection is made."""
         super().setup()
-        self.browser = Browser(self.server.path, beside_writer=self.server.writes)
+        self.browser = Browser(self.server.path, beside_writer=bool(self.server.token))
 
     def finish(self) -> None:
         """Called when it ends."""
@@ -96,6 +99,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """A file of the page, or what it asks for."""
         self._answer(self._get)
+
+    def do_POST(self) -> None:
+        """A change of a run."""
+        self._answer(self._post)
 
     def _answer(self, respond: Callable[[], tuple[bytes, str]]) -> None:
         """Whatever goes wrong is told to the page, in the same form."""
@@ -109,7 +116,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except RunNotFoundError as error:
             code, (body, kind) = 404, _json({"error": str(error)})
         except DurableError as error:
-            code = 503 if isinstance(error, JournalError) else 409
+            unreadable = isinstance(error, JournalError) and not isinstance(error, JournalLockedError)
+            code = 503 if unreadable else 409
             body, kind = _json({"error": str(error), "type": type(error).__name__})
         self._send(code, body, kind)
 
@@ -147,7 +155,43 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(404, "there is no such page")
         asked = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         self.browser.refresh()
-        return _json({"writes": self.server.writes, **view(self.browser, asked)})
+        return _json({"writes": bool(self.server.token), **view(self.browser, asked)})
+
+    def _post(self) -> tuple[bytes, str]:
+        action = ACTIONS.get(urlsplit(self.path).path)
+        self._require_permission()
+        asked = self._body()
+        if action is None:
+            raise Refused(404, "there is no such action")
+        self.browser.refresh()
+        try:
+            return _json(action(self.browser, asked))
+        except (TypeError, ValueError) as error:
+            raise Refused(400, str(error)) from error
+
+    def _require_permission(self) -> None:
+        """From this page, by somebody who has the token. Each alone would do; a mistake in one is then no hole."""
+        if not self.server.token:
+            raise Refused(403, "this page only reads: start it with durable ui --write")
+        if self.headers.get_all("Origin") != [f"http://{self.headers['Host'].strip()}"]:
+            raise Refused(403, "runs are changed from the page itself, and from no other site")
+        given = self.headers.get("X-Durable-Token", "").encode(errors="replace")
+        if not hmac.compare_digest(given, self.server.token.encode()):
+            raise Refused(403, "the token is missing or wrong: open the address that durable ui --write printed")
+
+    def _body(self) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "")
+        if self.headers.get_content_type() != "application/json" or not re.fullmatch(r"[0-9]{1,9}", length):
+            raise Refused(400, "what is asked for is one object of JSON")
+        if int(length) > _LARGEST_BODY:
+            raise Refused(413, f"more than {_LARGEST_BODY:,} bytes")
+        try:
+            asked = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, f"this is no JSON: {error}") from error
+        if not isinstance(asked, dict):
+            raise Refused(400, "what is asked for is one object of JSON")
+        return asked
 
     def log_message(self, *_: Any) -> None:
         """Nothing: the terminal belongs to the user."""

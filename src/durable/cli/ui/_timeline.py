@@ -163,7 +163,7 @@ def _status(step: StepRecord, story: Story) -> str:
 
 def _result(step: StepRecord, status: str) -> str:
     if status == "completed":
-        return preview_of(step.output or "null")
+        return "" if step.kind == "sleep" else preview_of(step.output or "null")
     return first_line(step.error) if step.error else ""
 
 
@@ -186,7 +186,8 @@ def _bars(trial: Trial, status: str, story: Story, lives: list[Life]) -> Iterato
         yield {**bar, **_death(lives, step.started_at)}
     else:
         ended = step.finished_at if step.status != "running" else story.run.finished_at
-        yield {**bar, "to": ended, "state": status}
+        waited = step.kind in WAITS and status == "completed"
+        yield {**bar, "to": ended, "state": "waited" if waited else status}
 
 
 def _death(lives: list[Life], at: float) -> dict[str, Any]:

@@ -142,9 +142,11 @@ def step_view(browser: Browser, run_id: str, branch: str, position: int) -> Tree
         "branch": step.branch,
         "position": step.position,
         "input": node_of(step.input or None),
-        "output": node_of(step.output) if step.status == "completed" else None,
+        "output": node_of(step.output) if step.status == "completed" and step.kind != "sleep" else None,
         "error": _error(step.error) if step.status == "failed" else None,
         "retry_at": step.retry_at if step.status != "completed" else None,
+        "started_at": step.started_at,
+        "finished_at": step.finished_at,
         "attempts": [*map(_attempt, trial.attempts), *_last_attempt(trial, story)],
         "idempotency_key": idempotency_key(run.id, step.branch, step.position) if step.kind == "step" else None,
     }

@@ -25,7 +25,7 @@ export function actionsOf(run) {
     {},
     MAY_CANCEL.has(run.status) ? sure("Cancel", "Really cancel?", ask("cancel")) : null,
     MAY_RETRY.has(run.status) ? h("button", { type: "button", click: ask("retry") }, "Retry") : null,
-    MAY_CANCEL.has(run.status) ? signalForm(ask) : null,
+    MAY_CANCEL.has(run.status) ? signalForm(run, ask) : null,
     answer,
   );
 }
@@ -66,8 +66,10 @@ function sure(name, question, act) {
   return button;
 }
 
-function signalForm(ask) {
+function signalForm(run, ask) {
+  const awaited = run.rows.find((row) => row.kind === "signal" && row.status === "waiting");
   const name = h("input", { placeholder: "signal", "aria-label": "Name of the signal", required: true, size: 12 });
+  name.value = awaited?.name ?? "";
   const value = h("input", { placeholder: "value, as JSON", "aria-label": "Value of the signal, as JSON", size: 18 });
   const send = ask("signal", () => ({ name: name.value, value: value.value || "null" }));
   const form = h("form.signal", {}, name, value, h("button", {}, "Send"));

@@ -71,7 +71,7 @@ export function ticks(axis, pixels) {
     }
     for (let n = Math.ceil((piece.from - axis.start) / step - 1e-9); n * step + axis.start <= piece.to + 1e-9; n += 1) {
       const at = place(axis, n * step + axis.start);
-      if (at * pixels >= free && at * pixels <= last - TICK_PIXELS / 2) {
+      if (at * pixels >= free && at * pixels <= Math.min(last, pixels) - TICK_PIXELS / 2) {
         found.push({ at, seconds: n * step });
         free = at * pixels + TICK_PIXELS * 0.6;
       }

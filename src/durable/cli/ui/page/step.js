@@ -5,7 +5,7 @@ import { fields, tree } from "./values.js";
 
 /** The panel of an operation; `tools` are buttons that change the run, if there are any. */
 export function stepPanel(step, tools) {
-  const attempts = step.attempts.filter((attempt) => attempt.attempt > 0);
+  const attempts = step.kind === "step" ? step.attempts.filter((attempt) => attempt.attempt > 0) : [];
   return [
     h(
       "div.cards",
@@ -14,6 +14,7 @@ export function stepPanel(step, tools) {
       step.output === null ? null : card(step.kind === "event" ? "Value" : "Output", tree(step.output)),
     ),
     step.error && !attempts.some((attempt) => attempt.error) ? errorOf(step.error) : null,
+    attempts.length ? null : h("p.quiet", {}, ...timeWords(step)),
     attempts.length ? h("ol.attempts", {}, attempts.map((attempt, index) => attemptOf(attempt, attempts.length, index === attempts.length - 1))) : null,
     step.retry_at === null ? null : h("p", {}, ...dueWords(step)),
     step.idempotency_key === null
@@ -21,6 +22,11 @@ export function stepPanel(step, tools) {
       : h("p.key-line", {}, h("span.quiet", {}, "Idempotency key "), copyable(step.idempotency_key, "key")),
     tools.length ? h("p.tools", {}, tools) : null,
   ];
+}
+
+function timeWords({ started_at: from, finished_at: to }) {
+  if (to === null) return ["Since ", moment(from), `, for ${span(now() - from)}`];
+  return to - from < 0.001 ? ["At ", moment(from)] : ["From ", moment(from), " to ", moment(to), `, ${span(to - from)}`];
 }
 
 function dueWords(step) {

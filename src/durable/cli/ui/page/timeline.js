@@ -5,6 +5,7 @@ import { h, icon, now, span, utc } from "./dom.js";
 
 const INSTANT = new Set(["now", "uuid4", "random", "event"]); // kinds of operations that take no time
 
+const IDLE = new Set(["waiting", "waited"]); // bars in which nothing executes
 const ICON_PIXELS = 22; // that the mark of a death needs
 
 /** A name for an operation that stays the same while it is in the journal. */
@@ -140,7 +141,7 @@ export class Timeline {
     const { run } = this;
     const end = run.finished_at ?? now();
     const all = run.rows.flatMap((row) => row.bars ?? []);
-    const busy = all.filter((bar) => bar.state !== "waiting").map((bar) => [bar.from, bar.to ?? end]);
+    const busy = all.filter((bar) => !IDLE.has(bar.state)).map((bar) => [bar.from, bar.to ?? end]);
     const start = Math.min(run.created_at, ...all.map((bar) => bar.from));
     const axis = makeAxis(start, end, busy);
     for (const { bars } of this.lines) {
