@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from .rows import ROWS, Row
-from .tally import FirstFaultError, Tally
+from .tally import EnoughError, Tally
 
 
 def execute(row: Row, trials: int, seed: int) -> Tally:
@@ -29,8 +29,8 @@ def execute(row: Row, trials: int, seed: int) -> Tally:
             return getattr(importlib.import_module(f"tests.faults.{module}"), function or "run")(
                 trials, seed, Path(base)
             )
-        except FirstFaultError as first:
-            return first.args[0]
+        except EnoughError as enough:
+            return enough.args[0]
 
 
 def _in_a_process(name: str, options: argparse.Namespace) -> int:
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("row", nargs="?", choices=[*ROWS, "all"])
     parser.add_argument("--trials", type=int, help="default: as many as in make test")
     parser.add_argument("--full", action="store_true", help="as many as in make faults")
+    parser.add_argument("--seconds", type=float, help="end earlier, after so long")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--without", metavar="GUARD", help="with a guard of the library switched off: see mutants.py")
     parser.add_argument("--record", type=Path, metavar="FILE", help="append the counts to FILE, a line of JSON")
@@ -64,6 +65,8 @@ def main() -> int:
     gc.freeze()
     logging.getLogger("durable").addHandler(logging.NullHandler())
     begun_at = time.monotonic()
+    if options.seconds:
+        Tally.deadline = begun_at + options.seconds
     tally = execute(row, trials, options.seed)
     seconds = round(time.monotonic() - begun_at, 1)
     facts = ", ".join(f"{name} {count:,}" for name, count in tally.facts.items())

@@ -39,7 +39,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
         put(folder, files)
         good = everything(folder)
         for _ in range(min(FLIPS, trials - tally.trials)):
-            tally.trials += 1
+            tally.begin()
             _flip(dice, folder, files, good, tally, f"{seed}/{number}")
         number += 1
     return tally

@@ -99,7 +99,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
         _clear(folder)
         make(random.Random(trial_seed), folder, good)
         faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
-        tally.trials += 1
+        tally.begin()
         tally.facts[kind] += 1
         with watch:
             for fault in _use(folder / "journal.db", plan):

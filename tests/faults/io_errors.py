@@ -171,7 +171,7 @@ def _try_program(seed: str, base: Path, disk: FailingDisk, trials: int, tally: T
     for fault in faults:
         if tally.trials >= trials:
             return
-        tally.trials += 1
+        tally.begin()
         for kind in _try(start, folder, disk, fault, tally):
             tally.fault(kind, f"{fault}, program {seed}")
 

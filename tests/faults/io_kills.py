@@ -32,7 +32,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
             judge.look(life.notes)
             if life.status == 0:
                 break  # it has fewer events
-            tally.trials += 1
+            tally.begin()
             for _ in range(dice.choice([0, 1, 1, 2])):
                 if life.status == -signal.SIGKILL:
                     tally.facts["kills"] += 1

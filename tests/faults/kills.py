@@ -180,7 +180,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
         folder = base / str(number)
         folder.mkdir()
         seen = one_trial(kind, folder, dice, longest[kind])
-        tally.trials += 1
+        tally.begin()
         for name, count in seen.items():
             if name in FAULTS and count:
                 tally.fault(name, f"{kind} trial {number}")

@@ -47,7 +47,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
             if tally.trials >= trials:
                 tally.facts["lines"] = len(known)
                 return tally
-            tally.trials += 1
+            tally.begin()
             at = 1 if dice.random() < 0.6 else dice.randint(1, lines[line])
             put(folder, {})
             judge = Judge(plan)

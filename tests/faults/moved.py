@@ -101,7 +101,7 @@ def _try(
     if struck_at < 0:
         tally.facts["programs too short"] += 1
         return
-    tally.trials += 1
+    tally.begin()
     tally.facts[name] += 1
     if any(word in {"got", "result"} for word, *_ in world.notes[struck_at:]) or not stopped:
         tally.fault("acknowledged into nowhere", f"{name}, program {plan.name}")

@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from durable import _commits, _database, _engine, _execution, _journal, _owner, _records
+from durable import _commits, _database, _engine, _execution, _journal, _owner, _records, _signature
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
+from durable.cli import _text
 from durable.errors import JournalError
 
 
@@ -168,6 +169,14 @@ def _follow_links() -> None:
     _owner.os.O_NOFOLLOW = 0
 
 
+def _any_inputs() -> None:
+    _signature.Signature.differences = lambda self, recorded, current: []  # type: ignore[method-assign]
+
+
+def _no_escapes() -> None:
+    _text._escape = lambda match: match[0]
+
+
 _MUTANTS = (
     Mutant("every sync", "power", 100, _no_sync_at_all),
     Mutant("sync of outcomes", "power", 300, _without_sync(_is_outcome)),
@@ -185,6 +194,8 @@ _MUTANTS = (
     Mutant("engines that are gone in a child of fork", "owners", 4, _keep_engines_in_children),
     Mutant("mode of the file", "secrets", 24, _mode_for_all),
     Mutant("refusal of links", "secrets", 24, _follow_links),
+    Mutant("comparison of inputs", "code", 60, _any_inputs),
+    Mutant("escapes for the terminal", "text", 200, _no_escapes),
     Mutant("errors of a commit", "io-errors", 150, _ignore_errors_of_commit),
 )
 MUTANTS = {mutant.guard: mutant for mutant in _MUTANTS}

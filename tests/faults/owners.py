@@ -85,7 +85,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
         if dice.random() < 0.5:  # an owner before them
             _one_after_the_other(contexts["fork"], path)
         answers = _race(contexts, method, path)
-        tally.trials += 1
+        tally.begin()
         tally.facts[method] += 1
         tally.facts["longer than 0.5 s"] += any(answer["seconds"] > 0.5 for answer in answers)
         for fault in _look(answers, path, is_server=method == "server"):

@@ -102,7 +102,7 @@ def _images(recording: Recording, folder: Path, count: int, tally: Tally) -> Non
                 disk.do(entry)
         at = place
         put(folder, disk.image(random.Random(f"image {recording.plan.name} {number}")))
-        tally.trials += 1
+        tally.begin()
         tally.facts["with unsynced writes"] += disk.pending() > 0
         notes = [entry for entry in log[:place] if not isinstance(entry, Op)]
         completes = None if number % COMPLETED_EVERY else dice.choice(["call", "resume"])
@@ -116,7 +116,7 @@ def _look(recording: Recording, folder: Path, notes: list[Any], completes: str |
         faults = compare(recording.plan, folder, notes, recording.durability)
         if completes:
             tally.facts["gone on with"] += 1
-            faults += _complete(recording, folder, notes, resumes=completes == "resume")
+            faults += complete(recording, folder, notes, resumes=completes == "resume")
     except (durable.DurableError, apsw.Error, OSError) as error:
         return [f"not opened: {type(error).__name__}: {str(error)[:200]}"]
     return faults
@@ -169,7 +169,7 @@ def _label(text: str | None) -> str:
     return label if isinstance(label, str) else str(label[0])
 
 
-def _complete(recording: Recording, folder: Path, notes: list[Any], *, resumes: bool) -> list[str]:
+def complete(recording: Recording, folder: Path, notes: list[Any], *, resumes: bool) -> list[str]:
     """Go on with the image until the run has completed."""
     plan = recording.plan
     judge = Judge(plan)

@@ -20,8 +20,9 @@ import durable
 from durable import NonRetryableError, RetryPolicy, StepInterruptedError
 
 Program = list[list[Any]]
+NAP_SECONDS = 0.001
 QUICK = RetryPolicy(initial_interval=0.0005, backoff_coefficient=1.0, maximum_attempts=0, jitter=0)
-LONE = ("work", "work", "work", "flaky", "declined", "timed", "once", "paid", "value", "none")
+LONE = ("work", "work", "work", "flaky", "declined", "timed", "once", "paid", "value", "none", "signal", "sleep")
 
 
 class Declined(Exception):
@@ -136,6 +137,14 @@ def keep(label: str, value: str) -> str:
         return label
 
 
+@durable.step(name="send", retry=QUICK)
+def send(label: str, before: int) -> None:
+    """Sends a signal to the run itself, which may come twice: the second is not read."""
+    with body(label):
+        info = durable.info()
+        durable.get(info.run_id).signal(label, before)
+
+
 @durable.step(name="fetch", retry=QUICK)
 async def fetch(label: str, before: int) -> int:
     with body(label):
@@ -184,6 +193,12 @@ def _lone(kind: str, label: str, before: int) -> int:
         return got(label, mix(label, before))
     if kind == "none":
         return got(label, mix(label, none(label, before)))
+    if kind == "signal":
+        send(label, before)
+        return got(label, mix(label, durable.wait_for_signal(label, int)))
+    if kind == "sleep":
+        durable.sleep(NAP_SECONDS)
+        return before
     if kind == "value":
         read = (durable.now, durable.uuid4, durable.random)[before % 3]
         return got(label, mix(keep(label, str(read())), before))
@@ -216,7 +231,7 @@ def map_step(item: tuple[str, int]) -> int:
         return mix(*item)
 
 
-async def execute_async(program: Program, before: int = 0) -> int:
+async def execute_async(program: Program, before: int = 0) -> int:  # noqa: PLR0912 - a list of kinds
     """The body of an async workflow, or of one of its tasks."""
     for kind, what in program:
         if kind == "gather":
@@ -238,6 +253,11 @@ async def execute_async(program: Program, before: int = 0) -> int:
                 await declined_fetch(what, before)
             except NonRetryableError as error:
                 before = got(what, int(str(error).split()[1]))
+        elif kind == "signal":
+            send(what, before)
+            before = got(what, mix(what, await durable.aio.wait_for_signal(what, int)))
+        elif kind == "sleep":
+            await durable.aio.sleep(NAP_SECONDS)
         elif kind == "timed":
             before = got(what, await asyncio.to_thread(timed, what, before))
         else:
@@ -379,6 +399,8 @@ def plain(program: Program, before: int = 0) -> int:
             before = plain(programs[what], before)
         elif kind == "none":
             before = mix(what, None)
+        elif kind == "sleep":
+            pass
         else:
             before = mix(what, before)
     return before

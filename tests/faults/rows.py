@@ -63,5 +63,25 @@ _ROWS = (
     ),
     Row("owners", "processes that race to own a journal: one owner, a clear error in under 1 s", "owners", 1_000, 8),
     Row("secrets", "umask 000 and links in the path: mode 0600, no link followed", "secrets", 24, 24),
+    Row(
+        "programs", "generated programs with crashes: the result of a plain interpreter", "reference", 100_000, 60, True
+    ),
+    Row(
+        "code",
+        "workflow code that changed under an interrupted run: blocked before any body, or unaffected",
+        "code",
+        1_000,
+        60,
+        True,
+    ),
+    Row("text", "hostile text in ls and show: no control byte reaches the terminal", "hostile_text", 10_000, 200, True),
+    Row(
+        "clocks",
+        "clocks that jump: no early or lost retry or timer, none longer than its delay",
+        "clocks",
+        1_000,
+        40,
+        True,
+    ),
 )
 ROWS = {row.name: row for row in _ROWS}

@@ -23,7 +23,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
     for number, case in enumerate(_cases()):
         folder = base / str(number)
         folder.mkdir()
-        tally.trials += 1
+        tally.begin()
         for fault in case(folder, plan):
             tally.fault(fault, f"case {number}")
     return tally

@@ -1,11 +1,12 @@
 """What the trials of a row have seen."""
 
+import time
 from collections import Counter
 from typing import Any
 
 
-class FirstFaultError(Exception):
-    """A fault was found, and one is enough."""
+class EnoughError(Exception):
+    """A fault was found, and one is enough; or there is no time for another trial."""
 
 
 class Tally:
@@ -20,12 +21,21 @@ class Tally:
         self.faults: Counter[str] = Counter()
         self.how: list[str] = []
 
+    deadline = float("inf")
+    """When no further trial is begun, by the monotonic clock."""
+
+    def begin(self) -> None:
+        """Count a trial."""
+        if time.monotonic() > self.deadline:
+            raise EnoughError(self)
+        self.trials += 1
+
     def fault(self, kind: str, how: object) -> None:
         self.faults[kind] += 1
         if self.faults[kind] <= 2 and len(self.how) < 12:
             self.how.append(f"{kind}: {how}")
         if self.one_is_enough:
-            raise FirstFaultError(self)
+            raise EnoughError(self)
 
     def as_json(self) -> dict[str, Any]:
         return {"trials": self.trials, "facts": dict(self.facts), "faults": dict(self.faults), "how": self.how}
