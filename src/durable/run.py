@@ -19,6 +19,7 @@ from .errors import (
     DurableError,
     EngineClosedError,
     JournalError,
+    JournalLockedError,
     RunBlockedError,
     RunCancelledError,
     RunConflictError,
@@ -189,6 +190,7 @@ class Run(Generic[R]):
         runtime.require_open()
         if record.status == "blocked":
             raise_recorded(record)
+        self._refuse_where_another_owns(record)
         if record.workflow not in runtime.registry.workflows:
             msg = (
                 f"run {self._id} is interrupted, and this program does not declare its workflow {record.workflow!r}: "
@@ -199,6 +201,15 @@ class Run(Generic[R]):
             runtime.own()
             return None
         return self._scheduler.set_going(record) or runtime.active.get(self._id)
+
+    def _refuse_where_another_owns(self, record: RunRecord) -> None:
+        journal = self._runtime.journal
+        if not journal.epoch and (pid := journal.owner_pid()) is not None:
+            msg = (
+                f"run {record.id} of {record.workflow!r} is for process {pid} to execute, which owns the journal: its "
+                "result can be had here when it has ended; until then ask for its status"
+            )
+            raise JournalLockedError(msg, pid)
 
     def _require_progress(self, active: Active | None) -> None:
         """After an execution is over: it ended, or this raises why it did not."""

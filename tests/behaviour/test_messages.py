@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 import durable
-from durable import NonDeterminismError, StepInterruptedError
+from durable import NonDeterminismError, StepInterruptedError, _engine
 
 # -- blocked runs -----------------------------------------------------------------------------------------------------
 
@@ -311,3 +311,72 @@ def test_an_owner_s_file_that_cannot_be_read_is_named(journal, monkeypatch):
         durable.runs()[0].status  # noqa: B018 - asks
     with pytest.raises(durable.JournalError, match="Permission denied.*; this process has to be allowed to write"):
         durable.resume()
+
+
+# -- other processes, other programs ----------------------------------------------------------------------------------
+
+
+def test_a_retried_run_of_an_undeclared_workflow_says_what_is_missing(journal, caplog):
+    @durable.workflow(name="order", id="order-42")
+    def order():
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        order()
+    del _engine.REGISTRY.workflows["order"]
+    run = durable.get("order-42")
+    with pytest.warns(
+        RuntimeWarning, match=r"run order-42 is queued, and .* not declare its workflow 'order': .*resume"
+    ):
+        run.retry()
+    assert run.status == "queued"
+
+    @durable.workflow(name="order", id="order-42")
+    def mended():
+        return 5
+
+    durable.resume(wait=True)
+    assert run.result() == 5, "as the message says"
+
+
+OWNER = """
+import sys, time, durable
+durable.open(sys.argv[1])
+
+@durable.workflow(name="order", id="order-42")
+def order():
+    print("executes", flush=True)
+    time.sleep(60)
+
+order()
+"""
+
+
+def test_a_reader_is_told_what_a_reader_can_do(journal):
+    with subprocess.Popen([sys.executable, "-c", OWNER, journal.path], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "executes\n"
+        try:
+            whose = f"is for process {owner.pid} to execute, which owns the journal"
+            with pytest.raises(
+                durable.JournalLockedError, match=f"run order-42 of 'order' {whose}: its result can"
+            ) as locked:
+                durable.get("order-42").result()
+            assert locked.value.pid == owner.pid
+            assert durable.get("order-42").status == "running"
+        finally:
+            owner.kill()
+
+
+def test_a_closed_engine_says_what_to_do(tmp_path, no_engine):
+    @durable.workflow
+    def order():
+        return 5
+
+    with durable.open(tmp_path / "journal.db"):
+        order()
+    for use in (order, durable.runs, durable.resume):
+        with pytest.raises(durable.EngineClosedError, match=r"journal.db was closed: open it again with durable.open"):
+            use()
+    assert not (no_engine / "durable.db").exists()
+    durable.open(tmp_path / "journal.db")
+    assert order() == 5
