@@ -43,7 +43,9 @@ class Commits:
         self._broken: JournalError | None = None
         self._closed = False
         self._helper: threading.Thread | None = None
-        self._helper_turn = threading.Semaphore(0)
+        self._helper_turn = threading.Lock()
+        """Held while the helper has nothing to do: a bare lock wakes it with far less work than a semaphore."""
+        self._helper_turn.acquire()
 
     def write(self, work: Work, full: bool, *, alone: bool = False) -> Any:
         """Do `work` in a transaction and return its result once that is on disk (`full`), or in the file.
@@ -83,7 +85,8 @@ class Commits:
         """The short way of a lone caller with one statement; `_BUSY` where somebody came first."""
         try:
             with self._guard:
-                self._refuse_if_over()
+                if self._broken is not None or self._closed:
+                    self._refuse_if_over()
                 if self._leader is None:
                     self._leader = work
             return self._store.run_alone(work, full) if self._leader is work else _BUSY
@@ -99,6 +102,12 @@ class Commits:
 
     def write_if_idle(self, work: Work) -> bool:
         """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
+        if type(work) is Statement:
+            try:
+                return self._write_alone(work, full=False) is not _BUSY
+            finally:
+                if self._leader is work:
+                    self._hand_over(work)  # an interrupt struck in the hand-over
         entry = Entry(work, full=False)
         try:
             with self._guard:
@@ -128,7 +137,7 @@ class Commits:
             self._closed = True
             self._idle.wait_for(lambda: self._leader is None and not self._queue, _CLOSE_SECONDS)
             helper = self._helper
-        self._helper_turn.release()
+            self._call_helper()
         if helper is not None and helper is not threading.current_thread():
             helper.join(_CLOSE_SECONDS)
 
@@ -236,8 +245,13 @@ class Commits:
         if self._helper is None:
             self._helper = threading.Thread(target=self._help, name="durable-commits", daemon=True)
             self._helper.start()
-        self._helper_turn.release()
+        self._call_helper()
         self._leader = _HELPER
+
+    def _call_helper(self) -> None:
+        """Give the helper its turn; done under the guard, and in vain where it has it already."""
+        if self._helper_turn.locked():
+            self._helper_turn.release()
 
     def _help(self) -> None:
         """The helper thread: leads whenever the next entry in line belongs to an event loop."""

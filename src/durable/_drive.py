@@ -75,15 +75,15 @@ def drive(execution: Execution, decision: Decision) -> Any:
 def _perform(execution: Execution, effect: Effect) -> Any:
     if execution.branches is not None:
         _flush_cuts(execution.branches, effect)
-    if isinstance(effect, Append):
+    if type(effect) is Append:
         record = effect.record
         full = effect.full or (record.turn is None and execution.needs_sync())
         transaction = _write(execution, record, effect.attempt, full)
         if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
             execution.unsynced = transaction
-    elif isinstance(effect, Attempt):
+    elif type(effect) is Attempt:
         return run_attempt(execution, effect.call, effect.record.attempt)
-    elif isinstance(effect, Conclude):
+    elif type(effect) is Conclude:
         _write(execution, effect.record, effect.attempt, True, effect.message)
         if execution.halted is not None:
             raise execution.halted

@@ -129,13 +129,6 @@ class Execution:
         """Whether this execution takes the journal's word for the inputs of its steps."""
         return bool(self.record.trusting)
 
-    def take(self, branch: str, position: int) -> StepRecord | None:
-        """What the journal has at a place that the code has now reached."""
-        past = self.past.pop((branch, position), None)
-        if self.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
-            self.replaying = False
-        return past
-
     def halt(self, error: DurableError) -> Halt:
         """Take the execution down: what raises `error` for callers. The first reason stays."""
         if self.halted is None:

@@ -139,8 +139,12 @@ class Journal:
         if self._writer is None or transaction is None:
             raise self._not_owned()
         try:
-            if self._writer.in_transaction or self._synchronous != (2 if full and self._full else 1):
+            synchronous = 2 if full and self._full else 1
+            if self._writer.in_transaction:
                 self._prepare(full)
+            elif self._synchronous != synchronous:
+                transaction.execute(_SYNCHRONOUS[synchronous])
+                self._synchronous = synchronous
             if full:
                 self._require_same_files()
             transaction.number += 1

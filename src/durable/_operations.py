@@ -27,11 +27,6 @@ Decide = Callable[[Call, StepRecord | None, World], Decision]
 
 def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
     """Give the call its place in the run, now, and return the decision that is to be driven."""
-    return take_place_with_past(branch, call, decide)[0]
-
-
-def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:
-    """The same, with what the journal has at that place."""
     execution = branch.execution
     if execution.halted is not None:
         raise execution.halted
@@ -39,18 +34,26 @@ def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[De
     call.branch = branch.name
     call.position = branch.position
     branch.position += 1
-    past = execution.take(call.branch, call.position)
+    past = execution.past.pop((call.branch, call.position), None)
+    if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
+        execution.replaying = False
     cancel = execution.cancel
     if past is not None and past.error in {CANCELLED, TIMED_OUT}:
         cancel.delivered = True
         cancel.timed_out = past.error == TIMED_OUT
     elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
         cancel.delivered = True
-        return decide_cancelled(call, execution), past
+        return decide_cancelled(call, execution)
     try:
-        return decide(call, past, execution), past
+        return decide(call, past, execution)
     except Halt as halt:  # code and journal disagree
         raise execution.halt(halt.error) from halt.__cause__
+
+
+def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:
+    """The same, with what the journal has at that place."""
+    past = branch.execution.past.get((branch.name, branch.position))
+    return take_place(branch, call, decide), past
 
 
 # -- values of the library's own --------------------------------------------------------------------------------------
