@@ -23,6 +23,7 @@ from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
 from ._rests import Suspended, Threads
+from ._timer import Timer, Waker
 from ._transaction import Transaction
 from ._watching import Watchers
 from .errors import (
@@ -49,16 +50,12 @@ class Runtime:
         self.limits = Limits()
         self.lending_thread: Callable[[], AbstractContextManager[None]] = nullcontext
         """While a thread of the pool waits for a run that may need one: the pool may have one more."""
-        self.owned: Callable[[], None] = lambda: None
-        """Called when this process has become the owner."""
+        self.waker: Waker | None = None
+        """Whom the timer tells what is due; set by the scheduler."""
+        self.timer: Timer | None = None
+        """From when this process owns the journal."""
         self.cancel_children: Callable[[RunRecord], None] = lambda _: None
         """Cancels the runs that a run called or started."""
-        self.call_at: Callable[[float, Callable[[], None]], None] = lambda _when, _callback: None
-        """Has the timer call something at a time."""
-        self.look_for_due_runs: Callable[[], None] = lambda: None
-        """Tells the timer that a run which waits may be due."""
-        self.wake_at: Callable[[float], None] = lambda _: None
-        """Tells the timer when a run is due that waits."""
         self.watchers = Watchers()
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
@@ -89,7 +86,8 @@ class Runtime:
             self.require_open()
             if not self.journal.epoch:
                 self.journal.own(os.getpid(), self.clock.now())
-                self.owned()
+                if self.waker is not None:
+                    self.timer = Timer(self.journal, self.clock, self.waker)
 
     def forget(self) -> list[Any]:
         """In a child of `fork`: nothing of the parent's is used any more."""
@@ -294,8 +292,8 @@ class Runtime:
 
         if deadline <= self.clock.now():
             time_out()
-        else:
-            self.call_at(deadline, time_out)
+        elif self.timer is not None:
+            self.timer.call_at(deadline, time_out)
 
     def _share_threads(self, active: Active, execution: Execution) -> None:
         """A sync run that may be suspended is so together with the runs that it calls."""
@@ -330,12 +328,17 @@ class Runtime:
         if not isinstance(ending.error, Suspended):
             self.watchers.tell(active.run_id)
 
+    def look_for_due_runs(self) -> None:
+        """A run that waits may be due now."""
+        if self.timer is not None:
+            self.timer.look()
+
     def _tell_timer(self, record: RunRecord) -> None:
         if record.status != "waiting":
             if record.parent is not None:  # which may be waiting for it
                 self.look_for_due_runs()
-        elif record.wake_at is not None:
-            self.wake_at(record.wake_at)
+        elif record.wake_at is not None and self.timer is not None:
+            self.timer.look_at(record.wake_at)
 
     def abandon(self, active: Active, error: BaseException) -> None:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""

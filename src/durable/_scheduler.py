@@ -13,7 +13,6 @@ from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, take_slot
 from ._runtime import Runtime
-from ._timer import Timer
 from ._transaction import Transaction
 from .errors import DurableError
 
@@ -27,8 +26,7 @@ class Scheduler:
         self.runtime = runtime
         self._pool = ThreadPool("durable-run", threads)
         runtime.lending_thread = self._pool.lending
-        runtime.owned = self._arm
-        self._timer: Timer | None = None
+        runtime.waker = self
         self._warned: set[str] = set()
         """Workflows of runs that are to go on, and that this program does not declare."""
         self._guard = threading.Lock()
@@ -83,13 +81,6 @@ class Scheduler:
             warnings.warn(msg, RuntimeWarning, stacklevel=level_outside())
         going = [(record, self.set_going(record)) for record in found]
         return [(record, active) for record, active in going if active is not None]
-
-    def _arm(self) -> None:
-        """This process owns the journal: waiting runs are woken from now on."""
-        self._timer = Timer(self.runtime.journal, self.runtime.clock, self)
-        self.runtime.look_for_due_runs = self._timer.look
-        self.runtime.wake_at = self._timer.look_at
-        self.runtime.call_at = self._timer.call_at
 
     def wake(self, seq: int, run_id: str, over: Callable[[], None]) -> bool:
         """For the timer: set a run going that is due, and call `over` in the end; say whether it was done."""
@@ -180,8 +171,8 @@ class Scheduler:
     def stop(self) -> None:
         """Begin nothing more, and end what executes: see `Runtime.stop`."""
         self._pool.clear()
-        if self._timer is not None:
-            self._timer.stop()
+        if self.runtime.timer is not None:
+            self.runtime.timer.stop()
         self.runtime.stop()
         if self._loop_thread is not None:
             self._loop_thread.stop()
