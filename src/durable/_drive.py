@@ -20,6 +20,7 @@ from ._effects import (
     Decision,
     Deliver,
     Effect,
+    End,
     Failed,
     Receive,
     Sleep,
@@ -101,6 +102,8 @@ def _wait_or_transact(execution: Execution, effect: Effect) -> Any:
         return _run_in_transaction(execution, effect)
     if isinstance(effect, Slot):
         return _take_slot(execution, effect.call)
+    if isinstance(effect, End):
+        effect.stop()
     return None  # `Deliver`: where nobody else waits, it is its turn
 
 

@@ -19,6 +19,7 @@ from ._effects import (
     Decision,
     Deliver,
     Effect,
+    End,
     Failed,
     Receive,
     Sleep,
@@ -75,6 +76,8 @@ def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaita
         return _take_slot(execution, effect.call)
     if isinstance(effect, Receive):
         return _receive(execution, branches, effect)
+    if isinstance(effect, End):
+        return effect.park()
     assert isinstance(effect, Sleep)
     return _pause(execution, branches, effect.seconds)
 

@@ -3,8 +3,8 @@
 The decisions are in `_replay.py`, and those who perform the effects in `_drive.py` and `_drive_async.py`.
 """
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from ._codec import TypeCodec
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
@@ -155,7 +155,17 @@ class Receive(NamedTuple):
     seconds: float | None
 
 
-Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep | Receive
+class End(NamedTuple):
+    """The journal has nothing more for this operation, and its run is only rehearsed (`_rehearsal.py`).
+
+    `stop` ends a thread, which never goes on; `park` has a task wait for ever, and only `Cut` may be sent back.
+    """
+
+    stop: Callable[[], NoReturn]
+    park: Callable[[], Awaitable[None]]
+
+
+Effect = Append | Slot | Conclude | Deliver | Attempt | Transact | Sleep | Receive | End
 Decision = Generator[Effect, Any, Any]
 
 

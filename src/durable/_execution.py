@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
-from ._effects import Call
+from ._effects import Call, Decision
 from ._entries import Statement
 from ._identity import Registry, idempotency_key
 from ._journal import Journal
@@ -51,6 +51,7 @@ class Execution:
         "past",
         "record",
         "registry",
+        "rehearse",
         "replaying",
         "reserved",
         "rests",
@@ -119,6 +120,8 @@ class Execution:
         self.branches: Branches | None = None
         self.parallel: Parallel | None = None
         """Steps that were submitted to the engine's threads; made when the first is."""
+        self.rehearse: Callable[[Call, Decision], Decision] | None = None
+        """What becomes of each decision where the run is only rehearsed."""
         self.root = Branch(self, "")
 
     def is_other_step(self, module: str, step: Any) -> bool:

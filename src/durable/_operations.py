@@ -10,11 +10,12 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, Deliver, Effect, World
-from ._execution import SCOPE, Branch, StepScope, current_branch
+from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
+from ._records import require_not_lost
 from ._replay import decide_cancelled, replayed_outcome, require_same_operation
-from .errors import DurableError, Halt, NonDeterminismError
+from .errors import DurableError, Halt, JournalError, NonDeterminismError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 Decide = Callable[[Call, StepRecord | None, World], Decision]
 
 
-def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
-    """Give the call its place in the run, now, and return the decision that is to be driven."""
+def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = False) -> Decision:
+    """Give the call its place in the run, now, and return the decision that is to be driven.
+
+    `beside`: the code does not wait for it before it calls the next.
+    """
     execution = branch.execution
     if execution.halted is not None:
         raise execution.halted
@@ -35,6 +39,8 @@ def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
     call.position = branch.position
     branch.position += 1
     past = execution.past.pop((call.branch, call.position), None)
+    if past is None and execution.past and not beside and execution.branches is None:
+        _require_not_lost(execution, call)
     if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
         execution.replaying = False
     cancel = execution.cancel
@@ -45,15 +51,23 @@ def take_place(branch: Branch, call: Call, decide: Decide) -> Decision:
         cancel.delivered = True
         return decide_cancelled(call, execution)
     try:
-        return decide(call, past, execution)
+        decision = decide(call, past, execution)
+        return decision if execution.rehearse is None else execution.rehearse(call, decision)
     except Halt as halt:  # code and journal disagree
         raise execution.halt(halt.error) from halt.__cause__
 
 
-def take_place_with_past(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:
-    """The same, with what the journal has at that place."""
+def _require_not_lost(execution: Execution, call: Call) -> None:
+    try:
+        require_not_lost(call.branch, call.position, execution.past, execution.record)
+    except JournalError as error:
+        raise execution.halt(error) from error
+
+
+def take_place_beside(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:
+    """The same for what runs beside other operations, with what the journal has at that place."""
     past = branch.execution.past.get((branch.name, branch.position))
-    return take_place(branch, call, decide), past
+    return take_place(branch, call, decide, beside=True), past
 
 
 # -- values of the library's own --------------------------------------------------------------------------------------

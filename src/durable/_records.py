@@ -4,8 +4,7 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 """
 
 import contextlib
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
@@ -126,19 +125,18 @@ def attempt_from(row: tuple[Any, ...]) -> AttemptRecord:
     return record
 
 
-def require_no_gap(steps: list[StepRecord], run: RunRecord) -> None:
-    """A sync workflow calls one operation after the other: where one is missing among them, it was lost.
+def require_not_lost(branch: str, position: int, left: Iterable[tuple[str, int]], run: RunRecord) -> None:
+    """A sync workflow waits for one operation before it calls the next: where later ones are there, it was lost.
 
     It would run again otherwise. No checksum tells of a row that is not found, since the number of its run has changed.
-    `steps` are in the order of their places, in which the workflow's own branch is first.
+    Not for what runs beside the others, which may not have begun when they were written. `left`: the places that the
+    journal has and the code has not called yet.
     """
-    own = bisect_left(steps, True, key=lambda step: step.branch != "")
-    if own and steps[own - 1].position != own - 1:
-        missing = next(place for place, step in enumerate(steps) if step.position != place)
+    if any(other == branch and later > position for other, later in left):
         msg = (
-            f"operation {missing} of run {run.id!r} of {run.workflow!r} is missing, and later ones are there. The file "
-            "was changed outside of durable, or the disk is failing: restore the journal from a backup, or go on "
-            f"without what came later, in a new run: run.fork(from_step={missing + 1})"
+            f"operation {position} of run {run.id!r} of {run.workflow!r} is missing, and later ones are there. The "
+            "file was changed outside of durable, or the disk is failing: restore the journal from a backup, or go on "
+            f"without what came later, in a new run: run.fork(from_step={position + 1})"
         )
         raise JournalError(msg)
 

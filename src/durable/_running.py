@@ -13,7 +13,6 @@ from ._execution import SCOPE, Execution
 from ._limits import Limit
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, failed, raise_recorded, raised, recorded_result, returned
-from ._records import require_no_gap
 from ._rests import Suspended
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
@@ -160,8 +159,6 @@ def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course
     if record.status != "running":  # blocked by its crashes, or cancelled before it began
         raise_recorded(record)
     past = [] if admission.is_new else runtime.journal.steps(record.seq)
-    if not active.workflow.is_async:
-        require_no_gap(past, record)
     execution = runtime.begin(active, admission, past)
     try:
         args, kwargs = runtime.arguments(execution, active.workflow)

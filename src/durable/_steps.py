@@ -12,7 +12,7 @@ from ._effects import Call
 from ._engine import REGISTRY
 from ._execution import SCOPE, Branch
 from ._identity import require_name
-from ._operations import mark_map, take_place, take_place_with_past
+from ._operations import mark_map, take_place, take_place_beside
 from ._parallel import Item, Parallel, StepFuture
 from ._replay import decide_cancelled, decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
@@ -103,7 +103,7 @@ class Step(Decorated[P, R]):
             self._require_sync("submit")
             return StepFuture[R](self.name).run(lambda: self(*args, **kwargs))
         parallel = self._parallel(scope, "submit")
-        decision = take_place(scope, self._call((*self._bound, *args), kwargs), decide_step)
+        decision, _ = take_place_beside(scope, self._call((*self._bound, *args), kwargs), decide_step)
         return parallel.go(self.name, decision)
 
     # A step of one argument, as the callable that it is: mypy infers the items' type from no other form.
@@ -135,7 +135,7 @@ class Step(Decorated[P, R]):
         steps = [self._call(args, {}) for args in calls]
         mark_map(scope, self, len(steps))
         branch = scope.child(f"{self.name}[]")
-        places = [take_place_with_past(branch, step, decide_step) for step in steps]
+        places = [take_place_beside(branch, step, decide_step) for step in steps]
         found = [
             Item(place, decision, past, partial(decide_cancelled, step, scope.execution))
             for place, (step, (decision, past)) in enumerate(zip(steps, places, strict=True))

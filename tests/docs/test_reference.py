@@ -126,6 +126,8 @@ def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["--db", path, "stats", "--json"]) == 0
     assert main(["--db", path, "doctor", "--json", "--quick"]) == 0
     assert main(["--db", path, "watch", "documented", "--json"]) == 0
+    (tmp_path / "program.py").write_text("")
+    assert main(["--db", path, "check", str(tmp_path / "program.py"), "--json"]) == 0
     assert main(["--db", path, "backup", str(tmp_path / "copy.db"), "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 8

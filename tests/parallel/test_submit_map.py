@@ -1,6 +1,8 @@
 """Steps side by side in a sync workflow: `submit` and `map`."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 
@@ -468,3 +470,46 @@ def test_transactions_side_by_side(journal):
         return paid()
 
     assert flow() == 20
+
+
+# -- crashes ----------------------------------------------------------------------------------------------------------
+
+CROWDED = """
+import os, sys, time
+import durable
+
+@durable.step
+def beside(number: int) -> int:
+    if not os.path.exists("died"):
+        time.sleep(1000)
+    return number
+
+@durable.step
+def plain() -> str:
+    return "done"
+
+@durable.step
+def die() -> None:
+    if not os.path.exists("died"):
+        open("died", "w").close()
+        os._exit(9)
+
+@durable.workflow(id="crowded")
+def crowded() -> list:
+    futures = [beside.submit(number) for number in range(3)]
+    plain()
+    die()
+    return [future.result() for future in futures]
+
+durable.open("durable.db", threads=1)
+print(crowded())
+"""
+
+
+def test_a_submitted_step_that_no_thread_had_begun_when_the_process_died(tmp_path):
+    """Later operations are in the journal, and this one is not: nothing was lost."""
+    for code, output in ((9, ""), (0, "[0, 1, 2]\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", CROWDED], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stdout) == (code, output), done.stderr

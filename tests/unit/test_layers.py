@@ -47,6 +47,7 @@ ROWS: list[tuple[str, ...]] = [
     # 5 what users touch
     ("_listing",),
     ("run",),
+    ("_rehearsal",),
     ("_engine",),
     ("_decorated",),
     ("_steps", "_workflows", "_pauses"),

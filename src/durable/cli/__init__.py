@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "stats": "count runs by workflow and status, and tell how long steps take and what fails",
     "watch": "follow a run, or the list of runs, as they change",
     "doctor": "look for what is wrong with a journal and its runs, and say what to do",
+    "check": "tell which unfinished runs would block with the code of a module, for use before it is deployed",
     "export": "write runs with their steps as lines of JSON",
     "backup": "copy a journal as it is at one moment, also while its owner runs",
 }
