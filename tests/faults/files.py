@@ -23,6 +23,7 @@ import durable
 from durable import cli
 
 from . import programs
+from .children import warm_up
 from .disk import put
 from .programs import Plan
 from .tally import Tally
@@ -87,6 +88,7 @@ def run(trials: int, seed: int, base: Path) -> Tally:
     programs.call(durable.Engine(origin / "journal.db"), plan)
     good = (origin / "journal.db").read_bytes()
     watch = Watch(base)
+    warm_up()
     put(folder, {"journal.db": good})
     for _ in range(2):  # what is imported and compiled once is so before anybody watches
         _use(folder / "journal.db", plan)
