@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import durable
@@ -56,7 +57,9 @@ FOLDER_CHANGES: list[Callable[[Path], None]] = [_move_folder, _replace_folder]
 
 def run(trials: int, seed: int, base: Path) -> Tally:
     tally = Tally()
-    for number in range(trials):
+    for number in count():
+        if tally.trials >= trials:
+            break
         dice = random.Random(f"moved {seed}/{number}")
         folder = base / str(number) / "data"
         folder.mkdir(parents=True)

@@ -83,5 +83,8 @@ _ROWS = (
         40,
         True,
     ),
+    Row(
+        "soak", "mixed load, killed life after life: nothing lost; memory, handles and WAL stay flat", "soak", 2_000, 3
+    ),
 )
 ROWS = {row.name: row for row in _ROWS}
