@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ._active import Active
     from ._model import RunRecord, RunStatus
 
 
 REGISTRY = Registry()
 """What this program has declared."""
+_LOOK_SECONDS = 0.2
+"""How often a line of progress is drawn while nothing ends."""
 
 
 class Engine:
@@ -82,8 +85,7 @@ class Engine:
         is_waiting = yes_or_no(wait, "wait")
         going = self._scheduler.resume()
         if is_waiting:
-            for _, active in going:
-                active.wait(None)
+            _wait_for([active for _, active in going])
         return [self._run(record) for record, _ in going]
 
     def runs(
@@ -161,6 +163,17 @@ class Engine:
         """In a child of `fork`: the parent's handles are neither used nor closed, not even by the garbage collector."""
         self._closed = True
         _leaked.extend(self._runtime.forget())
+
+
+def _wait_for(going: list[Active]) -> None:
+    """Until each of them is over; a terminal is told how far they are."""
+    from ._progress import Progress
+
+    with Progress("resuming", "runs", len(going)) as progress:
+        for active in going:
+            while not active.wait(_LOOK_SECONDS):
+                progress.advance(0)
+            progress.advance()
 
 
 # -- which engine a call uses -----------------------------------------------------------------------------------------
