@@ -1,7 +1,5 @@
 """What `run.steps()` lists: the journaled operations of a run, as users see them."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._codec import codec_for, load_error
@@ -29,12 +27,12 @@ class StepInfo(NamedTuple):
     input: Any
     output: Any
     error: BaseException | None
-    started_at: dt.datetime
-    finished_at: dt.datetime | None
-    retry_at: dt.datetime | None
+    started_at: "dt.datetime"
+    finished_at: "dt.datetime | None"
+    retry_at: "dt.datetime | None"
 
 
-def step_info(step: StepRecord) -> StepInfo:
+def step_info(step: "StepRecord") -> StepInfo:
     untyped = codec_for(Any)
     return StepInfo(
         kind=step.kind,
@@ -76,7 +74,7 @@ def _step_error(text: str | None) -> BaseException | None:
     return load_error(text)
 
 
-def utc(seconds: float) -> dt.datetime:
+def utc(seconds: float) -> "dt.datetime":
     import datetime as dt
 
     try:
@@ -86,5 +84,5 @@ def utc(seconds: float) -> dt.datetime:
         raise JournalError(msg) from error
 
 
-def utc_or_none(seconds: float | None) -> dt.datetime | None:
+def utc_or_none(seconds: float | None) -> "dt.datetime | None":
     return None if seconds is None else utc(seconds)
