@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import waiting_programs
-
 KILLED = -signal.SIGKILL
 RESULTS = {
     "values": "[2, 4, None, True, 8]",
@@ -28,7 +26,13 @@ RESULTS = {
     "branches": "[[[0, 0], [3, 9], [6, 18]], ['east at last', 'west at last'], 9]",
     "cuts": "['cut', 6, True, 15, 12]",
     "children_async": "[[33, 39], 45, 22, 15]",
-    **waiting_programs.RESULTS,
+    "waits": "([1, 10, 'nobody', 2, 'shop at last'], 'yes')",
+    "waits_async": "[16, 17, 'nobody', 'end']",
+    "race": "('same', 10)",
+    "cancelled": "('cancelled', ['booking undone', 'payment undone'])",
+    "cancelled_async": "('cancelled', ['booking undone', 'payment undone'])",
+    "saga": "['hotel undone', 'flight undone']",
+    "waiting_children": "[4, 2]",
 }
 
 

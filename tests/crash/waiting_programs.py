@@ -208,12 +208,3 @@ WAITING: dict[str, Callable[[], Any]] = {
     "waiting_children": run_waiting_parent,
 }
 programs.PROGRAMS.update(WAITING)
-RESULTS = {
-    "waits": "([1, 10, 'nobody', 2, 'shop at last'], 'yes')",
-    "waits_async": "[16, 17, 'nobody', 'end']",
-    "race": "('same', 10)",
-    "cancelled": "('cancelled', ['booking undone', 'payment undone'])",
-    "cancelled_async": "('cancelled', ['booking undone', 'payment undone'])",
-    "saga": "['hotel undone', 'flight undone']",
-    "waiting_children": "[4, 2]",
-}
