@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 
+import apsw
 import pytest
 
 from durable.errors import JournalError
@@ -105,6 +106,19 @@ def test_what_was_acknowledged_before_is_in_the_file_that_was_moved(open_journal
     again = open_journal(os.path.join(folder(path) + ".moved", "journal.db"))
     assert again.run("run-1") == run
     assert [step.position for step in again.steps(run.seq)][:1] == [0]
+
+
+def test_nothing_is_written_any_more_and_others_are_not_kept_from_writing(open_journal, path, make):
+    journal = open_journal()
+    run = journal.write(lambda transaction: transaction.add_run(make.run()))
+    os.rename(path + "-owner", path + "-owner.old")
+    put = make.put(make.step(run=run.seq))
+    with pytest.raises(JournalError):
+        journal.write(lambda transaction: transaction.run(put))
+    other = apsw.Connection(path)
+    other.execute("BEGIN IMMEDIATE; ROLLBACK")
+    assert other.execute("SELECT count(*) FROM durable_step").fetchall() == [(0,)]
+    other.close()
 
 
 def test_two_changes_within_a_tick_of_the_clock_are_noticed(open_journal, path, make):
