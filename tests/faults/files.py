@@ -1,7 +1,7 @@
 """Files that are no journal, were cut or damaged, belong to somebody else, or were made to do harm.
 
 A trial makes one, and does everything to it that a program or the command line does. Allowed are the library's own
-errors, each within a second; an audit hook watches that nothing is executed, imported, started or written elsewhere.
+errors, each within a second of work; an audit hook watches that nothing is executed, imported, started or written elsewhere.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import re
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,8 @@ from .programs import Plan
 from .tally import Tally
 
 SECONDS = 1.0
+"""Of the processor's time: other programs may take the rest."""
+MOST_SECONDS = 5.0
 STUCK_SECONDS = 8.0
 
 
@@ -123,7 +126,8 @@ def _use(path: Path, plan: Plan) -> list[str]:
     for act in ACTS:
         programs.begin_world()
         Bomb.made = 0
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        begun_at = time.monotonic()
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             with contextlib.redirect_stdout(_terminal()), contextlib.redirect_stderr(_terminal()):
                 act(path, plan)
@@ -134,7 +138,9 @@ def _use(path: Path, plan: Plan) -> list[str]:
         except BaseException as error:
             faults.append(f"{act.__name__}: {type(error).__name__}: {_in_short(error)}")
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        if time.monotonic() - begun_at > MOST_SECONDS:
+            faults.append(f"{act.__name__}: longer than {MOST_SECONDS:g} s by the wall clock")
         if Bomb.made:
             faults.append(f"{act.__name__}: an object was made of a class that is no data")
     return faults
@@ -156,7 +162,7 @@ def _too_slow(*_: object) -> None:
     raise SlowError
 
 
-signal.signal(signal.SIGALRM, _too_slow)
+signal.signal(signal.SIGPROF, _too_slow)
 
 
 def look(path: Path, _plan: Plan) -> None:
