@@ -263,7 +263,7 @@ def test_nothing_slow_is_imported(shop, command):
 import sys
 from durable.cli import main
 code = main({command!r})
-slow = {{"cattrs", "asyncio", "dataclasses", "inspect", "importlib.metadata", "logging", "traceback"}}
+slow = {{"cattrs", "asyncio", "dataclasses", "inspect", "importlib.metadata", "logging", "shutil", "traceback"}}
 print(sorted(slow & sys.modules.keys()), file=sys.stderr)
 raise SystemExit(code)
 """

@@ -27,6 +27,17 @@ class Version(argparse.Action):
         parser.exit()
 
 
+class Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, which is asked here: argparse would import shutil for that, for each command."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns or 80)
+        except (OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=max(20, columns - 2))
+
+
 class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its parsers are plain ones
     """The choice of a command: the module of that one, and no other, is imported and adds its options."""
 
@@ -67,13 +78,15 @@ def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Comma
         description="Look into a journal: what has run, what is running, what waits and why.",
         epilog="Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run, or several.",
         allow_abbrev=False,
+        formatter_class=Help,
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     _add_journal(parser, os.environ.get("DURABLE_DB") or "durable.db")
     choice = parser.add_subparsers(action=Commands, dest="command", metavar="COMMAND", title="commands")
     assert isinstance(choice, Commands)
     for name, what in commands.items():
-        choice.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
+        description = f"{what[0].upper()}{what[1:]}."
+        choice.add_parser(name, help=what, description=description, allow_abbrev=False, formatter_class=Help)
     return parser, choice
 
 
