@@ -137,6 +137,33 @@ class Request(NamedTuple):
     ancestors: frozenset[str]
 
 
+def new_run(
+    request: Request, run_id: str, now: float, *, status: str = "queued", claim: str | None = None, epoch: int = 0
+) -> RunRecord:
+    """The record of a run that begins with a request; its key is given to it when it is written."""
+    workflow = request.workflow
+    return RunRecord(
+        seq=0,
+        id=run_id,
+        workflow=workflow.name,
+        module=workflow.module,
+        status=status,
+        input=request.inputs,
+        output=None,
+        error=None,
+        created_at=now,
+        finished_at=None,
+        wake_at=None,
+        claim=claim if request.parent is None else None,
+        parent=request.parent.record.seq if request.parent else None,
+        epoch=epoch,
+        crashes=0,
+        progress=0,
+        trusting=0,
+        deadline=None if workflow.timeout_seconds is None else now + workflow.timeout_seconds,
+    )
+
+
 def require_same_call(found: RunRecord, request: Request) -> None:
     """An id means one run: one workflow, and one set of inputs."""
     workflow = request.workflow

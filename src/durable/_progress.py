@@ -44,15 +44,20 @@ class Progress:
         if self._shown and SYSTEM_CLOCK.monotonic() >= self._due:
             self._draw()
 
+    def clear(self) -> None:
+        """Take the line away, so that something else can be written there."""
+        if self._drawn:
+            self._drawn = False
+            self._stream.write(_CLEAR)
+            self._stream.flush()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._drawn:
-            self._stream.write(_CLEAR)
-            self._stream.flush()
+        self.clear()
 
     def _draw(self) -> None:
         now = SYSTEM_CLOCK.monotonic()

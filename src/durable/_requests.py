@@ -178,7 +178,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
         msg = (
             f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
             "caught or compensated the failure), so it cannot be retried from there: "
-            f"run.fork(from_step={first.position + 1}) starts a new run from any step"
+            f"run.fork(from_step={first.position + 1}), or durable fork {record.id} --from-step {first.position + 1}, "
+            "starts a new run from any step"
         )
         raise RunConflictError(msg)
     return repeated

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request, require_same_call
+from ._active import Active, Admission, Declaration, Request, new_run, require_same_call
 from ._clock import Clock
 from ._codec import dump_error
 from ._effects import CANCELLED, TIMED_OUT
@@ -57,6 +57,10 @@ class Runtime:
         self.cancel_children: Callable[[RunRecord], None] = lambda _: None
         """Cancels the runs that a run called or started."""
         self.watchers = Watchers()
+        self.began: Callable[[RunRecord], None] = lambda _: None
+        """Called when a run is executed from here on, in the thread that does so."""
+        self.ended: Callable[[Active, Ending], None] = lambda _active, _ending: None
+        """Called when it no longer is."""
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._owning = threading.Lock()
@@ -161,28 +165,9 @@ class Runtime:
         return work
 
     def _create(self, transaction: Transaction, request: Request, mine: Active, claim: str | None) -> Admission:
-        workflow, now = request.workflow, self.clock.now()
+        status = "queued" if request.origin == "start" else "running"
         record = transaction.add_run(
-            RunRecord(
-                seq=0,
-                id=mine.run_id,
-                workflow=workflow.name,
-                module=workflow.module,
-                status="queued" if request.origin == "start" else "running",
-                input=request.inputs,
-                output=None,
-                error=None,
-                created_at=now,
-                finished_at=None,
-                wake_at=None,
-                claim=claim if request.parent is None else None,
-                parent=request.parent.record.seq if request.parent else None,
-                epoch=self.journal.epoch,
-                crashes=0,
-                progress=0,
-                trusting=0,
-                deadline=None if workflow.timeout_seconds is None else now + workflow.timeout_seconds,
-            )
+            new_run(request, mine.run_id, self.clock.now(), status=status, claim=claim, epoch=self.journal.epoch)
         )
         self.active[record.id] = mine
         return Admission(record, mine, is_mine=True, is_new=True, unsynced=transaction.number)
@@ -273,6 +258,7 @@ class Runtime:
         execution.cancel.requested = admission.is_cancelled
         active.execution = execution
         active.thread = threading.get_ident()
+        self.began(admission.record)
         if active.cancelling:
             execution.request_cancel()
         elif admission.record.deadline is not None:
@@ -327,6 +313,7 @@ class Runtime:
             self._tell_timer(ending.record)
         if not isinstance(ending.error, Suspended):
             self.watchers.tell(active.run_id)
+        self.ended(active, ending)
 
     def look_for_due_runs(self) -> None:
         """A run that waits may be due now."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from operator import call
 from typing import Any, Final
 
-from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, load_untyped, resolve_annotations
+from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, fit, load_untyped, resolve_annotations
 from ._identity import level_outside
 from .errors import SerializationError
 
@@ -46,6 +46,27 @@ class Signature:
 
         return inspect.signature(self._function)
 
+    def read_call(self, given: list[Any] | dict[str, Any], what: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments for a call from plain JSON: a list are positional ones, an object those by name.
+
+        A plain dict will do for a dataclass, ISO text for a datetime. `TypeError` for a wrong call, and
+        `SerializationError` for what does not fit a parameter.
+        """
+        bound = self._bound((), given, what) if isinstance(given, dict) else self._bound(tuple(given), {}, what)
+        for name, value in bound.arguments.items():
+            annotation, kind = self._annotations.get(name, Any), self._inspected.parameters[name].kind
+            try:
+                if kind is kind.VAR_POSITIONAL:
+                    bound.arguments[name] = tuple(fit(each, annotation) for each in value)
+                elif kind is kind.VAR_KEYWORD:
+                    bound.arguments[name] = {key: fit(each, annotation) for key, each in value.items()}
+                else:
+                    bound.arguments[name] = fit(value, annotation)
+            except SerializationError as error:
+                msg = f"argument {name!r} of {what} does not fit: {error}"
+                raise SerializationError(msg) from error
+        return bound.args, bound.kwargs
+
     @functools.cached_property
     def _codecs(self) -> dict[str, TypeCodec]:
         """The codec of each parameter; `*args` is a tuple, `**kwargs` a dict."""
@@ -76,13 +97,16 @@ class Signature:
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> dict[str, Any]:
         """The arguments by parameter name, defaults included. `TypeError` for a wrong call, which says of `what`."""
+        bound = self._bound(args, kwargs, what)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> Any:
         try:
-            bound = self._inspected.bind(*args, **kwargs)
+            return self._inspected.bind(*args, **kwargs)
         except TypeError as error:
             msg = f"{what} takes {self._inspected}, and was called otherwise: {error}"
             raise TypeError(msg) from None
-        bound.apply_defaults()
-        return dict(bound.arguments)
 
     def unbind(self, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for a call, from arguments by parameter name."""

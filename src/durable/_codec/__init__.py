@@ -31,6 +31,7 @@ __all__ = [
     "describe_opaque",
     "dump_error",
     "fingerprint",
+    "fit",
     "load_error",
     "load_lenient",
     "load_untyped",
@@ -74,7 +75,11 @@ def load_lenient(text: str, annotation: Any) -> Any:
     A plain dict will do for a dataclass, ISO text for a datetime. What would have to be changed
     to fit, or fields that the type does not have, are a SerializationError.
     """
-    value = _UNTYPED.load(text)
+    return fit(_UNTYPED.load(text), annotation)
+
+
+def fit(value: Any, annotation: Any) -> Any:
+    """The same for a value that is no text: one of plain JSON, as somebody typed it."""
     return value if says_nothing(annotation) else read_signal(value, annotation)
 
 

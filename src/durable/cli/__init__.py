@@ -1,7 +1,8 @@
-"""The command `durable`: looks into a journal.
+"""The command `durable`: looks into a journal, and steers its runs.
 
-Most commands only read, so that they may run beside the owner or without one. A command is a module of `commands/`,
-which is imported when it is called. Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run or several.
+Most commands only read, or leave word for the owner, so that they may run beside it or without one. A command is a
+module of `commands/`, which is imported when it is called. Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no
+such run or several.
 """
 
 import contextlib
@@ -25,6 +26,12 @@ COMMANDS: Final = {
     "ui": "show the runs in the browser, live, until Ctrl-C",
     "stats": "count runs by workflow and status, and tell how long steps take and what fails",
     "watch": "follow a run, or the list of runs, as they change",
+    "start": "leave a run of a workflow for the owner of the journal to begin",
+    "cancel": "cancel a run, and the runs that it called or started",
+    "retry": "go on with a failed or blocked run, from what failed",
+    "fork": "start a new run that takes over the first steps of another one",
+    "signal": "send a run a value, or an error, that it waits for",
+    "run": "own the journal: go on with its runs and do what others ask for, until Ctrl-C",
     "doctor": "look for what is wrong with a journal and its runs, and say what to do",
     "check": "tell which unfinished runs would block with the code of a module, for use before it is deployed",
     "export": "write runs with their steps as lines of JSON",

@@ -75,19 +75,24 @@ def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Comma
     """The parser of the whole line, and those of the commands, not yet loaded."""
     parser = argparse.ArgumentParser(
         prog="durable",
-        description="Look into a journal: what has run, what is running, what waits and why.",
+        description="Look into a journal, what has run, what is running, what waits and why; and steer its runs.",
         epilog="Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 no such run, or several.",
         allow_abbrev=False,
         formatter_class=Help,
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
-    _add_journal(parser, os.environ.get("DURABLE_DB") or "durable.db")
+    _add_journal(parser, journal_by_default())
     choice = parser.add_subparsers(action=Commands, dest="command", metavar="COMMAND", title="commands")
     assert isinstance(choice, Commands)
     for name, what in commands.items():
         description = f"{what[0].upper()}{what[1:]}."
         choice.add_parser(name, help=what, description=description, allow_abbrev=False, formatter_class=Help)
     return parser, choice
+
+
+def journal_by_default() -> str:
+    """The journal where `--db` does not name one."""
+    return os.environ.get("DURABLE_DB") or "durable.db"
 
 
 def _add_journal(parser: argparse.ArgumentParser, default: str) -> None:
@@ -110,8 +115,8 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def add_ages(parser: argparse.ArgumentParser) -> None:
     """Which runs: by age."""
-    parser.add_argument("--since", metavar="AGE", type=_age, help="created this long ago or later: 30s, 10m, 2h, 3d")
-    parser.add_argument("--before", metavar="AGE", type=_age, help="created longer ago than this")
+    parser.add_argument("--since", metavar="AGE", type=age, help="created this long ago or later: 30s, 10m, 2h, 3d")
+    parser.add_argument("--before", metavar="AGE", type=age, help="created longer ago than this")
 
 
 def add_id(parser: argparse.ArgumentParser, **options: Any) -> None:
@@ -120,7 +125,8 @@ def add_id(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument("id", metavar="ID", type=_id, help=help_text, **options)
 
 
-def _age(text: str) -> float:
+def age(text: str) -> float:
+    """A length of time, in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
     if match is None:
         msg = f"{text!r} is no age: write a number and s, m, h, d or w, as 30s, 10m, 2h, 3d"
@@ -149,3 +155,14 @@ def path(text: str) -> str:
         msg = "the path of a journal is empty"
         raise argparse.ArgumentTypeError(msg)
     return text
+
+
+def json_value(text: str) -> Any:
+    """A value that is typed as JSON."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"{text!r} is no JSON ({error}): texts have quotes, as '\"yes\"'"
+        raise argparse.ArgumentTypeError(msg) from error

@@ -6,14 +6,17 @@ and no other.
 
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, naming_the_run, step_from
+from durable._requests import Work
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
+
+T = TypeVar("T")
 
 _SQL: Final = named_statements("reading.sql")
 _FIRST_PAGE: Final = 64
@@ -77,6 +80,18 @@ class Reader(Journal):
                 else:
                     if self._still is None or self._still == footprint(self.path):
                         return rows
+                self._reader.close()
+                self._reader = None
+
+    def ask(self, work: Work[T]) -> T:
+        """Ask something of a run: write it to the journal, whose owner, if there is one, goes on with it."""
+        self._let_go()
+        return self.visit(work)
+
+    def _let_go(self) -> None:
+        """Close the connection that reads: closed later, it would drop the locks of one that writes."""
+        with self._reading:
+            if self._reader is not None:
                 self._reader.close()
                 self._reader = None
 
