@@ -18,7 +18,6 @@ from ._effects import (
     Conclude,
     Cut,
     Decision,
-    Deliver,
     Effect,
     End,
     Failed,
@@ -52,12 +51,12 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 def drive(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation, blocking this thread; return its value or raise its error."""
     branches = execution.branches
-    perform = _perform if branches is None or branches.is_here() else _perform_in_thread
+    does = perform if branches is None or branches.is_here() else branches.threads.perform
     try:
         effect = next(decision)
         while True:
             try:
-                answer = perform(execution, effect)
+                answer = does(execution, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
             else:
@@ -73,9 +72,10 @@ def drive(execution: Execution, decision: Decision) -> Any:
         decision.close()
 
 
-def _perform(execution: Execution, effect: Effect) -> Any:
+def perform(execution: Execution, effect: Effect) -> Any:
+    """Carry out one effect here, in the thread that this is called in."""
     if execution.branches is not None:
-        _flush_cuts(execution.branches, effect)
+        _flush(execution.branches, effect)
     if type(effect) is Append:
         record = effect.record
         full = effect.full or (record.turn is None and execution.needs_sync())
@@ -107,27 +107,9 @@ def _wait_or_transact(execution: Execution, effect: Effect) -> Any:
     return None  # `Deliver`: where nobody else waits, it is its turn
 
 
-def _flush_cuts(branches: "Branches", effect: Effect) -> None:
+def _flush(branches: "Branches", effect: Effect) -> None:
     if isinstance(effect, (Append, Conclude)) and branches.is_here():
-        branches.flush_cuts()
-
-
-def _perform_in_thread(execution: Execution, effect: Effect) -> Any:
-    """In a thread of an async run (`asyncio.to_thread`): outcomes have their turn among those of its tasks."""
-    branches = execution.branches
-    assert branches is not None
-    if isinstance(effect, Conclude):
-        outcome = (effect.record, effect.attempt, effect.message)
-        branches.from_thread(effect.record.branch, lambda: branches.conclude(*outcome))
-        if execution.halted is not None:
-            raise execution.halted
-        return None
-    if isinstance(effect, Deliver):
-        branches.from_thread(effect.record.branch, lambda: branches.deliver(effect.record))
-        return None
-    if isinstance(effect, (Attempt, Transact)):
-        branches.from_thread(effect.record.branch, lambda: branches.replayed(effect.record.branch))
-    return _perform(execution, effect)
+        branches.flush()
 
 
 def _write(
@@ -139,18 +121,18 @@ def _write(
 ) -> int:
     work: Callable[[Any], Any] = write_step(record, attempt, message)
     if threading.get_ident() != execution.thread:
-        work = _fenced(execution, work)
+        work = _fenced(execution, work, record.branch)
     try:
         return execution.journal.commits.write(work, full)  # type: ignore[no-any-return]
     except (JournalError, EngineClosedError, RunInterruptedError) as error:
         raise execution.halt(error) from error
 
 
-def _fenced(execution: Execution, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _fenced(execution: Execution, work: Callable[[Any], Any], branch: str) -> Callable[[Any], Any]:
     """In a thread beside the run's own, which may outlive it: whether it goes on is asked inside the transaction."""
 
     def fenced(transaction: Transaction) -> Any:
-        execution.require_going_on()
+        execution.require_going_on(branch)
         return work(transaction)
 
     return fenced
@@ -252,7 +234,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
     call = effect.call
 
     def work(transaction: Transaction) -> Any:
-        execution.require_going_on()
+        execution.require_going_on(call.branch)
         scope = StepScope(execution, call, effect.record.attempt)
         token = SCOPE.set(scope)
         try:
@@ -266,7 +248,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         finally:
             scope.connection = None
             SCOPE.reset(token)
-        execution.require_going_on()
+        execution.require_going_on(call.branch)
         transaction.run(put_step(record))
         return decoded
 

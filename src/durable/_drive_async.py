@@ -28,10 +28,10 @@ from ._effects import (
 from ._entries import Entry
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
+from ._loop_hooks import enter_loop, leave_loop
 from ._model import MessageRecord
 from ._port import LoopPort
 from ._suspension import rest
-from ._task_factory import enter_loop, leave_loop
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 
@@ -49,7 +49,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
                 continue
             except asyncio.CancelledError as error:
                 if execution.halted is None:
-                    _cut(branches, decision, effect, error)
+                    await _cut(branches, decision, effect, error)
                 raise
             if execution.halted is not None and isinstance(effect, Conclude):
                 raise execution.halted
@@ -73,7 +73,7 @@ def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaita
     if isinstance(effect, Deliver):
         return branches.deliver(effect.record)
     if isinstance(effect, Slot):
-        return _take_slot(execution, effect.call)
+        return _take_slot(execution, branches, effect.call)
     if isinstance(effect, Receive):
         return _receive(execution, branches, effect)
     if isinstance(effect, End):
@@ -82,16 +82,18 @@ def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaita
     return _pause(execution, branches, effect.seconds)
 
 
-def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
+async def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
     """The task was cancelled while it waited for an effect: that has to replay."""
-    if isinstance(effect, Conclude):  # before its outcome was delivered
-        if effect.message is not None:
-            branches.execution.reserved.discard(effect.message.seq)
-        branches.conclude_cut(effect.record._replace(status="failed", output=None, error=CUT), effect.message)
-    elif not isinstance(effect, Deliver):
+    if isinstance(effect, (Conclude, Deliver)):  # before its outcome was delivered
+        message = effect.message if isinstance(effect, Conclude) else None
+        if message is not None:
+            branches.execution.reserved.discard(message.seq)
+        if effect.record.error != CUT:
+            await branches.conclude_cut(effect.record, message)
+    else:
         cut = decision.send(Cut(error))
         assert isinstance(cut, Conclude)
-        branches.conclude_cut(cut.record)
+        await branches.conclude_cut(cut.record)
 
 
 def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
@@ -99,7 +101,7 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     work = write_step(effect.record, effect.attempt)
     full = effect.full or execution.needs_sync()
     commits = execution.journal.commits
-    branches.flush_cuts()
+    branches.flush()
     try:
         if not full and commits.write_if_idle(work):
             return NOTHING
@@ -159,8 +161,13 @@ async def _receive(execution: Execution, branches: Branches, effect: Receive) ->
             raise execution.halted
 
 
-async def _take_slot(execution: Execution, call: Call) -> None:
-    """Wait for a slot without blocking the loop. It may be given from any thread."""
+async def _take_slot(execution: Execution, branches: Branches, call: Call) -> None:
+    """Wait for a slot without blocking the loop. It may be given from any thread.
+
+    Not before everything journaled was delivered: a sync step of the body may block the loop until it has the slot.
+    """
+    if branches.past:
+        await branches.past.end()
     limit = execution.limits.of("step", call.name, call.concurrency)
     call.release_slot = await take_slot(limit)
 
@@ -193,8 +200,8 @@ async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
 
 async def _attempt(execution: Execution, branches: Branches, call: Call, attempt: int) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
-    if branches.is_replaying(call.branch):
-        await branches.replayed(call.branch)
+    if branches.past:
+        await branches.past.end()
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None
@@ -285,6 +292,7 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         return await root
     finally:
         execution.on_halt = execution.on_give_up = execution.cancel.deliver = None
+        branches.threads.close()
         if branches.root is not None and branches.root.done() and not branches.root.cancelled():
             branches.root.exception()  # seen: asyncio need not say that nobody looked
         leave_loop(loop)
@@ -295,7 +303,10 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
         value = await function(*args, **kwargs)
     except GeneratorExit:  # its loop was dropped: nothing more can be awaited
         raise
-    except INTERRUPTS:
+    except INTERRUPTS as interrupt:
+        branches.execution.on_halt = None  # this is its end already
+        if not isinstance(interrupt, Halt):
+            branches.execution.interrupt(type(interrupt).__name__)  # the other tasks are to journal nothing more
         await branches.end_all()
         raise
     except BaseException:
@@ -308,7 +319,7 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
 async def _end(branches: Branches) -> None:
     branches.root = None
     await branches.end_all()
-    branches.flush_cuts()
+    branches.flush()
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:

@@ -205,11 +205,13 @@ class Execution:
             if rest.child == run_id:
                 rest.wake()
 
-    def require_going_on(self) -> None:
+    def require_going_on(self, branch: str) -> None:
         """For work of a write transaction: nothing is written of a run that somebody else may be executing by now."""
         if self.over:
             why = "it was given up"
             raise self.interrupt(why).error  # an `Exception`: it is the work that fails, not the one who carries it out
+        if self.branches is not None:
+            self.branches.threads.require_wanted(branch)
 
     def needs_sync(self) -> bool:
         """Whether something that a step is about to show to the outside could still be lost with the power."""
@@ -255,7 +257,7 @@ class Cancellation:
 class Branch:
     """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
 
-    __slots__ = ("created", "execution", "name", "position")
+    __slots__ = ("created", "execution", "name", "position", "timeouts")
 
     def __init__(self, execution: Execution, name: str) -> None:
         self.execution = execution
@@ -263,6 +265,8 @@ class Branch:
         self.position = 0
         self.created: dict[str, int] = {}
         """How many tasks of each coroutine name this one has created."""
+        self.timeouts = 0
+        """How many timeouts of asyncio it has set."""
 
     def child(self, coroutine_name: str) -> "Branch":
         """The branch of a task created now."""

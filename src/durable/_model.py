@@ -84,6 +84,14 @@ class StepRecord(NamedTuple):
     code that called waited for nothing else (sync), `None` while there is no outcome."""
 
 
+TIMER: Final = "timer"
+"""The kind of a timeout of asyncio that fired in the body of an async run. Nobody calls it, and nobody is shown it."""
+FIRST_TIMEOUT: Final = -2
+"""Where the first timeout that a branch sets is journaled; the others follow below."""
+HIDDEN_KINDS: Final = frozenset({"map", TIMER})
+"""What keeps the order or the size of operations, and is none itself."""
+
+
 class AttemptRecord(NamedTuple):
     """One attempt that did not complete its step. `error` is `None` where the process died in it."""
 

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from ._entries import Entry
 from ._execution import write_step
 from ._model import AttemptRecord, MessageRecord, StepRecord
+from ._transaction import Transaction
 
 
 class LoopPort:
@@ -30,32 +30,36 @@ def _acknowledge(entries: list[Entry]) -> None:
 class Outcome:
     """An outcome on its way: to the disk, and then to the task that awaits it."""
 
-    __slots__ = ("attempt", "future", "message", "record", "turn")
+    __slots__ = ("attempt", "future", "is_late", "message", "record", "turn")
 
     def __init__(
         self,
         record: StepRecord,
         attempt: AttemptRecord | None,
-        future: "asyncio.Future[None] | None",
+        future: "asyncio.Future[None]",
         message: MessageRecord | None = None,
+        *,
+        is_late: bool = False,
     ) -> None:
         self.record = record
         self.attempt = attempt
+        self.turn = 0
+        """Its place in the order of delivery."""
+        self.future = future
+        """What the task awaits."""
         self.message = message
         """What it was made of, and is dropped with it; of a cut, what nobody got and is put back."""
-        self.turn = 0
-        """Its place in the order of delivery; of a cut, the turn that had been delivered last when it happened."""
-        self.future = future
-        """What the task awaits; `None` for a cut, which nobody awaits."""
+        self.is_late = is_late
+        """Whether it is journaled after it was delivered, with what follows."""
 
-    def work(self, turn: int) -> Callable[[Any], Any]:
+    def work(self) -> Callable[[Transaction], int]:
         """What writes it."""
-        record = StepRecord(*self.record[:-1], turn)
-        if self.future is not None or self.message is None:
+        record = StepRecord(*self.record[:-1], self.turn)
+        if not self.is_late or self.message is None:
             return write_step(record, self.attempt, self.message)
         put, message = write_step(record, None), self.message
 
-        def put_back(transaction: Any) -> Any:
+        def put_back(transaction: Transaction) -> int:
             transaction.put_message(message)
             return put(transaction)
 
@@ -63,8 +67,7 @@ class Outcome:
 
     def settle(self, error: BaseException | None = None) -> None:
         """Let the task go on."""
-        if self.future is not None:
-            settle(self.future, error)
+        settle(self.future, error)
 
 
 def settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:

@@ -149,7 +149,7 @@ class _Rehearsal:
 
     def _is_owed(self) -> bool:
         branches = self.execution.branches
-        return branches is not None and branches.is_replaying("/")
+        return branches is not None and bool(branches.past)
 
     # -- at an operation ----------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class _Rehearsal:
             while isinstance(effect, (Append, Deliver, Slot)):
                 effect = decision.send((yield effect) if isinstance(effect, Deliver) else None)
             branch = call.branch
-            cut: Cut = yield End(lambda: self._stop(branch), lambda: self._park(branch))
+            cut: Cut = yield End(lambda: self._stop(branch), self._park)
             yield effect if isinstance(effect, Conclude) else decision.send(cut)
         except StopIteration as done:
             return done.value
@@ -175,7 +175,7 @@ class _Rehearsal:
         """The end, for an operation that blocks."""
         branches = self.execution.branches
         if branches is not None and not branches.is_here():
-            branches.from_thread(branch, lambda: self._park(branch))
+            branches.threads.wait(branch, self._park, goes_on=False)
         elif self.is_submitted:
             raise _ThreadEnds
         raise self.end()
@@ -186,11 +186,11 @@ class _Rehearsal:
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    async def _park(self, branch: str) -> None:
+    async def _park(self) -> None:
         """The end, for an operation that is awaited: its task waits for ever, and the others go on."""
         branches = self.execution.branches
         assert branches is not None
-        await branches.replayed(branch)
+        await branches.past.end()
         future = branches.loop.create_future()
         self._parked.append(future)
         if self._look is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from ._journal import Journal
-from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
+from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place
 from ._transaction import Transaction, put_step
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -172,7 +172,9 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     would undo what came later: `RunConflictError`.
     """
     failed = [step for step in steps if step.status == "failed"]
-    repeated = [step for step in failed if not any(_came_after(other, step) for other in steps)]
+    timers = [step for step in steps if step.kind == TIMER]
+    others = [step for step in steps if step.kind != TIMER]
+    repeated = [step for step in failed if not any(_came_after(other, step) for other in others)]
     if failed and not repeated:
         first = failed[0]
         msg = (
@@ -182,7 +184,13 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
             "starts a new run from any step"
         )
         raise RunConflictError(msg)
-    return repeated
+    return repeated + [timer for timer in timers if any(_fired_around(timer, step) for step in repeated)]
+
+
+def _fired_around(timer: StepRecord, failed: StepRecord) -> bool:
+    """Whether the timeout may have cut the operation, which then goes without it."""
+    within = f"{failed.branch}/".startswith(f"{timer.branch}/") or timer.branch.startswith(f"{failed.branch}/")
+    return within and timer.started_at >= failed.started_at
 
 
 def _came_after(other: StepRecord, failed: StepRecord) -> bool:
@@ -203,10 +211,12 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
     def work(transaction: Transaction) -> RunRecord:
         record = _run(transaction, run_id)
         every = transaction.steps(record.seq)
-        steps = [step for step in every if step.kind != "map"]
+        steps = [step for step in every if step.kind not in HIDDEN_KINDS]
         taken = steps[: from_step - 1]
         newest = max((step.started_at for step in taken), default=0.0)
-        maps = [step for step in every if step.kind == "map" and step.started_at <= newest]
+        last = max((step.finished_at or 0.0 for step in taken), default=0.0)
+        until = {"map": newest, TIMER: last}
+        hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
         if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
             done = sum(step.turn is not None for step in steps)
             msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
@@ -225,7 +235,7 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
             deadline=_deadline_anew(record, now),
         )
         new = begin(fresh, now, epoch)(transaction)
-        for step in (*maps, *taken):
+        for step in (*hidden, *taken):
             transaction.run(put_step(step._replace(run=new.seq)))
         return new
 

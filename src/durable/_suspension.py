@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._branches import Branches
 from ._execution import Execution
 from ._rests import Rest, is_long, suspend
-from ._waiting import is_in_timeout, waits, waits_on_known
+from ._waiting import waits, waits_on_known
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,7 +85,7 @@ def _all_wait(execution: Execution, found: list[Execution]) -> bool:
     """Whether every task of a run waits for what would wake a suspended one; the runs are added to `found`."""
     found.append(execution)
     branches = execution.branches
-    if branches is None or execution.halted is not None or branches.has_news():
+    if branches is None or execution.halted is not None or branches.has_news() or branches.timers:
         return False
     tasks = [*branches.tasks, *([branches.root] if branches.root is not None else [])]
     known = {id(future) for future in branches.resting if not future.done()}
@@ -94,6 +94,4 @@ def _all_wait(execution: Execution, found: list[Execution]) -> bool:
         child = getattr(awaited, "execution", None)
         if isinstance(child, Execution) and child.parent is execution and _all_wait(child, found):
             known.add(id(awaited))
-    return all(
-        waits(task) and waits_on_known(task, known, branches.tasks) and not is_in_timeout(task) for task in tasks
-    )
+    return all(waits(task) and waits_on_known(task, known, branches.tasks) for task in tasks)

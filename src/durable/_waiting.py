@@ -1,7 +1,6 @@
 """What a task of asyncio waits for, as far as it can be seen from outside."""
 
 import asyncio
-import gc
 from collections.abc import Container
 from typing import Any, Final
 
@@ -20,32 +19,30 @@ def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container[
     children = getattr(awaited, "_children", None)  # asyncio.gather
     if children:
         return all(child in tasks or child.done() for child in children)
-    innermost = coroutines(task)[-1]
-    if getattr(innermost, "cr_code", None) not in _COMBINATORS:
-        return False
-    frame = innermost.cr_frame
-    return frame is None or frame.f_locals.get("timeout_handle") is None  # of asyncio.wait with a timeout
+    return _innermost_code(task) in _COMBINATORS
 
 
-def is_in_timeout(task: "asyncio.Task[Any]") -> bool:
-    """Whether the task is inside an `asyncio.timeout`, or a `wait_for`: what it has on its stack shows it."""
-    return any(
-        isinstance(getattr(held, "__self__", None), asyncio.Timeout)
-        for coroutine in coroutines(task)
-        for held in gc.get_referents(coroutine)
+def _innermost_code(task: "asyncio.Task[Any]") -> Any:
+    """The code object of the innermost coroutine that a task is in."""
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        coroutine = inner
+    return getattr(coroutine, "cr_code", None)
+
+
+def _code_of_as_completed() -> Any:
+    """What an iteration of `as_completed` awaits: since 3.13 a method, before that a function in the function."""
+    iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)
+    if iterator is not None:
+        return iterator._wait_for_one.__code__
+    return next(
+        code for code in asyncio.as_completed.__code__.co_consts if getattr(code, "co_name", "") == "_wait_for_one"
     )
-
-
-def coroutines(task: "asyncio.Task[Any]") -> list[Any]:
-    """The coroutines that a task is in, the innermost last."""
-    found: list[Any] = [task.get_coro()]
-    while (inner := getattr(found[-1], "cr_await", None)) is not None and hasattr(inner, "cr_code"):
-        found.append(inner)
-    return found
 
 
 _COMBINATORS: Final = {
     asyncio.TaskGroup.__aexit__.__code__,
+    _code_of_as_completed(),
     asyncio.wait.__code__,
     asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
 }

@@ -12,7 +12,7 @@ from ._drive import known_rest
 from ._execution import current_branch
 from ._identity import require_name
 from ._listing import StepInfo, step_info, utc, utc_or_none
-from ._model import FINISHED, RunRecord, RunStatus, seen_status
+from ._model import FINISHED, HIDDEN_KINDS, RunRecord, RunStatus, seen_status
 from ._outcome import raise_recorded, recorded_result
 from ._rests import Rest, Suspended
 from .errors import (
@@ -105,7 +105,7 @@ class Run(Generic[R]):
     def steps(self) -> list[StepInfo]:
         """Every journaled operation in the order of its place; of a `map` its items."""
         steps = self._runtime.journal.steps(self._record().seq)
-        return [step_info(step) for step in steps if step.kind != "map"]
+        return [step_info(step) for step in steps if step.kind not in HIDDEN_KINDS]
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import multiprocessing
@@ -29,6 +30,7 @@ import apsw
 
 import durable
 from durable import NonDeterminismError, RunBlockedError
+from durable._branches import Branches
 from tests.parallel import vocabulary
 from tests.parallel.generate import write_program
 from tests.parallel.vocabulary import WORDS, Life
@@ -156,14 +158,29 @@ def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
-    if not outcomes:
-        raise Fault("stuck", _stacks() + "\n".join(map(str, life.notes)))
+    deadline = time.monotonic() + 8.0
+    while any(each.name.startswith("asyncio_") for each in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.001)  # threads of its loop that are still at a step
+    if not outcomes or time.monotonic() > deadline:
+        raise Fault("stuck", _stacks() + "\n".join((*complaints.texts, *map(str, life.notes))))
     return outcomes[0]
 
 
 def _stacks() -> str:
-    """Where all threads are."""
-    return "\n".join("".join(traceback.format_stack(frame)[-8:]) for frame in sys._current_frames().values())
+    """Where all threads are, and what the async runs wait for."""
+    stacks = ["".join(traceback.format_stack(frame)[-8:]) for frame in sys._current_frames().values()]
+    waits = []
+    for branches in [each for each in gc.get_objects() if type(each) is Branches]:
+        past = branches.past
+        waits.append(
+            f"{branches.execution.record.id} halted {branches.execution.halted} turns {list(past._turns)[:5]} "
+            f"owed {list(past._owed.items())[:5]} called {past._called} gates {len(past._gates)} cuts {len(past._cuts)} "
+            f"ready {[[each.record for each in group] for group in branches._ready]} waiting {len(branches._waiting)} "
+            f"outbox {len(branches._outbox)} committing {branches._committing} ticking {branches._ticking} "
+            f"quiet {branches._quiet_turns} restless {branches._restless_turns} at work {branches.threads.at_work} "
+            f"root {branches.root}\n" + "\n".join(map(str, branches.tasks))
+        )
+    return "\n".join(stacks + waits)
 
 
 def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
@@ -176,6 +193,9 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
         with contextlib.suppress(BaseException):
             life = Life(plan.seed, plan.mode, plan.at, is_async=main.is_async)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
+            watchdog = threading.Timer(STUCK_SECONDS - 2, lambda: life.note("stuck", _stacks()))
+            watchdog.daemon = True
+            watchdog.start()
             outcome = _live(path, main, plan, life)
             end.write_text(json.dumps([outcome.kind, outcome.what, outcome.moments]))
         os._exit(0)
@@ -184,7 +204,7 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            raise Fault("stuck", notes.read_text())
+            raise Fault("stuck", notes.read_text().replace("\\n", "\n"))
         time.sleep(0.001)
     found = [json.loads(line) for line in notes.read_text().splitlines()]
     if end.exists():
@@ -298,6 +318,11 @@ class Judge:
         if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
             raise Fault("repeated", f"paid {paid}")
 
+    def rows(self) -> list[Any]:
+        """The journal, in the order of the turns."""
+        columns = "run, turn, branch, position, kind, name, status, input, coalesce(output, error)"
+        return self._query(f"SELECT {columns} FROM durable_step ORDER BY run, turn IS NULL, turn, branch, position")
+
     def _query(self, sql: str) -> list[Any]:
         """Rows, none where there is no such table. By the same SQLite as the library: two in one process break locks."""
         with contextlib.suppress(apsw.CantOpenError, apsw.SQLError):
@@ -330,7 +355,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
                 mode,
                 at,
                 dice.choice(loops),
-                dice.random() < 0.3,
+                dice.random() < 0.3 and "eager" not in loops,  # on the engine's own loop, where tasks start later
                 dice.choice(["full", "process", "process", "process"]),
                 dice.random() < 0.3,
             )
@@ -348,7 +373,8 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
         judge.look_at_end(outcome)
     except Fault as fault:
         lives_led = "\n".join(map(str, history))
-        fault.add_note(f"trial {name}: {fault.kind}\n{fault.what}\n\n{lives_led}\n\n{program}")
+        rows = "\n".join(map(str, judge.rows()))
+        fault.add_note(f"trial {name}: {fault.kind}\n{fault.what}\n\n{lives_led}\n\n{rows}\n\n{program}")
         raise
     return program, seen
 

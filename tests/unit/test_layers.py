@@ -33,8 +33,9 @@ ROWS: list[tuple[str, ...]] = [
     ("_rests",),
     # 3 one execution
     ("_execution",),
-    ("_drive", "_port", "_task_factory", "_waiting", "_logger", "_outcome"),
-    ("_branches",),
+    ("_drive", "_port", "_waiting", "_logger", "_outcome"),
+    ("_past_order", "_threads", "_timers"),
+    ("_branches", "_loop_hooks"),
     ("_suspension",),
     ("_drive_async", "_operations", "_parallel"),
     # 4 many executions
@@ -62,6 +63,8 @@ FOR_TYPES_ONLY = {
     ("_execution", "_parallel"),
     ("_rests", "_execution"),
     ("_drive", "_branches"),
+    ("_threads", "_branches"),
+    ("_timers", "_branches"),
 }
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
 PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits"}

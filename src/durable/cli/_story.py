@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import AttemptRecord, RunRecord, StepRecord
+from durable._model import TIMER, AttemptRecord, RunRecord, StepRecord
 from durable.cli._facts import Facts, Owners, error_object, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
@@ -71,6 +71,7 @@ class Story:
         self.trials = [
             Trial(step, attempts.get((step.branch, step.position), []))
             for step in reader.sound_steps(run.seq, self.damage.append)
+            if step.kind != TIMER
         ]
         self.run = run
         owners = Owners(reader)

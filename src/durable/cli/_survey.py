@@ -6,7 +6,7 @@ A journal of millions of steps is not read as a whole for that, and has no index
 from typing import Final, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import RunRecord, StepRecord
+from durable._model import HIDDEN_KINDS, RunRecord, StepRecord
 from durable._records import attempt_from, step_from
 from durable.cli._facts import error_object
 from durable.cli._reader import Reader, Wanted
@@ -144,7 +144,7 @@ class Survey:
 
 
 def _add(times: dict[tuple[str, str], Times], step: StepRecord) -> None:
-    if step.kind == "map":  # the mark of a map, whose items are steps
+    if step.kind in HIDDEN_KINDS:
         return
     found = times.setdefault((step.kind, step.name), Times(step.kind, step.name, [], [], []))
     if step.attempt > 1:

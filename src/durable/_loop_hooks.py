@@ -1,0 +1,128 @@
+"""What a loop does otherwise while runs execute on it: for the code of a run, and for nobody else.
+
+A task of a run gets its branch when it is created. A timeout of asyncio takes its turn among the outcomes. A thread of
+`asyncio.to_thread` is a branch of its own. Each hook looks where the calling code is, and hands on what is none of its
+business to what the loop had before. After its last run the loop is as it was.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Final
+
+from ._execution import SCOPE, Branch
+from ._timers import arm
+
+_TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
+"""Where the callbacks of `timeout`, `wait_for`, `wait` and `as_completed` are defined; that of `sleep` is elsewhere."""
+_RESCHEDULE: Final = asyncio.Timeout.reschedule.__code__
+_LONG_AGO: Final = float("-inf")
+
+
+class BranchFactory:
+    """A task factory that gives each task of a run its branch when it is created, around the loop's own factory."""
+
+    def __init__(self, inner: Callable[..., Any] | None) -> None:
+        self.inner = inner
+        self.users = 0
+        """Executions on this loop."""
+        self.replaced: dict[str, Any] = {}
+        """What the loop had in the place of the other hooks, by name; `None` for the methods of its class."""
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        creator = SCOPE.get()
+        if type(creator) is not Branch or creator.execution.branches is None:
+            return self._make(loop, coro, **options)
+        branch = creator.child(getattr(coro, "__name__", type(coro).__name__))
+        context = options.get("context") or copy_context()
+        context.run(SCOPE.set, branch)
+        if options.get("context") is None:  # not handed on as an option: older factories take none
+            options.pop("context", None)
+            task = context.run(self._make, loop, coro, **options)
+        else:
+            task = self._make(loop, coro, **options)
+        creator.execution.branches.add(task, branch)
+        return task
+
+    def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        if self.inner is None:
+            return asyncio.Task(coro, loop=loop, **options)
+        return self.inner(loop, coro, **options)
+
+
+def enter_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """A run begins to execute on this loop."""
+    factory: Any = loop.get_task_factory()
+    if not isinstance(factory, BranchFactory):
+        factory = BranchFactory(factory)
+        loop.set_task_factory(factory)
+        with contextlib.suppress(AttributeError):  # a loop of another make that lets nobody in: its timers have no turn
+            hooks = {**_timer_hooks(loop), "run_in_executor": _thread_hook(loop.run_in_executor)}
+            factory.replaced = {name: vars(loop).get(name) for name in hooks}
+            for name, hook in hooks.items():
+                setattr(loop, name, hook)
+    factory.users += 1
+
+
+def leave_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """A run has ended on this loop; after the last one it is as it was."""
+    factory: Any = loop.get_task_factory()
+    if isinstance(factory, BranchFactory):
+        factory.users -= 1
+        if not factory.users:
+            loop.set_task_factory(factory.inner)
+            for name, before in factory.replaced.items():
+                if before is None:
+                    delattr(loop, name)
+                else:
+                    setattr(loop, name, before)
+
+
+def _timer_hooks(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[..., Any]]:
+    call_at: Callable[..., Any] = loop.call_at
+    call_later: Callable[..., Any] = loop.call_later
+    now = loop.time
+
+    def branch_of(callback: Callable[..., Any]) -> Branch | None:
+        scope = SCOPE.get()
+        if type(scope) is not Branch or getattr(callback, "__module__", None) not in _TIMEOUTS:
+            return None
+        return scope
+
+    def at(when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        if (branch := branch_of(callback)) is None:
+            return call_at(when, callback, *args, context=context)
+        return arm(branch, when, call_at, (context or copy_context(), callback, *args))
+
+    def later(delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        if branch_of(callback) is None:
+            return call_later(delay, callback, *args, context=context)
+        return at(now() + delay, callback, *args, context=context)
+
+    def time() -> float:
+        """A timeout that has passed when it is set has a turn too; whether it has, depends on how fast things go."""
+        if type(SCOPE.get()) is Branch and sys._getframe(1).f_code is _RESCHEDULE:
+            return _LONG_AGO
+        return now()
+
+    return {"call_at": at, "call_later": later, "time": time}
+
+
+def _thread_hook(run_in_executor: Any) -> Callable[..., Any]:
+    def run(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+        scope = SCOPE.get()
+        if type(scope) is not Branch or (branches := scope.execution.branches) is None:
+            return run_in_executor(executor, function, *args)
+        carried = getattr(getattr(function, "func", function), "__self__", None)
+        if type(carried) is not Context or carried.get(SCOPE) is not scope:  # it does not take the run along
+            return run_in_executor(executor, function, *args)
+        branch = scope.child("thread")
+        carried.run(SCOPE.set, branch)
+        branches.flush()
+        future = run_in_executor(executor, function, *args)
+        branches.threads.add(branch.name, future)
+        return future
+
+    return run

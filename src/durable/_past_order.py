@@ -1,0 +1,144 @@
+"""The order of what the journal has of an async run: on replay, each outcome reaches its task in its turn."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ._execution import Execution
+from ._model import FIRST_TIMEOUT, StepRecord
+from ._port import settle
+from ._replay import describe, place
+from ._waiting import waits_on_known
+from .errors import NonDeterminismError
+
+
+class PastOrder:
+    """Outcomes, cuts and timeouts that the journal has, until all were delivered; true while there are any."""
+
+    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop, on_news: Callable[[], None]) -> None:
+        self._execution = execution
+        self._loop = loop
+        self._on_news = on_news
+        """Called when something may now be deliverable that was not."""
+        self._owed: dict[int, int] = {}
+        """How many of each turn were not delivered yet."""
+        for step in execution.past.values():
+            if step.turn:
+                self._owed[step.turn] = self._owed.get(step.turn, 0) + 1
+        self._turns = deque(sorted(self._owed))
+        self.last_turn = self._turns[-1] if self._turns else 0
+        self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
+        """By turn: what the code has called of it and waits for, by branch and position."""
+        self._gates: set[asyncio.Future[None]] = set()
+        self._cuts: set[asyncio.Future[None]] = set()
+        """Operations that the code is to cut again."""
+
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._called)
+
+    def turn_of(self, record: StepRecord) -> "asyncio.Future[None]":
+        """Done when it is the turn of this record; may be cancelled before."""
+        turn = record.turn or 0
+        future = self._loop.create_future()
+        if turn not in self._owed:
+            future.set_result(None)
+            return future
+        self._called.setdefault(turn, []).append((record.branch, record.position, future))
+        future.add_done_callback(lambda _: self.delivered(turn))
+        self._on_news()
+        return future
+
+    async def cut(self, record: StepRecord) -> None:
+        """Wait until the code cuts this operation again, then for the turn in which that was seen; always raises."""
+        cut = self._loop.create_future()
+        self._cuts.add(cut)
+        self._on_news()
+        try:
+            await cut
+        except asyncio.CancelledError:
+            if self._execution.halted is None:
+                await despite_cancellation(self._execution, self.turn_of(record))
+            raise
+        finally:
+            self._cuts.discard(cut)
+
+    async def end(self) -> None:
+        """Returns when everything was delivered."""
+        while self._turns:
+            gate = self._loop.create_future()
+            self._gates.add(gate)
+            self._on_news()
+            try:
+                await gate
+            finally:
+                self._gates.discard(gate)
+
+    def delivered(self, turn: int | None) -> None:
+        """One of this turn is where it belongs."""
+        if turn not in self._owed:
+            return
+        self._owed[turn] -= 1
+        while self._turns and not self._owed[self._turns[0]]:
+            turn = self._turns.popleft()
+            del self._owed[turn]
+            self._called.pop(turn, None)
+        if not self._turns:
+            for gate in self._gates:
+                settle(gate)
+        if self._called or self._gates or not self._turns:
+            self._on_news()
+
+    def next_is_timeout(self) -> bool:
+        """Whether the next turn is that of a timeout which the code has set."""
+        return any(position <= FIRST_TIMEOUT for _, position, _ in self._called.get(self._turns[0], ()))
+
+    def deliver_next(self) -> bool:
+        """Deliver the next turn, if the code has called all of it; say whether."""
+        turn = self._turns[0]
+        called = [waiting for waiting in self._called.get(turn, ()) if not waiting[2].done()]
+        if len(called) != self._owed[turn]:
+            return False
+        for *_, future in sorted(called, key=lambda waiting: waiting[:2]):
+            settle(future)
+        return True
+
+    def drop(self, branch: str) -> None:
+        """What this branch, or one in it, had under way no longer counts."""
+        past = self._execution.past
+        for key in [key for key in list(past) if key[0] == branch or key[0].startswith(branch + "/")]:
+            self.delivered(past.pop(key).turn)
+
+    def is_stuck(self, tasks: Iterable["asyncio.Task[Any]"], known: Iterable["asyncio.Future[Any]"]) -> bool:
+        """Whether every task waits on the journal or on other tasks: then the next turn can never be called."""
+        ids = {id(future) for called in self._called.values() for *_, future in called}
+        ids.update(map(id, (*self._gates, *self._cuts, *known)))
+        tasks = set(tasks)
+        return all(waits_on_known(task, ids, tasks) for task in tasks)
+
+    def nothing_can_follow(self) -> NonDeterminismError:
+        """The error of a run that is stuck."""
+        turn = self._turns[0]
+        missing = next((s for s in list(self._execution.past.values()) if s.turn == turn), None)
+        what = f"{describe(missing)}, which the journal has at {place(missing)}" if missing else "a journaled operation"
+        return NonDeterminismError(
+            f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, "
+            "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
+            "put its code back, or start a new run; completed steps are kept"
+        )
+
+
+async def despite_cancellation(execution: Execution, future: "asyncio.Future[None]") -> None:
+    """Await it to its end, whoever cancels meanwhile: the task is being cancelled already."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            if execution.halted is not None:
+                future.cancel()
+                raise

@@ -1,0 +1,189 @@
+"""The threads of an async run (`asyncio.to_thread`): each is a branch, and blocks for its operations.
+
+Its outcomes go to the loop, where they have their turn among those of the tasks. While it works on between two
+operations, its task only looks as if it waited, and nothing is delivered. When its task gives it up (a timeout, a
+cancellation), nobody can stop the thread itself: its operation under way is journaled as cut, what comes of it is
+discarded, and its next operation raises `CancelledError`.
+"""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from ._drive import perform
+from ._effects import CUT, Append, Attempt, Completed, Conclude, Deliver, Effect, Slot, Transact
+from ._execution import SCOPE, Execution
+from ._model import AttemptRecord, MessageRecord, StepRecord
+from .errors import Halt
+
+if TYPE_CHECKING:
+    from ._branches import Branches
+
+_LOOK_SECONDS: Final = 1.0
+"""How often a thread that waits looks whether its loop is still there."""
+
+
+class GivenUpError(Exception):
+    """What the thread does is no longer wanted."""
+
+
+class RunThreads:
+    """The threads of one execution, by the names of their branches."""
+
+    def __init__(self, branches: "Branches") -> None:
+        self._branches = branches
+        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        """What the task of each thread awaits."""
+        self._blocked: dict[str, asyncio.Task[Any]] = {}
+        """What threads in an operation wait for."""
+        self._waits: set[concurrent.futures.Future[None]] = set()
+        """The same, as the threads see it."""
+        self._closed = False
+        self._records: dict[str, StepRecord] = {}
+        """Operations under way, as last written."""
+        self._messages: dict[str, MessageRecord] = {}
+        """What their outcomes were made of."""
+        self._given_up: set[str] = set()
+        self.at_work: set[str] = set()
+        """Threads between two operations."""
+
+    def add(self, branch: str, awaited: "asyncio.Future[Any]") -> None:
+        """A thread was handed to an executor."""
+        self._awaited[branch] = awaited
+        awaited.add_done_callback(lambda _: self._ended(branch, given_up=awaited.cancelled()))
+
+    def _ended(self, branch: str, *, given_up: bool) -> None:
+        del self._awaited[branch]
+        self.at_work.discard(branch)
+        record, message = self._records.pop(branch, None), self._messages.pop(branch, None)
+        if given_up:
+            self._given_up.add(branch)
+            if branch in self._blocked:
+                self._blocked[branch].cancel()
+            self._branches.past.drop(branch)
+            if record is not None and self._branches.execution.halted is None:
+                now = self._branches.execution.now()
+                self._branches.journal_late(
+                    record._replace(
+                        status="failed", output=None, error=CUT, finished_at=now, retry_at=None, turn=0
+                    ),  # of no turn: nobody waits for it
+                    message,
+                )
+        self._branches.tick_soon()
+
+    def waiting(self) -> "list[asyncio.Future[Any]]":
+        """What the tasks await whose threads wait for their turn."""
+        return [self._awaited[branch] for branch in self._blocked if branch in self._awaited]
+
+    def close(self) -> None:
+        """The run has ended on this loop: no thread is to wait for it any more."""
+        self._closed = True
+        for wait in list(self._waits):
+            wait.cancel()
+
+    # -- called in threads --------------------------------------------------------------------------------------------
+
+    def require_wanted(self, branch: str) -> None:
+        """Raise `GivenUpError` where the thread's task has given it up."""
+        if branch in self._given_up:
+            raise GivenUpError
+
+    def perform(self, execution: Execution, effect: Effect) -> Any:
+        """Carry out one effect in a thread; what has a turn of its own, on the loop."""
+        try:
+            return self._perform(execution, effect)
+        except GivenUpError:
+            raise asyncio.CancelledError from None
+
+    def _perform(self, execution: Execution, effect: Effect) -> Any:
+        branches = self._branches
+        if isinstance(effect, Append) and effect.record.turn is None:
+            self._records[effect.record.branch] = effect.record
+        elif isinstance(effect, (Slot, Attempt)):  # before the slot, which the loop's own thread may be waiting for
+            self.wait(effect.call.branch, branches.past.end, goes_on=False)
+        elif isinstance(effect, Transact):
+            return self._transact(execution, effect)
+        elif isinstance(effect, Conclude):
+            return self._conclude(effect.record, effect.attempt, effect.message)
+        elif isinstance(effect, Deliver):
+            return self._deliver(effect.record)
+        return perform(execution, effect)
+
+    def _transact(self, execution: Execution, effect: Transact) -> Any:
+        """Its outcome is on disk with what the body wrote; its turn is written over it."""
+        self.wait(effect.call.branch, self._branches.past.end, goes_on=False)
+        records: list[StepRecord] = []
+
+        def conclude(value: Any) -> tuple[StepRecord, Any]:
+            record, decoded = effect.conclude(value)
+            records.append(record)
+            return record, decoded
+
+        answer = perform(execution, effect._replace(conclude=conclude))
+        if isinstance(answer, Completed):
+            self._conclude(records[-1])
+        return answer
+
+    def _deliver(self, past: StepRecord) -> None:
+        if past.turn == 0 and past.error != CUT and past.kind == "step":  # a transaction that has not had its turn
+            self.wait(past.branch, self._branches.past.end, goes_on=False)
+            self._conclude(past)
+        else:
+            self._records[past.branch] = past
+            self.wait(past.branch, lambda: self._branches.deliver(past))
+            self._records.pop(past.branch, None)
+
+    def _conclude(
+        self, record: StepRecord, attempt: AttemptRecord | None = None, message: MessageRecord | None = None
+    ) -> None:
+        if message is not None:
+            self._messages[record.branch] = message
+        self.wait(record.branch, lambda: self._branches.conclude(record, attempt, message))
+        self._messages.pop(record.branch, None)
+        self._records.pop(record.branch, None)
+        if self._branches.execution.halted is not None:
+            raise self._branches.execution.halted
+
+    def wait(self, branch: str, make: Callable[[], Awaitable[None]], *, goes_on: bool = True) -> None:
+        """Await something on the loop; then the operation is over and the thread goes on, unless it is only begun."""
+        context = copy_context()
+        context.run(SCOPE.set, None)  # the helper is no task of the run
+        blocked = self._blocked_by(branch, make, goes_on)
+        try:
+            wait = context.run(asyncio.run_coroutine_threadsafe, blocked, self._branches.loop)
+        except RuntimeError as error:
+            blocked.close()
+            raise self._interrupted(branch) from error
+        self._waits.add(wait)
+        if self._closed:
+            wait.cancel()
+        try:
+            while not wait.done():
+                concurrent.futures.wait([wait], _LOOK_SECONDS)
+                if self._branches.loop.is_closed():  # in the middle of it, by a KeyboardInterrupt
+                    wait.cancel()
+            wait.result()
+        except (concurrent.futures.CancelledError, RuntimeError) as error:
+            raise self._interrupted(branch) from error
+        finally:
+            self._waits.discard(wait)
+
+    def _interrupted(self, branch: str) -> Halt:
+        self.require_wanted(branch)
+        return self._branches.execution.interrupt("its event loop ended")
+
+    async def _blocked_by(self, branch: str, make: Callable[[], Awaitable[None]], goes_on: bool) -> None:
+        self.require_wanted(branch)
+        self.at_work.discard(branch)
+        task = asyncio.current_task()
+        assert task is not None
+        self._blocked[branch] = task
+        try:
+            await make()
+        finally:
+            del self._blocked[branch]
+            if goes_on and branch in self._awaited:
+                self.at_work.add(branch)
+            self._branches.flush()

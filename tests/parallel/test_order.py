@@ -1,0 +1,345 @@
+"""What happens to the tasks of an async run from outside happens in the same order on replay, with whatever timings."""
+
+import asyncio
+import threading
+
+import pytest
+
+import durable
+from durable import JournalError
+from tests.parallel import trials
+
+LONG_SECONDS = 60.0
+
+
+@durable.step(retry=None)
+async def label(text: str) -> str:
+    return text
+
+
+@durable.step(retry=None)
+async def endless(text: str) -> str:
+    await asyncio.sleep(LONG_SECONDS)
+    return text
+
+
+def kinds(path_of_run):
+    return [(step.name, step.status) for step in path_of_run.steps()]
+
+
+@pytest.mark.parametrize("replayed_seconds", [0.0005, LONG_SECONDS])
+def test_a_timeout_that_fired_fires_again_in_its_turn_and_one_that_did_not_does_not(
+    journal, run_async, replayed_seconds
+):
+    seconds = {"fires": 0.5, "holds": LONG_SECONDS}
+    seen = []
+
+    async def fires():
+        await label("a")
+        try:
+            async with asyncio.timeout(seconds["fires"]):
+                await label("b")
+                await endless("c")
+        except TimeoutError:
+            return await label("d")
+
+    async def holds():
+        async with asyncio.timeout(seconds["holds"]):
+            return [await label(text) for text in "efghij"]
+
+    @durable.workflow
+    async def flow():
+        seen.append(await asyncio.gather(fires(), holds()))
+        journal.crash()
+        return seen[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    steps = kinds(durable.runs()[0])
+    assert ("endless", "failed") in steps
+    assert {name for name, _ in steps} == {"label", "endless"}  # the timeout itself is shown to nobody
+    journal.restart()
+    seconds = dict.fromkeys(seconds, replayed_seconds)
+    assert run_async(flow()) == ["d", list("efghij")]
+    assert seen[0] == seen[1]
+    assert kinds(durable.runs()[0]) == steps
+
+
+@pytest.mark.parametrize(
+    "limited",
+    [
+        lambda awaitable: asyncio.wait_for(awaitable, 0.02),
+        lambda awaitable: asyncio.wait({asyncio.ensure_future(awaitable)}, timeout=0.02),
+        lambda awaitable: asyncio.gather(*asyncio.as_completed([asyncio.ensure_future(awaitable)], timeout=0.02)),
+    ],
+    ids=["wait_for", "wait", "as_completed"],
+)
+def test_each_of_the_timeouts_of_asyncio_takes_its_turn(journal, run_async, limited):
+    seen = []
+
+    async def others(order):
+        for text in "abc":
+            order.append(await label(text))
+
+    @durable.workflow
+    async def flow():
+        order = []
+        beside = asyncio.create_task(others(order))
+        await beside
+        try:
+            await limited(endless("x"))
+        except TimeoutError:
+            order.append("late")
+        await label(f"after {order}")
+        seen.append(order)
+        journal.crash()
+        return order
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    run_async(flow())
+    assert seen[0] == seen[1]
+
+
+def test_a_run_that_failed_by_a_timeout_has_all_of_its_time_again_when_it_is_retried(journal, run_async):
+    seconds = 0.02
+
+    @durable.step(retry=None)
+    async def slow():
+        if seconds < LONG_SECONDS:
+            await asyncio.sleep(LONG_SECONDS)
+        return "made it"
+
+    @durable.workflow
+    async def flow():
+        await label("a")
+        async with asyncio.timeout(seconds):
+            return await slow()
+
+    with pytest.raises(TimeoutError):
+        run_async(flow())
+    seconds = LONG_SECONDS
+    run = durable.runs()[0]
+    run.retry()
+    assert run.result(30) == "made it"
+
+
+def test_a_thread_whose_task_gave_it_up_is_cut_and_what_it_returns_is_discarded(journal, run_async):
+    started, go_on, after = threading.Event(), threading.Event(), []
+
+    @durable.step(name="slow", retry=None)
+    def slow(text: str) -> str:
+        after.append(text)
+        started.set()
+        go_on.wait(30)
+        return text
+
+    def two_steps():
+        slow("first")
+        slow("second")
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(two_steps))
+        await asyncio.get_running_loop().run_in_executor(None, started.wait)
+        thread.cancel()
+        await asyncio.wait([thread])
+        go_on.set()
+        await label("a")
+        await label("b")
+        journal.crash()
+        return "done"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    assert sorted(kinds(durable.runs()[0])) == [("label", "completed"), ("label", "completed"), ("slow", "failed")]
+    journal.restart()
+    assert run_async(flow()) == "done"
+    assert after == ["first"]
+
+
+def test_a_timeout_fires_although_a_thread_of_the_run_hangs_between_two_steps(journal, run_async):
+    hang = threading.Event()
+
+    @durable.step
+    def plain(text: str) -> str:
+        return text
+
+    def hangs():
+        plain("a")
+        hang.wait(30)
+
+    @durable.workflow
+    async def flow():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asyncio.to_thread(hangs)
+        hang.set()
+        return await label("b")
+
+    assert run_async(flow()) == "b"
+
+
+def test_a_transaction_in_a_thread_has_its_turn(journal, run_async):
+    other, seen = threading.Event(), []
+
+    @durable.step(transaction=True)
+    def paid(text: str) -> str:
+        return text
+
+    def pays():
+        other.wait(30)  # in the first life alone
+        return paid("paid")
+
+    @durable.workflow
+    async def flow():
+        order = []
+
+        async def thread():
+            order.append(await asyncio.to_thread(pays))
+
+        async def task():
+            order.extend([await label(text) for text in "abcdefgh"])
+            other.set()
+
+        await asyncio.gather(thread(), task())
+        seen.append(order)
+        await label(str(order))
+        journal.crash()
+        return order
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    run_async(flow())
+    assert seen[0] == seen[1] == [*"abcdefgh", "paid"]
+
+
+def test_an_outcome_on_disk_that_the_code_cancelled_before_its_turn_is_cut_on_replay_too(journal, run_async):
+    """A group fails in one turn while the next one, which it cancels, is in the file already; then the process dies."""
+    durable.runs()
+    file, commits, go, calls = journal.file, [], asyncio.Event(), []
+    journal.engine._runtime.own()
+
+    def dying(function):
+        def wrapper(*args):
+            if commits and len(commits) > 2:
+                raise JournalError("dead")
+            if commits and args[-1]:
+                commits.append(args)
+            return function(*args)
+
+        return wrapper
+
+    @durable.step(retry=None)
+    async def bad():
+        await go.wait()
+        commits.append("armed")
+        raise ValueError
+
+    @durable.step(retry=None)
+    async def good(text: str) -> str:
+        calls.append(text)
+        go.set()
+        await asyncio.sleep(0)
+        return text
+
+    async def cancelled():
+        try:
+            await good("good")
+        except asyncio.CancelledError:
+            await label("clean-up")
+            raise
+
+    async def cancelled_too():
+        await good("good too")
+        await label("not called")
+
+    @durable.workflow
+    async def flow():
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(bad())
+                group.create_task(cancelled())
+                group.create_task(cancelled_too())
+        except* ValueError:
+            pass
+        return await label("declined")
+
+    file.commit, file.run_alone = dying(file.commit), dying(file.run_alone)
+    with pytest.raises(JournalError):
+        run_async(flow())
+    journal.restart()
+    go.set()
+    assert run_async(flow()) == "declined"
+    assert sorted(calls) == ["good", "good too"]
+
+
+def test_no_slot_is_held_while_what_is_journaled_is_delivered(journal, run_async):
+    """A sync step in the body blocks the loop until it has one."""
+
+    @durable.step(name="limited", retry=None, concurrency=1)
+    def limited(text: str) -> str:
+        if text == "thread":
+            crash.wait(30)
+            journal.crash()
+        return text
+
+    crash = threading.Event()
+
+    @durable.workflow
+    async def flow():
+        async def inline():
+            for text in "abc":
+                await label(text)
+            crash.set()
+            await label("d")
+            limited("inline")
+
+        await asyncio.gather(asyncio.to_thread(limited, "thread"), inline())
+        return "done"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == "done"
+
+
+def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
+    interrupted = threading.Event()
+
+    @durable.step(retry=None)
+    def slow(text: str) -> str:
+        interrupted.wait(30)
+        return text
+
+    @durable.step(retry=None)
+    def strikes() -> None:
+        raise KeyboardInterrupt
+
+    @durable.workflow
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(slow, "a"))
+            group.create_task(asyncio.to_thread(strikes))
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(flow())
+    loop.call_soon(interrupted.set)
+    with pytest.raises(KeyboardInterrupt):  # the group raises it again
+        loop.run_until_complete(asyncio.sleep(LONG_SECONDS))
+    loop.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("asyncio_"):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_sample_of_random_programs(seed):
+    """Many more: `python -m tests.parallel.trials --trials 10000`."""
+    modes = ["abandon", "abandon", "interrupt", "cancel", "close"]
+    seen = trials.trials(seed, range(15), frozenset(), modes, loud=False)
+    assert not any(seen[fault] for fault in trials.FAULTS)
