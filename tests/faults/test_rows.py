@@ -10,8 +10,8 @@ from tests.faults.mutants import MUTANTS
 from tests.faults.rows import ROWS
 
 
-def run(row, trials, *options):
-    command = [sys.executable, "-m", "tests.faults", row, f"--trials={trials}", "--seed=1", *options]
+def run(row, trials, *options, seed=1):
+    command = [sys.executable, "-m", "tests.faults", row, f"--trials={trials}", f"--seed={seed}", *options]
     root = Path(__file__).resolve().parents[2]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110)
 
@@ -28,6 +28,6 @@ def test_a_sample_of_the_trials_finds_no_fault(row):
 def test_a_guard_that_is_switched_off_is_caught(guard):
     """The harness has teeth."""
     mutant = MUTANTS[guard]
-    done = run(mutant.row, mutant.trials, "--without", guard)
+    done = run(mutant.row, mutant.trials, "--without", guard, seed=mutant.seed)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAULT" in done.stdout or "Timeout" in done.stderr  # what never ends is ended, and shows where it was
