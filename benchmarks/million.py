@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import sqlite3
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from durable._database import read_sql
 from durable._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from durable._records import attempt_row, owner_row, run_row, step_row
+from durable.cli.ui._server import Server
 
 from .processes import _seconds_of
 
@@ -31,6 +34,17 @@ COMMANDS = (
     ["ls", "--workflow", "sell", "--status", "completed"],
     ["stats"],
     ["stats", "--since", "1d"],
+)
+QUESTIONS = (
+    "runs?limit=100",
+    "runs?limit=100&below=500000",
+    *(f"runs?limit=100&status={status}" for status in ("completed", "failed", "waiting", "blocked", "interrupted")),
+    "runs?limit=100&workflow=sell&status=failed",
+    "runs?limit=100&workflow=rare",
+    f"runs?limit=100&before={time.time() - 10 * 86_400:.0f}",
+    "runs?limit=100&text=declined",
+    "runs?limit=100&text=nowhere",
+    "counts?",
 )
 BEGAN = time.time() - 30 * 86_400
 PID, EPOCH = 4_242_424, 1
@@ -128,6 +142,26 @@ def measure(path: Path, repeat: int) -> None:
         print(f"{' '.join(command):45} {statistics.median(seconds):6.3f} s  ({least:.3f}-{most:.3f})")
 
 
+def measure_page(path: Path, repeat: int) -> None:
+    """What the page of `durable ui` waits for: its list, as it is filtered, scrolled and searched."""
+    with Server(str(path), 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
+        for question in QUESTIONS:
+            seconds = [_seconds_of_answer(connection, question) for _ in range(repeat)]
+            least, most = min(seconds), max(seconds)
+            print(f"ui: {question:41} {statistics.median(seconds):6.3f} s  ({least:.3f}-{most:.3f})")
+        connection.close()
+        server.shutdown()
+
+
+def _seconds_of_answer(connection: http.client.HTTPConnection, question: str) -> float:
+    began = time.perf_counter()
+    connection.request("GET", f"/api/{question}")
+    connection.getresponse().read()
+    return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__)
     parser.add_argument("path", type=Path)
@@ -140,6 +174,7 @@ def main() -> None:
     print(f"{options.path}: {options.path.stat().st_size / 1e9:.2f} GB")
     if not options.make:
         measure(options.path, options.repeat)
+        measure_page(options.path, options.repeat)
 
 
 if __name__ == "__main__":

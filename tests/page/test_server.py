@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from durable.cli.ui import _browser
+from durable.cli.ui._browser import Browser, Filters
 from tests.page.site import Site, serving
 
 PAGE = Path(__file__).resolve().parents[2] / "src" / "durable" / "cli" / "ui" / "page"
@@ -67,6 +69,27 @@ def test_a_text_is_found_as_people_write_it(tmp_path: Path, folder: Any) -> None
     with serving(folder) as site:
         for number, text in enumerate(['say "hi"', "zwei\nZeilen", "Grüße", "back\\slash"]):
             assert site.ids(text=text) == [f"order-{number}"]
+
+
+@pytest.mark.parametrize(
+    "filters", [Filters(), Filters(text="order"), Filters(status="interrupted"), Filters(text="no")]
+)
+def test_a_search_that_takes_too_long_goes_on_in_the_next_page(
+    shop: Any, monkeypatch: pytest.MonkeyPatch, filters: Filters
+) -> None:
+    browser = Browser(str(shop.path / "durable.db"))
+    whole = browser.page(filters, None, 100)
+    assert whole.end is None
+    monkeypatch.setattr(_browser, "_PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(_browser, "_FIRST_BATCH", 2)
+    found, pages, below = [], 0, None
+    while pages == 0 or below is not None:
+        page = browser.page(filters, below, 100)
+        found += page.entries
+        pages, below = pages + 1, page.end
+    assert [entry.run.id for entry in found] == [entry.run.id for entry in whole.entries]
+    assert pages > 2
+    browser.leave()
 
 
 def test_counts(site: Site) -> None:

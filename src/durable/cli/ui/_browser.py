@@ -18,9 +18,9 @@ from durable.cli._reader import Reader, Wanted
 from durable.cli._survey import Survey
 from durable.errors import JournalError
 
-_PATIENCE_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 0.08
 _FIRST_BATCH: Final = 128
-_LARGEST_BATCH: Final = 2_048
+_LARGEST_BATCH: Final = 1_024
 _NO_END: Final = 2**63 - 1
 
 

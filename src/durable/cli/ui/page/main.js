@@ -309,6 +309,6 @@ async function look() {
 showTheme();
 $("age").replaceChildren(...AGES.map(([value, name]) => h("option", { value }, name)));
 writeFilters();
-list.filters = filters();
+told(list.restart(filters()));
 showRun(state.has("run") && innerWidth < 900);
 poll();
