@@ -70,13 +70,15 @@ export class RunList {
   async fetchMore() {
     const near = this.firstInSight() + this.inSight() + AHEAD >= this.rows.length;
     if (!near || this.end === null || this.loading) return;
-    const version = this.version;
+    const { version, end: below } = this;
     this.loading = true;
     try {
-      const page = await get("runs", { ...this.filters, below: this.end, limit: PAGE });
+      const page = await get("runs", { ...this.filters, below, limit: PAGE });
       if (version !== this.version) return;
-      this.rows.push(...page.runs);
-      this.end = page.end;
+      if (below === this.end) { // else the rows were read anew meanwhile, and end elsewhere
+        this.rows.push(...page.runs);
+        this.end = page.end;
+      }
     } finally {
       if (version === this.version) this.loading = false;
     }
