@@ -5,6 +5,8 @@ from typing import Any
 
 from ._model import RUN_STATUSES
 
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
 
 def yes_or_no(value: Any, what: str) -> bool:
     """`True` or `False`, and nothing that only counts as such: a `"no"` would be true."""
@@ -52,6 +54,23 @@ def waiting_time(value: Any, what: str) -> float | None:
         msg = f"{what} must not be negative, but is {value!r}"
         raise ValueError(msg)
     return float(value)
+
+
+def keep_time(value: Any) -> float | None:
+    """How long runs are kept, in seconds: of a `timedelta`, or a text such as "30d", "12h"; `None` stays: for ever."""
+    if value is None:
+        return None
+    found = value
+    if isinstance(value, str):
+        number, unit = value[:-1].strip(), value[-1:]
+        if unit not in _UNITS or not number.isdecimal():
+            msg = f'keep is a number and s, m, h, d or w, such as "30d" or "12h", or a timedelta, not {value!r}'
+            raise ValueError(msg)
+        found = float(number) * _UNITS[unit]
+    elif not hasattr(value, "total_seconds"):
+        msg = f'keep is a text such as "30d" or "12h", or a timedelta, not {value!r}'
+        raise TypeError(msg)
+    return seconds(found, "keep")
 
 
 def path_name(path: Any) -> str:

@@ -67,6 +67,8 @@ def _open_for_writing(path: str, vfs: str | None) -> apsw.Connection:
     try:
         _harden(connection)
         _refuse_other_format(path, _format(connection))  # before anything is changed
+        if _format(connection) is None:
+            connection.pragma("auto_vacuum", 2)  # so that space can be given back in small pieces; only for a new file
         _wait_for_other_writers(connection)
         _set(connection, "journal_mode", "wal")  # one sequential write a commit, and readers that never block it
         _set(connection, "synchronous", 2)

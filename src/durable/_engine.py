@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._active import ENGINE
-from ._arguments import is_full, path_name, run_name, statuses, whole_number, workflow_name, yes_or_no
+from ._arguments import is_full, keep_time, path_name, run_name, statuses, whole_number, workflow_name, yes_or_no
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
@@ -19,6 +19,7 @@ from ._scheduler import DEFAULT_THREADS, Scheduler
 from .run import Run, not_found
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterable
     from contextvars import Token
     from types import TracebackType
@@ -47,20 +48,19 @@ class Engine:
         *,
         durability: Literal["full", "process"] = "full",
         threads: int = DEFAULT_THREADS,
-        keep: str | None = None,
+        keep: str | dt.timedelta | None = None,
         vfs: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         registry: Registry = REGISTRY,
     ) -> None:
         name, full = path_name(path), is_full(durability)
         whole_number(threads, "threads", 1)
-        if keep is not None:
-            msg = "keep= (deleting old runs by itself) is not there yet: leave it out"
-            raise NotImplementedError(msg)
+        keep_seconds = keep_time(keep)
         journal = Journal(name, full=full, vfs=vfs)
         journal.has_tables()  # a file that is no journal is refused now, not in the middle of the work
         self._runtime = Runtime(journal, clock, registry, threads)
         self._runtime.engine = self
+        self._runtime.keep_seconds = keep_seconds
         self._scheduler = Scheduler(self._runtime, threads)
         self._runtime.cancel_children = self._cancel_children
         self._closing = threading.RLock()
@@ -189,15 +189,16 @@ def open(
     *,
     durability: Literal["full", "process"] = "full",
     threads: int = DEFAULT_THREADS,
-    keep: str | None = None,
+    keep: str | dt.timedelta | None = None,
     vfs: str | None = None,
 ) -> Engine:
     """Make an engine on the journal at `path` the default one, and return it.
 
     `durability="full"`: an acknowledged outcome survives power loss. `"process"`: it survives the death of the process,
-    but not always that of the machine. `threads`: how many background sync runs execute at a time. `vfs`: the name of a
-    registered SQLite VFS. Raises `ValueError` or `TypeError` for bad arguments, and `JournalError` where the file is
-    there and is no journal, or its folder is not there. Nothing is created, and no lock taken, before something is
+    but not always that of the machine. `threads`: how many background sync runs execute at a time. `keep`: runs
+    that ended longer ago are deleted now and then: "30d", "12h", a `timedelta`. `vfs`: the name of a registered SQLite
+    VFS. Raises `ValueError` or `TypeError` for bad arguments, and `JournalError` where the file is there and is no
+    journal, or its folder is not there. Nothing is created, and no lock taken, before something is
     executed.
     """
     global _default  # noqa: PLW0603 - the default engine is one for the whole program

@@ -160,17 +160,27 @@ class Journal:
         return self.commits.write(work, True, alone=True)  # type: ignore[no-any-return]
 
     def visit(self, work: Callable[[Transaction], T]) -> T:
-        """Do `work` in a journal that nobody owns, without owning it: for what others ask of a run."""
+        """Do `work` in a journal without owning it: for what others ask of a run."""
+        with self.visiting() as write:
+            return write(work)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def visiting(self) -> Iterator[Callable[[Callable[[Transaction], Any]], Any]]:
+        """The same for several transactions: what is yielded does the work of one."""
         with mapped(self.path):
             connection = open_visitor(self.path, self._vfs)
             try:
                 transaction = Transaction(connection)
-                transaction.begin()
-                result = work(transaction)
-                connection.execute("COMMIT")
+
+                def write(work: Callable[[Transaction], Any]) -> Any:
+                    transaction.begin()
+                    result = work(transaction)
+                    connection.execute("COMMIT")
+                    return result
+
+                yield write
             finally:
                 connection.close()
-        return result
 
     def begin(self, full: bool) -> Transaction:
         """For `Commits`: open a transaction that ends with an fsync, or without."""
@@ -330,6 +340,10 @@ class Journal:
     def runs_of_status(self, status: str) -> list[RunRecord]:
         """All runs of one stored status, oldest first."""
         return list(map(run_from, self._read("runs_of_status", status)))
+
+    def ended(self, status: str, after: int, limit: int) -> list[tuple[int, float, float | None, int | None]]:
+        """Key, times of creation and end, and key of the caller, of runs of a status that ended; oldest first."""
+        return self._read("ended", status, after, limit)
 
     def children(self, seq: int) -> list[RunRecord]:
         """The runs that a run has called, oldest first."""

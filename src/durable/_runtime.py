@@ -53,6 +53,9 @@ class Runtime:
         self.waker: Waker | None = None
         """Whom the timer tells what is due; set by the scheduler."""
         self.timer: Timer | None = None
+        self.keep_seconds: float | None = None
+        """How long runs that have ended are kept, `None` for ever."""
+        self.keeper: Any = None
         """From when this process owns the journal."""
         self.cancel_children: Callable[[RunRecord], None] = lambda _: None
         """Cancels the runs that a run called or started."""
@@ -92,6 +95,10 @@ class Runtime:
                 self.journal.own(os.getpid(), self.clock.now())
                 if self.waker is not None:
                     self.timer = Timer(self.journal, self.clock, self.waker)
+                if self.keep_seconds is not None:
+                    from ._retention import Keeper
+
+                    self.keeper = Keeper(self.journal, self.clock, self.keep_seconds)
 
     def forget(self) -> list[Any]:
         """In a child of `fork`: nothing of the parent's is used any more."""

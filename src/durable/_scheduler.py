@@ -171,6 +171,8 @@ class Scheduler:
     def stop(self) -> None:
         """Begin nothing more, and end what executes: see `Runtime.stop`."""
         self._pool.clear()
+        if self.runtime.keeper is not None:
+            self.runtime.keeper.stop()
         if self.runtime.timer is not None:
             self.runtime.timer.stop()
         self.runtime.stop()

@@ -135,6 +135,27 @@ class Transaction:
         self.execute(SQL["drop_step"], record[:3])
         self.execute(SQL["drop_attempts"], record[:3])
 
+    def drop_run(self, seq: int) -> int:
+        """Delete a run with all that is known of it; how many rows that were."""
+        before = self._connection.total_changes()
+        for name in ("delete_steps", "delete_attempts", "drop_messages", "delete_run"):
+            self.execute(SQL[name], (seq,))
+        return int(self._connection.total_changes() - before)
+
+    def pages(self) -> tuple[int, int]:
+        """How many pages the file has, and how many of them are free."""
+        total: Any = self.execute("PRAGMA page_count").fetchall()[0][0]
+        free: Any = self.execute("PRAGMA freelist_count").fetchall()[0][0]
+        return total, free
+
+    def give_back(self, count: int) -> None:
+        """Make the file smaller by so many free pages."""
+        self.execute(f"PRAGMA incremental_vacuum({count})").fetchall()
+
+    def run_of_seq(self, seq: int) -> RunRecord | None:
+        """The run of a key, as this transaction sees it."""
+        return self._run_of_seq(seq)
+
     def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
         return next(map(run_from, self.execute(SQL["run_by_id"], (run_id,)).fetchall()), None)

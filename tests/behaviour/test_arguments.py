@@ -1,5 +1,6 @@
 """Bad arguments: one clear error where they are written, and nothing begun."""
 
+import datetime as dt
 import re
 from pathlib import Path
 
@@ -185,3 +186,12 @@ def test_a_wrong_question(journal, ask, kind, message):
 def test_a_limit_of_nothing_lists_nothing(journal):
     a_run()
     assert durable.runs(limit=0) == []
+
+
+@pytest.mark.parametrize(("keep", "error"), [
+    ("30 days", ValueError), ("", ValueError), ("d", ValueError), ("-3d", ValueError), ("0d", ValueError),
+    (30, TypeError), (dt.timedelta(0), ValueError),
+])  # fmt: skip
+def test_how_long_runs_are_kept(tmp_path, keep, error):
+    with pytest.raises(error, match="keep"):
+        durable.Engine(tmp_path / "journal.db", keep=keep)

@@ -29,7 +29,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_database",),
     ("_transaction",),
     ("_journal",),
-    ("_requests",),
+    ("_requests", "_retention"),
     ("_rests",),
     # 3 one execution
     ("_execution",),

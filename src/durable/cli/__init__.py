@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "fork": "start a new run that takes over the first steps of another one",
     "signal": "send a run a value, or an error, that it waits for",
     "run": "own the journal: go on with its runs and do what others ask for, until Ctrl-C",
+    "rm": "delete runs that have ended",
+    "gc": "delete runs that ended long ago, and make the file smaller",
     "doctor": "look for what is wrong with a journal and its runs, and say what to do",
     "check": "tell which unfinished runs would block with the code of a module, for use before it is deployed",
     "export": "write runs with their steps as lines of JSON",

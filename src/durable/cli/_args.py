@@ -122,7 +122,7 @@ def add_ages(parser: argparse.ArgumentParser) -> None:
 def add_id(parser: argparse.ArgumentParser, **options: Any) -> None:
     """Which run."""
     help_text = "the id of a run, or a beginning that no other id has"
-    parser.add_argument("id", metavar="ID", type=_id, help=help_text, **options)
+    parser.add_argument("id", metavar="ID", type=run_id, help=help_text, **options)
 
 
 def age(text: str) -> float:
@@ -142,7 +142,8 @@ def limit(text: str) -> int:
     return int(text)
 
 
-def _id(text: str) -> str:
+def run_id(text: str) -> str:
+    """The id of a run, or its beginning."""
     if not text:
         msg = "an id has at least one letter: durable ls lists them"
         raise argparse.ArgumentTypeError(msg)

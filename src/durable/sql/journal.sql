@@ -143,3 +143,17 @@ SELECT * FROM durable_owner ORDER BY epoch DESC LIMIT ?;
 -- name: owner
 SELECT * FROM durable_owner WHERE epoch = ?;
 
+
+-- name: ended
+-- Of runs of a status that ended, in the order of their creation: key, when created and ended, and who called it.
+SELECT seq, created_at, finished_at, parent FROM durable_run INDEXED BY durable_run_status
+WHERE status = ? AND wake_at IS NULL AND seq > ? ORDER BY seq LIMIT ?;
+
+-- name: delete_run
+DELETE FROM durable_run WHERE seq = ?;
+
+-- name: delete_steps
+DELETE FROM durable_step WHERE run = ?;
+
+-- name: delete_attempts
+DELETE FROM durable_attempt WHERE run = ?;
