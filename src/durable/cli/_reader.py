@@ -12,7 +12,7 @@ from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, naming_the_run, step_from
-from durable._requests import Work
+from durable._transaction import Transaction
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
 
@@ -83,7 +83,7 @@ class Reader(Journal):
                 self._reader.close()
                 self._reader = None
 
-    def ask(self, work: Work[T]) -> T:
+    def ask(self, work: Callable[[Transaction], T]) -> T:
         """Ask something of a run: write it to the journal, whose owner, if there is one, goes on with it."""
         self._let_go()
         return self.visit(work)
