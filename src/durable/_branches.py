@@ -171,6 +171,7 @@ class Branches:
             works = [outcome.work() for outcome in group]
             work = lambda transaction: [each(transaction) for each in works]  # noqa: E731 - short, and used once
         self._committing = True
+        self.port.flush()  # what has begun goes first: an outcome is written over it
         try:
             self.execution.journal.commits.submit(
                 Entry(work, True, self.port, lambda entry: self._on_disk(entry, group))

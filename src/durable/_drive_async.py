@@ -25,7 +25,7 @@ from ._effects import (
     Sleep,
     Slot,
 )
-from ._entries import Entry
+from ._entries import Entry, Statement
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
 from ._loop_hooks import enter_loop, leave_loop
@@ -102,6 +102,8 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     full = effect.full or execution.needs_sync()
     commits = execution.journal.commits
     branches.flush()
+    if not full and type(work) is Statement and (branches.tasks or branches.port.users > 1):
+        return _begun(execution, branches.port.begin(work))
     try:
         if not full and commits.write_if_idle(work):
             return NOTHING
@@ -110,6 +112,13 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     except (JournalError, EngineClosedError) as error:
         raise execution.halt(error) from error
     return future
+
+
+async def _begun(execution: Execution, written: "asyncio.Future[None]") -> None:
+    try:
+        await written
+    except (JournalError, EngineClosedError) as error:
+        raise execution.halt(error) from error
 
 
 def _settle_append(execution: Execution, future: "asyncio.Future[None]", entry: Entry) -> None:
@@ -275,6 +284,7 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
     """Execute an async workflow's body in a task of its own; return its value or raise what it raised."""
     loop = port.loop
     branches = execution.branches = Branches(execution, port)
+    port.users += 1
     context = copy_context()
     context.run(SCOPE.set, execution.root)
     enter_loop(loop)
@@ -295,6 +305,8 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         branches.threads.close()
         if branches.root is not None and branches.root.done() and not branches.root.cancelled():
             branches.root.exception()  # seen: asyncio need not say that nobody looked
+        port.users -= 1
+        port.flush()
         leave_loop(loop)
 
 

@@ -4,17 +4,61 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from ._entries import Entry
+from ._commits import Commits
+from ._entries import Entry, Statement
 from ._execution import write_step
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._transaction import Transaction
+from .errors import DurableError, SerializationError
 
 
 class LoopPort:
-    """Tells an event loop, from any thread, that its entries are on disk."""
+    """One loop and one writer: tells the loop, from any thread, that its entries are on disk."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, commits: Commits) -> None:
         self.loop = loop
+        self.users = 0
+        """Runs that execute on the loop."""
+        self._commits = commits
+        self._begun: list[tuple[Statement, asyncio.Future[None]]] = []
+
+    def begin(self, start: Statement) -> "asyncio.Future[None]":
+        """Write down that an attempt begins, without an fsync, with all that begin in this turn of the loop.
+
+        A commit for each costs a busy loop more than all else that a step does.
+        """
+        future = self.loop.create_future()
+        if not self._begun:
+            self.loop.call_soon(self.flush)
+        self._begun.append((start, future))
+        return future
+
+    def flush(self) -> None:
+        """Write what has begun: before anything of the same runs that comes later, and at the end of the turn."""
+        if not self._begun:
+            return
+        begun, self._begun = self._begun, []
+        starts = [start for start, _ in begun]
+
+        def told(entry: Entry) -> None:
+            if isinstance(entry.error, SerializationError) and len(begun) > 1:  # one is too large: each by itself
+                for start, future in begun:
+                    self._submit(Entry(start, False, self, lambda each, future=future: settle(future, each.error)))
+                return
+            for _, future in begun:
+                settle(future, entry.error)
+
+        self._submit(Entry(lambda transaction: transaction.run_all(starts), False, self, told))
+
+    def _submit(self, entry: Entry) -> None:
+        try:
+            if self._commits.write_if_idle(entry.work):
+                entry.then(entry)
+            else:
+                self._commits.submit(entry)
+        except DurableError as error:
+            entry.error = error
+            entry.then(entry)
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""

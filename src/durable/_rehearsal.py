@@ -238,7 +238,7 @@ class _Rehearsal:
         from ._port import LoopPort
 
         async def main() -> Any:
-            port = LoopPort(asyncio.get_running_loop())
+            port = LoopPort(asyncio.get_running_loop(), self.execution.journal.commits)
             return await run_body(self.execution, self._workflow.function, args, kwargs, port)
 
         return asyncio.run(main())

@@ -20,7 +20,7 @@ from ._suspension import rest
 
 async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:
     """Carry out a course on the running loop; return its value or raise its error."""
-    port = port or LoopPort(asyncio.get_running_loop())
+    port = port or port_of(runtime, asyncio.get_running_loop())
     try:
         effect = next(course)
         while True:
@@ -35,6 +35,14 @@ async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | Non
                 effect = course.send(answer)
     except StopIteration as done:
         return done.value
+
+
+def port_of(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> LoopPort:
+    """The port between the journal and a loop, one for all runs there."""
+    port = runtime.ports.get(loop)
+    if port is None:
+        port = runtime.ports[loop] = LoopPort(loop, runtime.journal.commits)
+    return port
 
 
 async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
@@ -185,8 +193,8 @@ class LoopThread:
 class Tasks:
     """Background runs as tasks of one loop, kept from the garbage collector while they run."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.port = LoopPort(loop)
+    def __init__(self, port: LoopPort) -> None:
+        self.port = port
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:

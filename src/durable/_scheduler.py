@@ -160,9 +160,9 @@ class Scheduler:
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""
-        from ._running_async import Tasks
+        from ._running_async import Tasks, port_of
 
-        self._tasks = Tasks(loop)
+        self._tasks = Tasks(port_of(self.runtime, loop))
 
     def runs_on(self, loop: Any) -> bool:
         """Whether background async runs execute on this loop."""
@@ -197,12 +197,12 @@ class Scheduler:
             # A child goes first: its parent may be waiting for it, and has a thread already.
             self._pool.submit(lambda: self._run(active), first=bool(active.ancestors))
             return
-        from ._running_async import LoopThread, Tasks, drive_run_async
+        from ._running_async import LoopThread, Tasks, drive_run_async, port_of
 
         with self._guard:
             if self._tasks is None:
                 self._loop_thread = LoopThread()
-                self._tasks = Tasks(self._loop_thread.loop)
+                self._tasks = Tasks(port_of(self.runtime, self._loop_thread.loop))
         tasks, runtime = self._tasks, self.runtime
         tasks.spawn(lambda: drive_run_async(runtime, background(runtime, active), tasks.port))
 
