@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ._execution import Execution
 from ._model import RunRecord
+from ._rests import Suspended
 from ._signature import Signature
 from .errors import RunConflictError
 
@@ -79,8 +80,9 @@ class Active:
             self.execution.request_cancel()
 
     def is_going_on(self) -> bool:
-        """Whether it is queued or executing, and was not taken down."""
-        return self.execution is None or (self.execution.halted is None and not self.is_stranded())
+        """Whether it is queued or executing, and was not taken down; one that is about to be suspended goes on."""
+        halted = None if self.execution is None else self.execution.halted
+        return (halted is None or isinstance(halted.error, Suspended)) and not self.is_stranded()
 
     def is_stranded(self) -> bool:
         """Whether the event loop that it executed on was closed in the middle of it: nothing moves it any more."""

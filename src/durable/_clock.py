@@ -27,9 +27,12 @@ class Clock:
     random = staticmethod(_dice.random)
 
     @staticmethod
-    def wait(event: threading.Event, seconds: float | None) -> bool:
-        """Wait until `event` is set, at most `seconds`; say whether it is."""
-        return event.wait(seconds)
+    def wait(event: threading.Event, seconds: float | None, patience: float | None = None) -> None:
+        """Wait until `event` is set, at most `seconds` of this clock and `patience` of real time, both `None` for ever.
+
+        Every thread that stands still for a run does so here, whatever it waits for: then it is known who is at work.
+        """
+        event.wait(patience if seconds is None else seconds if patience is None else min(seconds, patience))
 
     @staticmethod
     def call_later(loop: Any, seconds: float, callback: Callable[[], None]) -> Any:

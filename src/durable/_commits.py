@@ -64,7 +64,7 @@ class Commits:
         entry.alone = alone
         try:
             with self._guard:
-                self._refuse_if_over()
+                self.require_open()
                 if self._leader is None:
                     self._leader = entry
                 else:
@@ -86,16 +86,14 @@ class Commits:
         try:
             with self._guard:
                 if self._broken is not None or self._closed:
-                    self._refuse_if_over()
+                    self.require_open()
                 if self._leader is None:
                     self._leader = work
             return self._store.run_alone(work, full) if self._leader is work else _BUSY
         except (NotWrittenError, SerializationError):
             raise
         except JournalError as error:
-            if self._broken is None:
-                self._broken = _unknown_outcome(error)
-            raise self._broken  # noqa: B904 - its cause is the first error
+            raise self.refuse(_unknown_outcome(error))  # noqa: B904 - its cause is the first error
         finally:
             if self._leader is work:
                 self._hand_over(work)
@@ -111,7 +109,7 @@ class Commits:
         entry = Entry(work, full=False)
         try:
             with self._guard:
-                self._refuse_if_over()
+                self.require_open()
                 if self._leader is not None:
                     return False
                 self._leader = entry
@@ -126,10 +124,20 @@ class Commits:
     def submit(self, entry: Entry) -> None:
         """Queue an entry of an event loop; its port is told when it is on disk, or why not."""
         with self._guard:
-            self._refuse_if_over()
+            self.require_open()
             self._queue.append(entry)
             if self._leader is None:
                 self._wake_helper()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is being written, or waits to be."""
+        return self._leader is None and not self._queue
+
+    def refuse(self, error: JournalError) -> JournalError:
+        """Whoever wants to write from now on gets `error`, or the one that came first, which is returned."""
+        if self._broken is None:
+            self._broken = error
+        return self._broken
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until what was accepted is done."""
@@ -296,8 +304,7 @@ class Commits:
         try:
             self._commit(batch, full)
         except JournalError as error:
-            self._broken = _unknown_outcome(error)
-            _fail(batch, self._broken)
+            _fail(batch, self.refuse(_unknown_outcome(error)))
         return True
 
     def _commit(self, batch: list[Entry], full: bool) -> None:
@@ -320,10 +327,10 @@ class Commits:
         except (NotWrittenError, SerializationError) as error:
             entry.fail(error)
         except JournalError as error:
-            self._broken = _unknown_outcome(error)
-            entry.fail(self._broken)
+            entry.fail(self.refuse(_unknown_outcome(error)))
 
-    def _refuse_if_over(self) -> None:
+    def require_open(self) -> None:
+        """Raise why nothing is written any more, where that is so."""
         if self._broken is not None:
             raise self._broken
         if self._closed:

@@ -85,7 +85,7 @@ class Engine:
         is_waiting = yes_or_no(wait, "wait")
         going = self._scheduler.resume()
         if is_waiting:
-            _wait_for([active for _, active in going])
+            _wait_for([active for _, active in going], self._runtime.clock)
         return [self._run(record) for record, _ in going]
 
     def runs(
@@ -165,13 +165,16 @@ class Engine:
         _leaked.extend(self._runtime.forget())
 
 
-def _wait_for(going: list[Active]) -> None:
+def _wait_for(going: list[Active], clock: Clock) -> None:
     """Until each of them is over; a terminal is told how far they are."""
     from ._progress import Progress
 
     with Progress("resuming", "runs", len(going)) as progress:
         for active in going:
-            while not active.wait(_LOOK_SECONDS):
+            over = threading.Event()
+            active.watch(over.set)
+            while not over.is_set():
+                clock.wait(over, None, _LOOK_SECONDS)
                 progress.advance(0)
             progress.advance()
 

@@ -24,6 +24,8 @@ class ThreadPool:
         self._change = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self.at_work: set[int] = set()
+        """The threads that have a job."""
 
     def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
         """Run `job`, which must not raise, as soon as a thread is free: in order, or before all others."""
@@ -60,6 +62,15 @@ class ThreadPool:
         self._threads += 1
         threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
 
+    def is_busy(self, idle: set[int]) -> bool:
+        """Whether a thread is at work, or about to be, when those in `idle` only wait."""
+        with self._change:
+            return not self.at_work <= idle or bool(self._jobs and not self.is_full())
+
+    def is_full(self) -> bool:
+        """Whether all the threads that it may have are at work."""
+        return self._size is not None and len(self.at_work) >= self._size
+
     def clear(self) -> None:
         """Forget the jobs that no thread has begun."""
         with self._change:
@@ -80,7 +91,9 @@ class ThreadPool:
                         self._threads -= 1
                         return
                 job = self._jobs.popleft()
+                self.at_work.add(threading.get_ident())
             job()
+            self.at_work.discard(threading.get_ident())
             del job  # else an idle thread keeps the last run alive
 
 

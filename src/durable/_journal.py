@@ -97,14 +97,14 @@ class Journal:
                 raise
             self.epoch = self._owner.epoch
 
-    def close(self, now: float) -> None:
-        """Finish what was accepted, note that this owner stopped cleanly, and let the lock go."""
+    def close(self, now: float | None) -> None:
+        """Finish what was accepted, note that this owner stopped cleanly (`None`: do not), and let the lock go."""
         self.commits.close()
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-        if self._writer is not None and self._owner is not None:
+        if self._writer is not None and self._owner is not None and now is not None:
             closed = owner_row(self._owner._replace(closed_at=now))
             with contextlib.suppress(apsw.Error):  # the run of an owner that could not say so counts as a crash
                 self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))

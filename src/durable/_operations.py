@@ -94,7 +94,8 @@ def decide_value(
 def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
     branch = current_branch()
     if branch is None:
-        return make(SYSTEM_CLOCK)
+        scope = SCOPE.get()
+        return make(SYSTEM_CLOCK if scope is None else scope.execution.clock)
     execution = branch.execution
     call = Call()
     call.kind = call.name = kind

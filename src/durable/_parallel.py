@@ -9,16 +9,13 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
 from ._effects import Decision
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._model import StepRecord
-
-if TYPE_CHECKING:
-    from queue import SimpleQueue
 
 R = TypeVar("R")
 
@@ -50,27 +47,54 @@ class StepFuture(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes, and the step goes on.
         """
         try:
-            ended = self._wait() if timeout is None else self._ended.wait(timeout)
+            self._wait(timeout)
         except BaseException as interrupt:
             if self._execution is not None:  # the body may catch it, but it calls nothing more
                 self._execution.interrupt(type(interrupt).__name__)
             raise
-        if not ended:
+        if not self._ended.is_set():
             msg = f"step {self._name!r} did not end within {timeout} s; it goes on"
             raise TimeoutError(msg)
         if self.error is not None:
             raise self.error
         return self._value  # type: ignore[no-any-return]
 
-    def _wait(self) -> bool:
-        """While this thread of the run waits for the others, all of them may be waiting."""
-        threads = None if self._execution is None else self._execution.threads
-        with nullcontext() if threads is None else threads.resting(self._ended.is_set):
-            return self._ended.wait()
+    def _wait(self, patience: float | None = None) -> None:
+        """While this thread of the run waits for the others without end, all of them may be waiting."""
+        if self._execution is None:  # it ran in the thread that asks
+            return
+        threads = self._execution.threads
+        with nullcontext() if threads is None or patience is not None else threads.resting(self._ended.is_set):
+            self._execution.clock.wait(self._ended, None, patience)
 
     def __repr__(self) -> str:
         state = "pending" if not self._ended.is_set() else "failed" if self.error else "completed"
         return f"<durable.StepFuture {self._name} {state}>"
+
+
+class Slots:
+    """How many items of a map may be set going, taken by the thread of the map and given back by any."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._guard = threading.Lock()
+        self.is_free = threading.Event()
+        """Set when one was given back since the last that could not be taken."""
+
+    def put(self) -> None:
+        """Give one back."""
+        with self._guard:
+            self._free += 1
+            self.is_free.set()
+
+    def take(self) -> bool:
+        """Take one, unless there is none; say whether it was taken."""
+        with self._guard:
+            if not self._free:
+                self.is_free.clear()
+                return False
+            self._free -= 1
+            return True
 
 
 class Item(NamedTuple):
@@ -125,16 +149,12 @@ class Parallel:
         """
         futures: dict[int, StepFuture[Any]] = {}
         failed = threading.Event()
-        from queue import SimpleQueue  # some milliseconds
-
-        slots: SimpleQueue[None] = SimpleQueue()
-        for _ in range(min(limit, len(items))):
-            slots.put(None)
+        slots = Slots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
             if future.error is not None and not (return_exceptions and isinstance(future.error, Exception)):
                 failed.set()
-            slots.put(None)
+            slots.put()
 
         try:
             for item in sorted(items, key=_how_far_from_done):
@@ -143,13 +163,13 @@ class Parallel:
                     future = self._read(name, item.decision)
                     ended(future)
                 elif item.past is None and failed.is_set():
-                    slots.put(None)
+                    slots.put()
                     continue
                 elif item.past is None and self._execution.cancel.is_due():
                     self._execution.cancel.delivered = True
                     failed.set()
                     future = self._read(name, item.cancelled())
-                    slots.put(None)
+                    slots.put()
                 else:
                     future = self.go(name, item.decision, ended)
                 futures[item.place] = future
@@ -158,10 +178,11 @@ class Parallel:
             raise
         return _results([futures[index] for index in sorted(futures)], return_exceptions)
 
-    def _take_slot(self, slots: "SimpleQueue[None]") -> None:
+    def _take_slot(self, slots: "Slots") -> None:
         threads = self._execution.threads
-        with nullcontext() if threads is None else threads.resting(lambda: not slots.empty()):
-            slots.get()
+        while not slots.take():
+            with nullcontext() if threads is None else threads.resting(slots.is_free.is_set):
+                self._execution.clock.wait(slots.is_free, None)
 
     def _read(self, name: str, decision: Decision) -> StepFuture[Any]:
         return StepFuture[Any](name).run(lambda: drive(self._execution, decision))

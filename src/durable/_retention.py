@@ -154,7 +154,7 @@ class Keeper:
                 import logging
 
                 logging.getLogger("durable").error("old runs are not deleted: %s", error)  # noqa: TRY400 - says enough
-            self._clock.wait(self._stopped, pause)
+            self._clock.wait(self._stopped, None, pause)
 
     def _delete(self) -> None:
         before = self._clock.now() - self._keep_seconds
@@ -165,7 +165,8 @@ class Keeper:
         ):
             for _ in work:
                 seconds = self._clock.monotonic() - began
-                if self._clock.wait(self._stopped, max(0.01, _SHARE_OF_TIME * seconds)):
+                self._clock.wait(self._stopped, None, max(0.01, _SHARE_OF_TIME * seconds))
+                if self._stopped.is_set():
                     return
                 began = self._clock.monotonic()
 

@@ -104,9 +104,9 @@ def _call(runtime: Runtime, request: Request) -> Course:
             return recorded_result(record or admission.record, result)
         if record.status == "blocked":
             raise_recorded(record)
-        if isinstance(admission.active.error, DurableError):
+        if isinstance(admission.active.error, DurableError) and not isinstance(admission.active.error, Suspended):
             raise admission.active.error
-        request = request._replace(run_id=record.id)  # its caller was interrupted: this one goes on with it
+        request = request._replace(run_id=record.id)  # suspended, or its caller was interrupted: this one goes on
 
 
 def execute(runtime: Runtime, admission: Admission) -> Course:
@@ -219,7 +219,9 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)
     with runtime.lending_thread():
-        effect.active.wait(None)
+        over = threading.Event()
+        effect.active.watch(over.set)
+        runtime.clock.wait(over, None)
     return None
 
 
@@ -233,7 +235,7 @@ def take_slot(runtime: Runtime, active: Active, limit: Limit) -> None:
     active.watch(granted.set)
     try:
         with runtime.lending_thread():
-            granted.wait()
+            runtime.clock.wait(granted, None)
     except BaseException:
         if not limit.withdraw(granted.set):
             limit.release()

@@ -17,6 +17,8 @@ from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest
 
+_LAST_SECONDS = 0.5
+
 
 async def drive_run_async(runtime: Runtime, course: Course, port: LoopPort | None = None) -> Any:
     """Carry out a course on the running loop; return its value or raise its error."""
@@ -179,6 +181,8 @@ class LoopThread:
         while not self._stopping:
             with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of one run: the others go on
                 self.loop.run_forever()
+        if left := asyncio.all_tasks(self.loop):  # just set going: they find out that the engine was closed
+            self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
 
     def stop(self) -> None:
         """End the loop, and the thread soon after."""
@@ -196,6 +200,9 @@ class Tasks:
     def __init__(self, port: LoopPort) -> None:
         self.port = port
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run a coroutine on the loop, from any thread."""

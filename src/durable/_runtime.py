@@ -111,8 +111,8 @@ class Runtime:
         self.active = {}
         return self.journal.forget()
 
-    def stop(self) -> None:
-        """Interrupt what is executing; attempts in flight get some time to end and be journaled."""
+    def stop(self, seconds: float) -> None:
+        """Interrupt what is executing; attempts in flight get so much time to end and be journaled."""
         self._closed = f"the engine on {self.journal.path} was closed: open it again with durable.open(...)"
         here = threading.get_ident()
         running = list(self.active.values())
@@ -122,7 +122,7 @@ class Runtime:
             else:
                 self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
         elsewhere = [active for active in running if active.thread != here]
-        self._wait_for(elsewhere, CLOSE_SECONDS)
+        self._wait_for(elsewhere, seconds)
         given_up = [active for active in elsewhere if active.give_up()]
         self._wait_for(given_up, 1.0)
         self.watchers.tell()

@@ -12,7 +12,7 @@ from ._helpers import ThreadPool
 from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, take_slot
-from ._runtime import Runtime
+from ._runtime import CLOSE_SECONDS, Runtime
 from ._transaction import Transaction
 from .errors import DurableError
 
@@ -164,18 +164,22 @@ class Scheduler:
 
         self._tasks = Tasks(port_of(self.runtime, loop))
 
+    def tasks_left(self) -> int:
+        """How many background async runs have begun, and are not quite over."""
+        return 0 if self._tasks is None else len(self._tasks)
+
     def runs_on(self, loop: Any) -> bool:
         """Whether background async runs execute on this loop."""
         return self._tasks is not None and self._tasks.port.loop is loop
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = CLOSE_SECONDS) -> None:
         """Begin nothing more, and end what executes: see `Runtime.stop`."""
         self._pool.clear()
         if self.runtime.keeper is not None:
             self.runtime.keeper.stop()
         if self.runtime.timer is not None:
             self.runtime.timer.stop()
-        self.runtime.stop()
+        self.runtime.stop(seconds)
         if self._loop_thread is not None:
             self._loop_thread.stop()
 

@@ -91,14 +91,14 @@ class Timer:
                 seconds = self._seconds_to_next()
             except JournalError as error:
                 self._complain(error)
-                seconds = _LOOK_SECONDS
-            self._clock.wait(self._told, seconds)
+                seconds = None
+            self._clock.wait(self._told, seconds, _LOOK_SECONDS)
 
-    def _seconds_to_next(self) -> float:
+    def _seconds_to_next(self) -> float | None:
         with self._guard:
             due = [when for when in (self._next, self._calls[0][0] if self._calls else None) if when is not None]
         now = self._clock.now()
-        return max(0.0, min([_LOOK_SECONDS, *(when - now for when in due)]))
+        return max(0.0, min(due) - now) if due else None
 
     def _call_what_is_due(self) -> None:
         while True:

@@ -25,6 +25,10 @@ class Watchers:
                 if not self._watchers[run_id]:
                     del self._watchers[run_id]
 
+    def are_there(self) -> bool:
+        """Whether anybody waits for a run."""
+        return bool(self._watchers)
+
     def tell(self, run_id: str | None = None) -> None:
         """Something became of the run (`None`: of all of them)."""
         with self._guard:

@@ -69,8 +69,9 @@ class Run(Generic[R]):
     @property
     def status(self) -> RunStatus:
         """Where the run is: see the table of statuses in the reference."""
+        before = self._runtime.active.get(self._id)
         record = self._record()
-        active = self._runtime.active.get(record.id)
+        active = before or self._runtime.active.get(self._id)  # it may have begun, or ended, meanwhile
         if record.status == "running" and active is not None and active.is_going_on():
             return "running"
         mine = self._runtime.journal.epoch
@@ -145,7 +146,7 @@ class Run(Generic[R]):
                 else:
                     self._refuse_waiting_on_own_loop(active)
                     active.watch(changed.set)  # suspended, it is over too
-                    changed.wait(left)
+                    clock.wait(changed, None, left)
                 if not changed.is_set():
                     msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                     raise TimeoutError(msg)
@@ -157,7 +158,7 @@ class Run(Generic[R]):
         if parent is not None and parent.threads is not None and seconds is None:
             with known_rest(parent, Rest(changed.set, child=self._id)):
                 parent.rest(changed, None)
-        changed.wait(seconds)
+        self._runtime.clock.wait(changed, None, seconds)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._result_async().__await__()
@@ -199,6 +200,7 @@ class Run(Generic[R]):
             raise RunInterruptedError(msg)
         if record.status == "waiting":
             runtime.own()
+            runtime.journal.commits.require_open()  # else nobody can wake it
             return None
         return self._scheduler.set_going(record) or runtime.active.get(self._id)
 

@@ -1,5 +1,6 @@
 """DESIGN, "Interrupts", and errors that are not interrupts: what a run is after each."""
 
+import gc
 import threading
 import time
 
@@ -331,6 +332,25 @@ def test_caller_on_another_thread_is_interrupted_by_close(journal):
     assert [type(error) for error in caught] == [RunInterruptedError]
     journal.restart()
     assert durable.runs()[0].status == "interrupted"
+
+
+def test_async_run_that_was_just_set_going_is_not_left_on_the_loop_that_close_ends(journal):
+    @durable.workflow
+    async def flow():
+        pass
+
+    flow.start().result()
+    loop = journal.engine._scheduler._loop_thread.loop
+    gate = threading.Event()
+    loop.call_soon_threadsafe(gate.wait)
+    flow.start()
+    closer = threading.Thread(target=journal.engine.close)
+    closer.start()
+    while len(loop._ready) < 2:  # the run, and the end of the loop
+        time.sleep(0.001)
+    gate.set()
+    closer.join()
+    gc.collect()  # warns of a coroutine that was never awaited, which is an error here
 
 
 def test_queued_runs_that_close_finds_stay_queued(journal):

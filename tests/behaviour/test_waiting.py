@@ -10,6 +10,7 @@ import pytest
 
 import durable
 from durable import RetryPolicy
+from durable._transaction import Transaction
 
 PATIENCE = 10.0
 LONG = 3600
@@ -141,6 +142,46 @@ def test_blocking_forms_in_an_async_workflow_name_the_awaitable_ones(journal, ru
 
     with pytest.raises(TypeError, match=rf"await durable\.aio\.{what}"):
         run_async(flow())
+
+
+def test_a_run_that_is_about_to_be_suspended_is_running(journal, monkeypatch):
+    seen = []
+    put_run = Transaction.put_run
+
+    def look(self, record):
+        if record.status == "waiting":
+            seen.append(run.status)
+        put_run(self, record)
+
+    monkeypatch.setattr(Transaction, "put_run", look)
+
+    @durable.workflow
+    def flow():
+        durable.sleep(LONG)
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    assert seen == ["running"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_call_that_waits_for_a_run_which_is_suspended_goes_on_with_it(journal, run_async, asynchronous):
+    if asynchronous:
+
+        @durable.workflow
+        async def flow():
+            await durable.aio.sleep(1.3)
+            return "done"
+    else:
+
+        @durable.workflow
+        def flow():
+            durable.sleep(1.3)
+            return "done"
+
+    run = flow.with_options(id="a").start()
+    result = run_async(flow.with_options(id="a")()) if asynchronous else flow.with_options(id="a")()
+    assert (result, run.status, len(durable.runs())) == ("done", "completed", 1)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def last_comment(example: str) -> tuple[list[str], str]:
 
 def test_every_example_is_under_80_lines_and_is_tested() -> None:
     scripts = {path.name: path.read_text() for path in EXAMPLES.glob("*.py")}
-    assert scripts.keys() == {"demo.py", "fetch_pages.py", "import_csv.py", "order_item.py"}
+    assert scripts.keys() == {"demo.py", "fetch_pages.py", "import_csv.py", "order_item.py", "test_order_item.py"}
     del scripts["demo.py"]  # plays another example; a user's program does not look like it
     long = {name: lines for name, text in scripts.items() if (lines := text.count("\n")) >= 80}
     assert not long
@@ -74,6 +74,14 @@ def test_says_the_same_again_without_doing_it_again(example: str, tmp_path: Path
     before = {path.name: path.read_bytes() for path in targets(tmp_path)}
     assert run(tmp_path, example, *arguments).stdout == promised
     assert {path.name: path.read_bytes() for path in targets(tmp_path)} == before
+
+
+def test_the_tests_of_the_order_program_pass(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_order_item.py")]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (EXAMPLES / "test_order_item.py").read_text().endswith("#     4 passed\n")
+    assert ended.returncode == 0, ended.stdout
+    assert "4 passed" in ended.stdout
 
 
 def targets(where: Path) -> list[Path]:

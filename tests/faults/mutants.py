@@ -97,13 +97,13 @@ def _acknowledge_before_commit() -> None:
 
 
 def _go_on_after_a_failed_commit() -> None:
-    refuse = _commits.Commits._refuse_if_over
+    refuse = _commits.Commits.require_open
 
     def refuse_if_closed(self: Any) -> None:
         self._broken = None
         refuse(self)
 
-    _commits.Commits._refuse_if_over = refuse_if_closed  # type: ignore[method-assign]
+    _commits.Commits.require_open = refuse_if_closed  # type: ignore[method-assign]
 
 
 def _ignore_errors_of_commit() -> None:

@@ -53,6 +53,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_decorated",),
     ("_steps", "_workflows", "_pauses"),
     ("aio",),
+    ("testing",),
     ("__init__",),
     ("cli",),
     ("__main__",),

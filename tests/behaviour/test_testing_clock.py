@@ -1,0 +1,462 @@
+"""`durable.testing`: the engine of an environment, and its clock, which tests move."""
+
+import asyncio
+import datetime as dt
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import durable
+from durable import RetryPolicy, _engine, testing
+
+WEEK = 7 * 24 * 3600
+PATIENCE = 10.0
+FOR_EVER = RetryPolicy(maximum_attempts=0)
+ASYNC = pytest.mark.parametrize("asynchronous", [False, True])
+
+
+@pytest.fixture
+def env():
+    with testing.engine() as environment:
+        yield environment
+
+
+@pytest.fixture
+def by_hand():
+    with testing.engine(auto_advance=False) as environment:
+        yield environment
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.001)
+
+
+def sleeper(asynchronous):
+    """A week of sleep, then a step that fails for an hour; the result says how much time the workflow saw pass."""
+    attempts = []
+
+    @durable.step(retry=FOR_EVER)
+    def flaky(since):
+        attempts.append(durable.now())
+        if durable.now() < since + dt.timedelta(hours=1):
+            raise ConnectionError
+        return len(attempts)
+
+    if asynchronous:
+
+        @durable.workflow
+        async def flow():
+            begun = durable.now()
+            await durable.aio.sleep(WEEK)
+            since = durable.now()
+            await asyncio.to_thread(flaky, since)
+            return durable.now() - begun
+    else:
+
+        @durable.workflow
+        def flow():
+            begun = durable.now()
+            durable.sleep(WEEK)
+            flaky(durable.now())
+            return durable.now() - begun
+
+    return flow, attempts
+
+
+# -- moved by hand -----------------------------------------------------------------------------------------------------
+
+
+@ASYNC
+def test_a_week_of_sleep_and_an_hour_of_retries(by_hand, asynchronous):
+    flow, attempts = sleeper(asynchronous)
+    run = flow.start()
+    by_hand.clock.advance(days=6, hours=23)
+    assert (run.status, attempts) == ("waiting", [])
+    by_hand.clock.advance(hours=1)
+    assert len(attempts) == 1
+    by_hand.clock.advance(hours=1, minutes=2)
+    assert run.status == "completed"
+    assert dt.timedelta(days=7, hours=1) <= run.result() <= dt.timedelta(days=7, hours=1, minutes=2)
+    delays = [(after - before).total_seconds() for before, after in itertools.pairwise(attempts)]
+    policy = [min(100.0, 2.0**n) for n in range(len(delays))]
+    assert all(0.9 * wanted <= delay <= 1.1 * wanted for wanted, delay in zip(policy, delays, strict=True))
+
+
+@pytest.mark.timing
+def test_a_week_of_sleep_and_an_hour_of_retries_takes_a_fifth_of_a_second():
+    flow, _ = sleeper(asynchronous=False)
+    took = []
+    for _ in range(5):
+        before = time.perf_counter()
+        with testing.engine() as env:
+            run = flow.start()
+            env.clock.advance(days=7, hours=2)
+            assert run.status == "completed"
+        took.append(time.perf_counter() - before)
+    assert min(took) < 0.2
+
+
+@ASYNC
+def test_a_plain_call_in_another_thread_waits_in_memory_for_the_clock(by_hand, asynchronous):
+    flow, _ = sleeper(asynchronous)
+    results = []
+    caller = threading.Thread(target=lambda: results.append(asyncio.run(flow()) if asynchronous else flow()))
+    caller.start()
+    while not any(step.kind == "sleep" for run in by_hand.engine.runs() for step in run.steps()):
+        time.sleep(0.001)
+    by_hand.clock.advance(days=6)
+    assert (results, by_hand.engine.runs()[0].status) == ([], "running")
+    by_hand.clock.advance(days=1, hours=2)
+    caller.join(PATIENCE)
+    assert results[0] >= dt.timedelta(days=7, hours=1)
+
+
+def test_each_due_moment_is_a_stop(by_hand):
+    seen = []
+
+    @durable.step
+    def note():
+        seen.append((by_hand.clock.time - start).total_seconds())
+
+    @durable.workflow
+    def flow(seconds):
+        for _ in range(3):
+            durable.sleep(seconds)
+            note()
+
+    start = by_hand.clock.time
+    flow.start(10)
+    flow.start(15)
+    flow.start(0.4)
+    by_hand.clock.advance(seconds=30)
+    assert seen == [0.4, 0.8, pytest.approx(1.2), 10, 15, 20, 30, 30]
+    assert by_hand.clock.time == start + dt.timedelta(seconds=30)
+    by_hand.clock.advance_to(start + dt.timedelta(seconds=45))
+    assert seen[8:] == [45]
+
+
+def test_time_stands_still_while_a_step_executes(by_hand):
+    begun, gate, times = threading.Event(), threading.Event(), []
+
+    @durable.step
+    def slow():
+        begun.set()
+        assert gate.wait(PATIENCE)
+        times.append(durable.now())
+
+    @durable.workflow
+    def flow():
+        durable.sleep(10)
+        slow()
+
+    @durable.workflow
+    def other():
+        durable.sleep(20)
+
+    start = by_hand.clock.time
+    flow.start()
+    waits = other.start()
+    mover = threading.Thread(target=lambda: by_hand.clock.advance(minutes=1))
+    mover.start()
+    assert begun.wait(PATIENCE)
+    time.sleep(0.05)
+    assert (by_hand.clock.time, waits.status) == (start + dt.timedelta(seconds=10), "waiting")
+    gate.set()
+    mover.join(PATIENCE)
+    assert times == [start + dt.timedelta(seconds=10)]
+    assert by_hand.clock.time == start + dt.timedelta(minutes=1)
+
+
+def test_a_step_that_does_not_end_is_named():
+    gate = threading.Event()
+
+    @durable.workflow
+    def flow():
+        hold()
+
+    @durable.step
+    def hold():
+        gate.wait(PATIENCE)
+
+    with testing.engine(patience=0.05) as env:
+        run = flow.start()
+        with pytest.raises(TimeoutError, match=rf"for 0\.05 s of real time run {run.id} of .*flow' has been at work"):
+            env.clock.advance(seconds=1)
+        gate.set()
+
+
+@ASYNC
+def test_steps_side_by_side_back_off_by_the_clock(env, asynchronous):
+    tries = []
+
+    @durable.step(retry=RetryPolicy(initial_interval=60, jitter=0))
+    def flaky(n):
+        tries.append(n)
+        if tries.count(n) < 3:
+            raise ValueError
+        return n
+
+    if asynchronous:
+
+        @durable.workflow
+        async def flow():
+            return await asyncio.gather(*(asyncio.to_thread(flaky, n) for n in range(3)))
+
+        assert asyncio.run(flow()) == [0, 1, 2]
+    else:
+
+        @durable.workflow
+        def flow():
+            future = flaky.submit(9)
+            return [*flaky.map(range(5), concurrency=2), future.result()]
+
+        assert flow() == [0, 1, 2, 3, 4, 9]
+    assert all(tries.count(n) == 3 for n in tries)
+
+
+def test_signals_with_a_timeout(by_hand):
+    @durable.workflow
+    def flow():
+        try:
+            return durable.wait_for_signal("go", str, timeout=dt.timedelta(days=2))
+        except TimeoutError:
+            return "nobody"
+
+    first, second = flow.start(), flow.start()
+    by_hand.clock.advance(days=1)
+    first.signal("go", "ann")
+    assert first.result() == "ann"
+    by_hand.clock.advance(days=1)
+    assert second.result() == "nobody"
+
+
+@ASYNC
+def test_the_timeout_of_a_workflow(by_hand, asynchronous):
+    if asynchronous:
+
+        @durable.workflow(timeout=dt.timedelta(days=1))
+        async def flow():
+            await durable.aio.sleep(WEEK)
+    else:
+
+        @durable.workflow(timeout=dt.timedelta(days=1))
+        def flow():
+            durable.sleep(WEEK)
+
+    run = flow.start()
+    by_hand.clock.advance(hours=23)
+    assert run.status == "waiting"
+    by_hand.clock.advance(hours=1)
+    assert run.status == "failed"
+
+
+@ASYNC
+def test_children_and_their_parents(by_hand, asynchronous):
+    if asynchronous:
+
+        @durable.workflow
+        async def child(seconds):
+            await durable.aio.sleep(seconds)
+            return seconds
+
+        @durable.workflow
+        async def parent():
+            started = child.start(0.5)
+            return await child(100) + await started
+    else:
+
+        @durable.workflow
+        def child(seconds):
+            durable.sleep(seconds)
+            return seconds
+
+        @durable.workflow
+        def parent():
+            started = child.start(0.5)
+            return started.result() + child(100)
+
+    run = parent.start()
+    by_hand.clock.advance(minutes=2)
+    assert run.status == "completed"
+    assert run.result() == 100.5
+
+
+def test_a_workflow_that_is_called_in_a_step(env):
+    @durable.workflow
+    def inner():
+        durable.sleep(100)
+        return 5
+
+    @durable.step
+    def step():
+        return inner()
+
+    @durable.workflow
+    def outer():
+        return step()
+
+    assert outer() == 5
+    run = outer.start()
+    env.clock.advance(minutes=5)
+    assert run.status == "completed"
+
+
+def test_a_workflow_with_a_limit_waits_for_those_that_sleep(by_hand):
+    @durable.workflow(concurrency=1)
+    def flow():
+        durable.sleep(0.5)
+
+    runs = [flow.start() for _ in range(3)]
+    by_hand.clock.advance(seconds=1)
+    assert [run.status for run in runs] == ["completed", "completed", "running"]
+    by_hand.clock.advance(seconds=1)
+    assert runs[2].status == "completed"
+
+
+def test_more_sleepers_than_threads():
+    @durable.workflow
+    def flow():
+        durable.sleep(0.5)
+        durable.sleep(100)
+
+    with testing.engine(auto_advance=False, threads=2) as env:
+        runs = [flow.start() for _ in range(20)]
+        env.clock.advance(minutes=5)
+        assert {run.status for run in runs} == {"completed"}
+
+
+def test_bad_times(env):
+    with pytest.raises(ValueError, match="0 or more"):
+        env.clock.advance(seconds=-1)
+    with pytest.raises(ValueError, match="aware datetime"):
+        env.clock.advance_to(dt.datetime(2999, 1, 1))  # noqa: DTZ001
+    with pytest.raises(ValueError, match="not before"):
+        env.clock.advance_to(dt.datetime(2000, 1, 1, tzinfo=dt.UTC))
+    with pytest.raises(ValueError, match="no time zone"):
+        testing.engine(start=dt.datetime(2999, 1, 1))  # noqa: DTZ001
+    with pytest.raises(TypeError, match="auto_advance"):
+        testing.engine(auto_advance="yes")
+
+
+# -- moved by itself ---------------------------------------------------------------------------------------------------
+
+
+@ASYNC
+@pytest.mark.parametrize("how", ["called", "result", "resume"])
+def test_time_passes_by_itself_while_the_test_waits(env, asynchronous, how):
+    flow, _ = sleeper(asynchronous)
+    start = env.clock.time
+    if how == "called":
+        passed = asyncio.run(flow()) if asynchronous else flow()
+    elif how == "result":
+        passed = flow.start().result()
+    else:
+        run = flow.start()
+        env.restart()
+        env.engine.resume(wait=True)
+        passed = env.engine.get(run.id).result()
+    assert dt.timedelta(days=7, hours=1) <= passed <= env.clock.time - start
+
+
+def test_time_does_not_pass_while_the_test_does_something_else(env):
+    @durable.workflow
+    def flow():
+        durable.sleep(10)
+
+    run = flow.start()
+    while run.status != "waiting":
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert run.status == "waiting"
+    run.result()
+
+
+def test_in_a_coroutine_the_clock_is_advanced_beside_the_loop():
+    @durable.workflow
+    async def flow():
+        await durable.aio.sleep(WEEK)
+        return durable.now()
+
+    async def test():
+        async with testing.engine(auto_advance=False) as env:
+            start = env.clock.time
+            run = flow.start()
+            task = asyncio.create_task(flow())
+            await until(lambda: len(durable.runs()) == 2 and all(run.steps() for run in durable.runs()))
+            await env.clock.advance_async(days=7)
+            assert await task == await run == start + dt.timedelta(days=7)
+
+    asyncio.run(test())
+
+
+def test_in_a_coroutine_time_passes_while_it_awaits():
+    flow, _ = sleeper(asynchronous=True)
+
+    async def test():
+        async with testing.engine():
+            assert await flow() >= dt.timedelta(days=7)
+            assert await flow.start() >= dt.timedelta(days=7)
+
+    asyncio.run(test())
+
+
+def test_to_advance_on_the_loop_of_a_run_is_an_error():
+    @durable.workflow
+    async def flow():
+        await durable.aio.sleep(WEEK)
+
+    async def test():
+        async with testing.engine(auto_advance=False) as env:
+            flow.start()
+            with pytest.raises(TypeError, match=r"await clock\.advance_async"):
+                env.clock.advance(days=7)
+
+    asyncio.run(test())
+
+
+# -- the environment ---------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_the_current_and_the_default_one_and_is_gone_afterwards():
+    @durable.workflow
+    def flow():
+        return durable.now()
+
+    before = _engine._default
+    with testing.engine(start=dt.datetime(2030, 1, 1, tzinfo=dt.UTC)) as env:
+        assert flow() == dt.datetime(2030, 1, 1, tzinfo=dt.UTC) == env.clock.time
+        thread = threading.Thread(target=flow)
+        thread.start()
+        thread.join()
+        assert len(durable.runs()) == 2
+        assert os.path.exists(env.path)
+        with testing.engine():
+            assert durable.runs() == []
+        assert len(durable.runs()) == 2
+    assert not os.path.exists(os.path.dirname(env.path))
+    assert _engine._default is before
+    with pytest.raises(durable.EngineClosedError):
+        env.engine.runs()
+
+
+def test_now_in_a_step_is_the_time_of_the_engine(env):
+    @durable.step
+    def step():
+        return durable.now()
+
+    @durable.workflow
+    def flow():
+        return step()
+
+    assert flow() == env.clock.time
+
+
+def test_it_is_not_imported_with_the_library():
+    code = "import sys, durable; print([name for name in sys.modules if name.startswith('durable.testing')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
