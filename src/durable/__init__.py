@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import aio
 from ._engine import Engine, close, get, open, resume, runs  # noqa: A004 - reads as `durable.open(path)`
-from ._listing import StepInfo
 from ._operations import Info, connection, info, now, random, uuid4
 from ._parallel import StepFuture
 from ._pauses import set_event, sleep, sleep_until, wait_for_signal
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     import logging
 
     import cattrs
+
+    from ._listing import StepInfo
 
     converter: cattrs.Converter
     logger: logging.LoggerAdapter[logging.Logger]
@@ -97,11 +98,15 @@ __all__ = [
 if not TYPE_CHECKING:  # a misspelt name is an error for type checkers too
 
     def __getattr__(name: str) -> Any:
-        """What is slow to import, on first use: `durable.converter` (cattrs) and `durable.logger` (logging)."""
+        """What is slow to import, on first use: `converter` (cattrs), `logger` (logging), `StepInfo`."""
         if name == "converter":
             from ._codec import converter
 
             value: Any = converter()
+        elif name == "StepInfo":
+            from ._listing import StepInfo
+
+            value = StepInfo
         elif name == "logger":
             from ._logger import logger
 

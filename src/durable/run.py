@@ -11,7 +11,6 @@ from ._codec import codec_for, dump_error, load_error
 from ._drive import known_rest
 from ._execution import current_branch
 from ._identity import require_name
-from ._listing import StepInfo, step_info, utc, utc_or_none
 from ._model import FINISHED, HIDDEN_KINDS, RunRecord, RunStatus, seen_status
 from ._outcome import raise_recorded, recorded_result
 from ._rests import Rest, Suspended
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from ._active import Active
     from ._execution import Execution
+    from ._listing import StepInfo
     from ._scheduler import Scheduler
 
     R = TypeVar("R", default=Any)
@@ -96,15 +96,21 @@ class Run(Generic[R]):
     @property
     def created_at(self) -> dt.datetime:
         """When the run was called or started."""
+        from ._listing import utc
+
         return utc(self._record().created_at)
 
     @property
     def finished_at(self) -> dt.datetime | None:
         """When the run ended; `None` while it has not."""
+        from ._listing import utc_or_none
+
         return utc_or_none(self._record().finished_at)
 
     def steps(self) -> list[StepInfo]:
         """Every journaled operation in the order of its place; of a `map` its items."""
+        from ._listing import step_info
+
         steps = self._runtime.journal.steps(self._record().seq)
         return [step_info(step) for step in steps if step.kind not in HIDDEN_KINDS]
 
