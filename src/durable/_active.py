@@ -54,13 +54,15 @@ class Active:
         """Gives back the slot of the workflow's `concurrency` that it holds."""
         self.error: BaseException | None = None
         """What the execution raised for its caller, once it is over."""
+        self.is_written = False
+        """Whether its end is in the file, once it is over: if the run has not ended, it was suspended, or retried since."""
         self._over = threading.Event()
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(self, error: BaseException | None, *, is_written: bool = False) -> None:
         """The execution is over, and the journal has what there is to have."""
-        self.error = error
+        self.error, self.is_written = error, is_written
         with self._guard:
             self._over.set()
             watchers, self._watchers = self._watchers, []

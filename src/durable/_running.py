@@ -104,7 +104,7 @@ def _call(runtime: Runtime, request: Request) -> Course:
             return recorded_result(record or admission.record, result)
         if record.status == "blocked":
             raise_recorded(record)
-        if isinstance(admission.active.error, DurableError) and not isinstance(admission.active.error, Suspended):
+        if isinstance(admission.active.error, DurableError) and not admission.active.is_written:
             raise admission.active.error
         request = request._replace(run_id=record.id)  # suspended, or its caller was interrupted: this one goes on
 

@@ -317,7 +317,7 @@ class Runtime:
         """An execution has ended, and what it wrote is in the file."""
         if ending.record is None:
             self.give_back(active)
-        self._over(active, ending.error)
+        self._over(active, ending.error, is_written=ending.record is not None)
         if ending.record is not None:
             self._tell_timer(ending.record)
         if not isinstance(ending.error, Suspended):
@@ -347,7 +347,7 @@ class Runtime:
             return None
         return self.limits.of("workflow", workflow.name, workflow.concurrency)
 
-    def _over(self, active: Active, error: BaseException | None) -> None:
+    def _over(self, active: Active, error: BaseException | None, *, is_written: bool = False) -> None:
         if active.execution is not None:
             active.execution.over = True
             if active.execution.threads is not None:
@@ -355,7 +355,7 @@ class Runtime:
         active.give_slot_back()
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
-        active.finish(error)
+        active.finish(error, is_written=is_written)
 
     def resumable(self) -> tuple[list[RunRecord], set[str]]:
         """What `resume` sets going, oldest first, and the names of workflows that this program does not declare."""

@@ -226,13 +226,13 @@ class Run(Generic[R]):
             return
         if record.status == "blocked":
             raise_recorded(record)
-        if record.status == "queued" and active is not None and active.execution is not None:
-            return  # retried meanwhile
         if active is None or isinstance(active.error, Suspended):
             if self._runtime.is_closed():
                 msg = f"run {self._id} of {record.workflow!r} waits, and the engine was closed; it goes on later"
                 raise RunInterruptedError(msg)
             return
+        if active.is_written:
+            return  # it failed, and was retried meanwhile
         if isinstance(active.error, DurableError):
             raise active.error
         self._runtime.require_open()

@@ -442,6 +442,61 @@ def test_a_retried_run_waits_until_its_last_execution_is_out_of_the_way(journal,
     assert run.result(PATIENCE) == "done"
 
 
+@pytest.mark.parametrize("error", [ConnectionError, durable.NonRetryableError])
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_who_waits_for_a_run_that_is_retried_gets_the_outcome_of_the_retry(journal, monkeypatch, error, is_awaited):
+    """It waited for an execution that failed, and another one executes already when it hears of that."""
+    from durable._runtime import Runtime
+    from durable._scheduler import Scheduler
+
+    tries, written, retried, again, heard = [], *(threading.Event() for _ in range(4))
+
+    @durable.step(retry=None)
+    def fails_once():
+        tries.append(1)
+        if len(tries) == 1:
+            raise error("first")
+        again.set()
+        heard.wait(PATIENCE)
+
+    @durable.workflow(id="run")
+    def flow():
+        fails_once()
+        return "done"
+
+    over, begin_after, results = Runtime.over, Scheduler._begin_after, []
+
+    def held_up(self, active, ending):
+        written.set()
+        retried.wait(PATIENCE)
+        over(self, active, ending)
+
+    def before_others_hear(self, run_id):
+        begin_after(self, run_id)
+        again.wait(PATIENCE)
+
+    async def awaited():
+        return await run
+
+    def wait():
+        results.append(asyncio.run(awaited()) if is_awaited else run.result(PATIENCE))
+
+    monkeypatch.setattr(Runtime, "over", held_up)
+    monkeypatch.setattr(Scheduler, "_begin_after", before_others_hear)
+    run = flow.start()
+    assert written.wait(PATIENCE)
+    active = journal.engine._runtime.active["run"]
+    run.retry()
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    wait_until(lambda: len(active._watchers) == 2)
+    retried.set()
+    waiter.join(0.1)
+    heard.set()
+    waiter.join(PATIENCE)
+    assert results == ["done"]
+
+
 def test_a_timeout_is_counted_anew_for_a_retry_and_for_a_fork(journal):
     @durable.step(retry=None)
     def hangs():
