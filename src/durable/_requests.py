@@ -6,6 +6,7 @@ Each function here returns the work of one transaction. Where a visitor writes a
 
 import re
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Final, TypeVar
 
 from ._journal import Journal
@@ -177,10 +178,11 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     repeated = [step for step in failed if not any(_came_after(other, step) for other in others)]
     if failed and not repeated:
         first = failed[0]
+        number = 1 + sum(step.kind not in HIDDEN_KINDS for step in steps[: steps.index(first)])
         msg = (
             f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
             "caught or compensated the failure), so it cannot be retried from there: "
-            f"run.fork(from_step={first.position + 1}), or durable fork {record.id} --from-step {first.position + 1}, "
+            f"run.fork(from_step={number}), or durable fork {record.id} --from-step {number}, "
             "starts a new run from any step"
         )
         raise RunConflictError(msg)
@@ -206,21 +208,25 @@ def _came_after(other: StepRecord, failed: StepRecord) -> bool:
 
 
 def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBODY) -> Work[RunRecord]:
-    """Write a new run that takes over the operations of another one before `from_step`, counted from 1."""
+    """Write a new run that takes over the operations of another one before `from_step`, counted from 1.
+
+    Not those of them that began after one that is not taken over: the new run has yet to come to where it called them.
+    """
 
     def work(transaction: Transaction) -> RunRecord:
         record = _run(transaction, run_id)
         every = transaction.steps(record.seq)
         steps = [step for step in every if step.kind not in HIDDEN_KINDS]
         taken = steps[: from_step - 1]
-        newest = max((step.started_at for step in taken), default=0.0)
-        last = max((step.finished_at or 0.0 for step in taken), default=0.0)
-        until = {"map": newest, TIMER: last}
-        hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
         if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
             done = sum(step.turn is not None for step in steps)
             msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
             raise ValueError(msg)
+        taken = _without_what_came_after(steps[from_step - 1 :], taken)
+        newest = max((step.started_at for step in taken), default=0.0)
+        last = max((step.finished_at or 0.0 for step in taken), default=0.0)
+        until = {"map": newest, TIMER: last}
+        hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
         fresh = record._replace(
             id=new_id,
             output=None,
@@ -240,6 +246,20 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
         return new
 
     return work
+
+
+def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
+    """What is taken over, but what began when one of those that are `left` had ended.
+
+    A list has branch after branch: what the workflow called after a `map` stands before the items of the map.
+    """
+    if not left:
+        return taken
+    cut = left[0].branch  # the one that is taken over in part: what comes first in it stands first
+    ended = [(step.branch, step.finished_at or inf) for step in left if step.turn is not None]
+    in_others = min((at for branch, at in ended if branch != cut), default=inf)
+    in_any = min((at for _, at in ended), default=inf)
+    return [step for step in taken if step.started_at < (in_others if step.branch == cut else in_any)]
 
 
 def _run(transaction: Transaction, run_id: str) -> RunRecord:

@@ -333,9 +333,10 @@ class Run(Generic[R]):
     def fork(self, from_step: int) -> Run[R]:
         """Start a new run of the same inputs that takes over operations 1 to `from_step - 1`, as `steps()` lists them.
 
-        They are not run again; the new run goes on from there, in the background, with the code of today. The old run
-        stays as it is. May be called in any process: where another one owns the journal, that one goes on with it.
-        `ValueError` where there is no such operation, or one before it has no outcome.
+        They are not run again; the new run goes on from there, in the background, with the code of today. Of branches
+        nothing is taken over that began after an operation that is not. The old run stays as it is. May be called in
+        any process: where another one owns the journal, that one goes on with it. `ValueError` where there is no such
+        operation, or one before it has no outcome.
         """
         from ._steering import fork
 

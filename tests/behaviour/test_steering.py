@@ -323,6 +323,54 @@ def test_a_fork_takes_over_the_first_operations_and_goes_on_with_the_code_of_tod
     assert durable.get("run").status == "failed"
 
 
+@pytest.fixture
+def undone_map(journal):
+    """A run that undid what a map did after one item of it had failed; and what its steps did."""
+    did = []
+
+    @durable.step
+    def load(number):
+        if number == 2 and journal.crashing:
+            raise durable.NonRetryableError
+        did.append(f"load {number}")
+
+    @durable.step
+    def unload(number):
+        did.append(f"unload {number}")
+
+    @durable.workflow(id="run")
+    def work():
+        durable.now()
+        found = load.map([0, 1, 2, 3], concurrency=1, return_exceptions=True)
+        if any(found):
+            for number, error in enumerate(found):
+                if error is None:
+                    unload(number)
+            raise ValueError
+        return "done"
+
+    with pytest.raises(ValueError):
+        work()
+    journal.crashing = False
+    did.clear()
+    return durable.get("run"), did
+
+
+def test_a_fork_from_an_item_of_a_map_takes_nothing_over_that_came_after_it(undone_map):
+    run, did = undone_map
+    assert [step.name.rpartition(".")[2] for step in run.steps()] == ["now", *3 * ["unload"], *4 * ["load"]]
+    with pytest.raises(durable.RunConflictError, match=r"run\.fork\(from_step=7\)"):
+        run.retry()
+    assert run.fork(from_step=7).result(PATIENCE) == "done"
+    assert did == ["load 2", "load 3"]
+
+
+def test_a_fork_from_what_came_before_a_map_takes_over_nothing_that_came_after_it(undone_map):
+    run, did = undone_map
+    assert run.fork(from_step=3).result(PATIENCE) == "done"
+    assert did == [f"load {number}" for number in range(4)], "the first undoing is no part of the new run"
+
+
 @pytest.mark.parametrize("place", [0, -1, 3])
 def test_a_fork_from_where_nothing_is_says_so(journal, place):
     @durable.workflow(id="run")
