@@ -55,7 +55,7 @@ class Active:
         self.error: BaseException | None = None
         """What the execution raised for its caller, once it is over."""
         self.is_written = False
-        """Whether its end is in the file, once it is over. A run that goes on was suspended, or has been retried since."""
+        """Whether its end is in the file, once it is over. A run that goes on was suspended, or retried since."""
         self._over = threading.Event()
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
