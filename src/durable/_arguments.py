@@ -29,6 +29,14 @@ def slots(value: Any, what: str) -> int:
     return 0 if value is None else whole_number(value, what, 1)
 
 
+def iterable(value: Any, what: str) -> Any:
+    """What can be gone through, once."""
+    if not hasattr(value, "__iter__") and not hasattr(value, "__getitem__"):
+        msg = f"{what} is iterable, not {value!r}: a list, a generator or the like"
+        raise TypeError(msg)
+    return value
+
+
 def seconds(value: Any, what: str) -> float | None:
     """A duration in seconds or as a `timedelta`, more than 0; `None` stays."""
     if value is None:

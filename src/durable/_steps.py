@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
-from ._arguments import seconds, slots, yes_or_no
+from ._arguments import iterable, seconds, slots, yes_or_no
 from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call
@@ -126,7 +126,7 @@ class Step(Decorated[P, R]):
         raised. `return_exceptions=True` runs all, and puts failures among the results.
         """
         limit = slots(concurrency, f"concurrency of {self.name}.map")
-        calls = [(*self._bound, item) for item in items]
+        calls = [(*self._bound, item) for item in iterable(items, f"items of {self.name}.map")]
         scope = SCOPE.get()
         if type(scope) is not Branch:
             self._require_sync("map")

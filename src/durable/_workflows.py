@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ._active import Request
-from ._arguments import seconds, slots
+from ._arguments import iterable, seconds, slots
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
@@ -88,6 +88,7 @@ class Workflow(Decorated[P, R]):
     def start_many(self: Workflow[[T], R], items: Iterable[T]) -> list[Run[R]]: ...
     def start_many(self, items: Iterable[Any]) -> list[Run[Any]]:
         """Start a run for each item, which is its one argument; all are acknowledged in one commit, or none is."""
+        items = iterable(items, f"items of {self.name}.start_many")
         if type(SCOPE.get()) is Branch:
             return [cast("Any", self).start(item) for item in items]
         scheduler = current_engine()._scheduler

@@ -101,6 +101,9 @@ class RetryAfter(DurableError):  # noqa: N818 - reads as the order that it is: `
     """Raised in a step: fail this attempt, and make `seconds` the delay before the next one."""
 
     def __init__(self, seconds: float, message: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            msg = f"RetryAfter takes a number of seconds, not {seconds!r}"
+            raise TypeError(msg)
         if not 0 <= seconds < float("inf"):
             msg = f"RetryAfter takes a finite number of seconds that is not negative, not {seconds!r}"
             raise ValueError(msg)

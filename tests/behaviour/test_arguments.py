@@ -1,7 +1,9 @@
 """Bad arguments: one clear error where they are written, and nothing begun."""
 
+import asyncio
 import datetime as dt
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,19 @@ def test_a_vfs_that_sqlite_does_not_have(tmp_path):
         durable.open(tmp_path / "journal.db", vfs=5)
 
 
+def coroutine_as_result():
+    @durable.step
+    async def fetch(): ...
+
+    @durable.workflow
+    async def forgetful():
+        return fetch()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's own: never awaited
+        asyncio.run(forgetful())
+
+
 # -- asking -----------------------------------------------------------------------------------------------------------
 
 WRONG_QUESTIONS = {
@@ -163,6 +178,19 @@ WRONG_QUESTIONS = {
     "timeout of text": (lambda: a_run().result("a"), TypeError, r"timeout of result\(\) is a number of seconds"),
     "negative timeout": (lambda: a_run().result(-1), ValueError, r"timeout of result\(\) must not be negative"),
     "trust of text": (lambda: a_run().retry(trust_journal="no"), TypeError, "trust_journal is True or False, not 'no'"),
+    "map of a number": (lambda: durable.step(len).map(5), TypeError, r"items of len.map is iterable, not 5"),
+    "map of a step": (lambda: durable.step(len).map(len), TypeError, r"items of len.map is iterable, not <built-in"),
+    "many of a number": (
+        lambda: durable.workflow(a_run).start_many(5),
+        TypeError,
+        r"a_run.start_many is iterable, not 5",
+    ),
+    "retry after text": (lambda: durable.RetryAfter("5"), TypeError, r"RetryAfter takes a number of seconds, not '5'"),
+    "result not awaited": (
+        coroutine_as_result,
+        durable.SerializationError,
+        "a coroutine cannot be journaled; await it",
+    ),
     "fork of text": (lambda: a_run().fork("a"), TypeError, "from_step is a whole number, .*, not 'a'"),
 }
 

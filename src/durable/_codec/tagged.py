@@ -14,7 +14,7 @@ A dict that has a key starting with `$` is written as `$dict`, so that it is not
 """
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import NoneType
 from typing import Any, Final
 
@@ -141,10 +141,10 @@ def _tag_error(value: BaseException) -> Any:
 
 
 def _tag_opaque(value: Any) -> Any:
-    reason = (
-        f"{described(value)} cannot be journaled; use plain data (JSON types, dataclasses and"
-        " their like), or register hooks for it on durable.converter"
-    )
+    todo = "use plain data (JSON types, dataclasses and their like), or register hooks for it on durable.converter"
+    if isinstance(value, Awaitable):
+        todo = "await it, and use what it returns"
+    reason = f"{described(value)} cannot be journaled; {todo}"
     raise Misfit(reason)
 
 
