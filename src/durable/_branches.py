@@ -4,9 +4,9 @@ Journal order: outcomes are committed in groups, and each group has a number, it
 outcomes of a turn are delivered together, and the next turn only when every task of the run waits again. So code that
 asks who came first takes the same path again. A run of one task pays nothing for it.
 
-What else happens to a task from outside has a turn of its own: that a timeout fires (`_timers.py`), that an operation
-which the code has cut lets go. These cost no fsync. They are journaled when they are delivered, with the next record of
-the run: where nothing follows, a crash leaves no trace of them.
+What else happens to a task from outside has a turn of its own, as has each outcome of a thread: that a timeout fires
+(`_timers.py`), that an operation which the code has cut lets go. These two cost no fsync. They are journaled when they
+are delivered, with the next record of the run: where nothing follows, a crash leaves no trace of them.
 
 A task "waits" when what it awaits (`_fut_waiter`) is not done; wake-ups travel through callbacks, so that only several
 quiet turns of the loop in a row count. A run that is never quiet for long counts as unordered, and is delivered to at
@@ -18,6 +18,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
@@ -41,6 +42,8 @@ _QUIET_TURNS: Final = 4
 between a task that ends and the task that it wakes (task, gather, wait)."""
 _RESTLESS_TURNS: Final = 10_000
 """Loop turns that outcomes wait for a run to become quiet before it counts as unordered."""
+_LATER_SECONDS: Final = 1.0
+"""When a run that cannot go on yet is looked at again: nothing tells that a task has begun to wait for another one."""
 _PATIENCE_SECONDS: Final = 1.0
 """How long a timeout waits for a thread that is at work between two steps."""
 
@@ -73,6 +76,13 @@ class Branches:
         self._ticking = False
         self._quiet_turns = 0
         self._restless_turns = 0
+        self._later: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """The run has ended on this loop."""
+        self.threads.close()
+        if self._later is not None:
+            self._later.cancel()
 
     def is_here(self) -> bool:
         """Whether this is the thread of the loop."""
@@ -154,16 +164,24 @@ class Branches:
         if self._committing or all(outcome.is_late for outcome in self._outbox):
             return
         group, self._outbox = self._outbox, []
-        if len(group) > 1 and self.execution.cancel.requested:  # a cancellation has a turn for itself
-            size = next((place or 1 for place, each in enumerate(group) if each.record.kind == "cancel"), len(group))
-            group, self._outbox = group[:size], group[size:]
         self._submit(group)
 
-    def _submit(self, group: list[Outcome]) -> None:
-        self._turn += 1
+    def _give_turns(self, group: list[Outcome]) -> None:
+        """They share a turn, but for what has one for itself: a cancellation, and an outcome of a thread.
+
+        Two threads go on at once, and what one of them makes of its outcome may be before or after the other.
+        """
+        shared = False
         for outcome in group:
             if not outcome.is_late:
+                alone = outcome.record.kind == "cancel" or self.threads.has(outcome.record.branch)
+                if alone or not shared:
+                    self._turn += 1
                 outcome.turn = self._turn
+                shared = not alone
+
+    def _submit(self, group: list[Outcome]) -> None:
+        self._give_turns(group)
         work: Callable[[Any], Any]
         if len(group) == 1:
             work = group[0].work()
@@ -184,7 +202,12 @@ class Branches:
         self._committing = False
         error = entry.error
         if error is None:
-            self._deliver_or_queue(group if len(group) == 1 else [each for each in group if not each.is_late])
+            if len(group) == 1:
+                self._deliver_or_queue(group)
+            else:
+                turns = groupby((each for each in group if not each.is_late), lambda outcome: outcome.turn)
+                for _, outcomes in turns:
+                    self._deliver_or_queue(list(outcomes))
         elif isinstance(error, SerializationError) and len(group) > 1:
             for outcome in group:  # one of them is too large for the file: each by itself
                 self._submit([outcome])
@@ -271,7 +294,7 @@ class Branches:
         """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
         if not self.past:
             self._admit()
-            if not self._ready:
+            if not self._ready and not self.past.waits_for_cut:
                 self._ticking = False
                 return
         if self.threads.at_work:
@@ -288,19 +311,26 @@ class Branches:
         self._deliver_next()
 
     def _deliver_next(self) -> None:
-        if self.past:
-            if not self.past.deliver_next() and self._is_stuck():
-                self.execution.halt(self.past.nothing_can_follow())
-            # else: a task waits on what the library cannot see; when it calls, or ends, this is looked at again
-        else:
+        if self.past and self.past.deliver_next():
+            return
+        if not self.past and self._ready:
             self._deliver(self._ready.popleft())
-            if self._ready:
+            if self._ready or self.past.waits_for_cut:
                 self.tick_soon()
+        elif self._is_stuck():
+            self.execution.halt(self.past.nothing_can_follow())
+        else:  # a task waits on what the library cannot see
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        self._later = self.loop.call_later(_LATER_SECONDS, self.tick_soon)
 
     def _next_is_timeout(self) -> bool:
         if self.past:
             return self.past.next_is_timeout()
-        return any(outcome.record.kind == TIMER for outcome in self._ready[0])
+        return bool(self._ready) and any(outcome.record.kind == TIMER for outcome in self._ready[0])
 
     def _lose_patience(self) -> None:
         """A thread must not keep a timeout from firing for long."""
@@ -311,6 +341,8 @@ class Branches:
         return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
     def _is_stuck(self) -> bool:
+        if not self.past and (self.timers or self.has_news()):  # what may yet lead to a cut
+            return False
         tasks = [*self.tasks, *([self.root] if self.root else [])]
         return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, self.threads.waiting())
 

@@ -302,7 +302,7 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         return await root
     finally:
         execution.on_halt = execution.on_give_up = execution.cancel.deliver = None
-        branches.threads.close()
+        branches.close()
         if branches.root is not None and branches.root.done() and not branches.root.cancelled():
             branches.root.exception()  # seen: asyncio need not say that nobody looked
         port.users -= 1

@@ -31,7 +31,7 @@ class PastOrder:
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
         self._gates: set[asyncio.Future[None]] = set()
-        self._cuts: set[asyncio.Future[None]] = set()
+        self._cuts: dict[asyncio.Future[None], StepRecord] = {}
         """Operations that the code is to cut again."""
 
     def __bool__(self) -> bool:
@@ -41,6 +41,11 @@ class PastOrder:
     def is_awaited(self) -> bool:
         """Whether somebody waits for a turn."""
         return bool(self._called)
+
+    @property
+    def waits_for_cut(self) -> bool:
+        """Whether some operation waits for the code to cut it again."""
+        return bool(self._cuts)
 
     def turn_of(self, record: StepRecord) -> "asyncio.Future[None]":
         """Done when it is the turn of this record; may be cancelled before."""
@@ -57,7 +62,7 @@ class PastOrder:
     async def cut(self, record: StepRecord) -> None:
         """Wait until the code cuts this operation again, then for the turn in which that was seen; always raises."""
         cut = self._loop.create_future()
-        self._cuts.add(cut)
+        self._cuts[cut] = record
         self._on_news()
         try:
             await cut
@@ -66,7 +71,7 @@ class PastOrder:
                 await despite_cancellation(self._execution, self.turn_of(record))
             raise
         finally:
-            self._cuts.discard(cut)
+            del self._cuts[cut]
 
     async def end(self) -> None:
         """Returns when everything was delivered."""
@@ -91,7 +96,7 @@ class PastOrder:
         if not self._turns:
             for gate in self._gates:
                 settle(gate)
-        if self._called or self._gates or not self._turns:
+        if self._called or self._gates or self._cuts or not self._turns:
             self._on_news()
 
     def next_is_timeout(self) -> bool:
@@ -123,11 +128,17 @@ class PastOrder:
 
     def nothing_can_follow(self) -> NonDeterminismError:
         """The error of a run that is stuck."""
-        turn = self._turns[0]
-        missing = next((s for s in list(self._execution.past.values()) if s.turn == turn), None)
-        what = f"{describe(missing)}, which the journal has at {place(missing)}" if missing else "a journaled operation"
+        turn = self._turns[0] if self._turns else None
+        missing = next((s for s in list(self._execution.past.values()) if turn is not None and s.turn == turn), None)
+        cut = next((s for s in self._cuts.values() if turn is None or s.turn == turn), None)
+        if cut is not None:
+            what = f"cancels {describe(cut)} at {place(cut)}, as the journal has it"
+        elif missing is not None:
+            what = f"has called {describe(missing)}, which the journal has at {place(missing)}"
+        else:
+            what = "has called a journaled operation"
         return NonDeterminismError(
-            f"every task of the workflow waits, and none has called {what}. The workflow was changed under this run, "
+            f"every task of the workflow waits, and none {what}. The workflow was changed under this run, "
             "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
             "put its code back, or start a new run; completed steps are kept"
         )

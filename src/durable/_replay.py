@@ -88,7 +88,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
     """Attempt after attempt, until one completes or the policy gives up."""
     while True:
         attempt += 1
-        call.release_slot = _nothing_to_release
+        call.release_slot = nothing_to_release
         cut = (yield Slot(call)) if call.concurrency else None
         begun = StepRecord(
             call.run, call.branch, call.position, call.kind, call.name, call.module, "running", attempt, failures,
@@ -137,7 +137,7 @@ def _completed(call: Call, begun: StepRecord, value: Any, world: World) -> tuple
     return with_outcome(begun, "completed", text, None, world.now(), begun.failures), decoded
 
 
-def _nothing_to_release() -> None:
+def nothing_to_release() -> None:
     """No slot is held."""
 
 

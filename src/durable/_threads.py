@@ -16,6 +16,7 @@ from ._drive import perform
 from ._effects import CUT, Append, Attempt, Completed, Conclude, Deliver, Effect, Slot, Transact
 from ._execution import SCOPE, Execution
 from ._model import AttemptRecord, MessageRecord, StepRecord
+from ._replay import nothing_to_release
 from .errors import Halt
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class RunThreads:
                 )
         self._branches.tick_soon()
 
+    def has(self, branch: str) -> bool:
+        """Whether this is the branch of a thread that is wanted."""
+        return branch in self._awaited
+
     def waiting(self) -> "list[asyncio.Future[Any]]":
         """What the tasks await whose threads wait for their turn."""
         return [self._awaited[branch] for branch in self._blocked if branch in self._awaited]
@@ -98,11 +103,10 @@ class RunThreads:
             raise asyncio.CancelledError from None
 
     def _perform(self, execution: Execution, effect: Effect) -> Any:
-        branches = self._branches
         if isinstance(effect, Append) and effect.record.turn is None:
             self._records[effect.record.branch] = effect.record
-        elif isinstance(effect, (Slot, Attempt)):  # before the slot, which the loop's own thread may be waiting for
-            self.wait(effect.call.branch, branches.past.end, goes_on=False)
+        elif isinstance(effect, (Slot, Attempt)):
+            self._begin(effect)
         elif isinstance(effect, Transact):
             return self._transact(execution, effect)
         elif isinstance(effect, Conclude):
@@ -111,9 +115,17 @@ class RunThreads:
             return self._deliver(effect.record)
         return perform(execution, effect)
 
+    def _begin(self, effect: Slot | Attempt | Transact) -> None:
+        """Wait until everything journaled was delivered.
+
+        Before a slot and not while it holds one: the loop's own thread may be waiting for that.
+        """
+        if isinstance(effect, Slot) or not effect.call.concurrency:
+            self.wait(effect.call.branch, self._branches.past.end, goes_on=False)
+
     def _transact(self, execution: Execution, effect: Transact) -> Any:
         """Its outcome is on disk with what the body wrote; its turn is written over it."""
-        self.wait(effect.call.branch, self._branches.past.end, goes_on=False)
+        self._begin(effect)
         records: list[StepRecord] = []
 
         def conclude(value: Any) -> tuple[StepRecord, Any]:
@@ -123,6 +135,8 @@ class RunThreads:
 
         answer = perform(execution, effect._replace(conclude=conclude))
         if isinstance(answer, Completed):
+            effect.call.release_slot()
+            effect.call.release_slot = nothing_to_release
             self._conclude(records[-1])
         return answer
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 import durable
 from durable import JournalError
+from durable._effects import Slot
+from durable._threads import RunThreads
 from tests.parallel import trials
 
 LONG_SECONDS = 60.0
@@ -181,6 +184,96 @@ def test_a_timeout_fires_although_a_thread_of_the_run_hangs_between_two_steps(jo
     assert run_async(flow()) == "b"
 
 
+def crash_after_a_cut(journal, run_async, flow):
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    assert "failed" in {status for _, status in kinds(durable.runs()[0])}
+    journal.restart()
+
+
+@pytest.mark.parametrize("first_seconds", [None, 0.05], ids=["at once", "after a sleep that nobody sees"])
+def test_a_run_whose_code_no_longer_cancels_what_it_did_is_blocked(journal, run_async, first_seconds):
+    cancels = True
+
+    @durable.workflow
+    async def flow():
+        loser = asyncio.create_task(endless("loser"))
+        await label("a")
+        if cancels:
+            loser.cancel()
+        elif first_seconds is not None:
+            await asyncio.sleep(first_seconds)
+        await asyncio.wait([loser])
+        await label("b")
+        journal.crash()
+
+    crash_after_a_cut(journal, run_async, flow)
+    cancels = False
+    with pytest.raises(durable.NonDeterminismError, match="none cancels step 'endless'"):
+        run_async(asyncio.wait_for(flow(), 30))
+    assert durable.runs()[0].status == "blocked"
+
+
+def test_a_run_whose_code_no_longer_gives_up_its_thread_is_blocked(journal, run_async):
+    gives_up, started, go_on = True, threading.Event(), threading.Event()
+
+    @durable.step(name="slow", retry=None)
+    def slow(text: str) -> str:
+        started.set()
+        go_on.wait(30)
+        return text
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(slow, "loser"))
+        if gives_up:
+            await asyncio.get_running_loop().run_in_executor(None, started.wait)
+            thread.cancel()
+        else:
+            await label("a")
+        await asyncio.wait([thread])
+        go_on.set()
+        await label("a")
+        journal.crash()
+
+    crash_after_a_cut(journal, run_async, flow)
+    gives_up = False
+    with pytest.raises(durable.NonDeterminismError, match="none cancels step 'slow'"):
+        run_async(asyncio.wait_for(flow(), 30))
+    assert durable.runs()[0].status == "blocked"
+
+
+def test_a_thread_is_cut_again_although_its_code_waits_for_a_timeout_that_is_new(journal, run_async):
+    """What waits for a cut is not given up while something may still lead to it."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @durable.step(name="slow", retry=None)
+    def slow(text: str) -> str:
+        started.set()
+        go_on.wait(30)
+        return text
+
+    @durable.step
+    async def dies() -> str:
+        journal.crash()
+        return "done"
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(slow, "loser"))
+        if not journal.crashing:
+            await asyncio.wait([thread], timeout=0.3)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, started.wait)
+        thread.cancel()
+        await asyncio.wait([thread])
+        go_on.set()
+        return await dies()
+
+    crash_after_a_cut(journal, run_async, flow)
+    assert run_async(asyncio.wait_for(flow(), 30)) == "done"
+
+
 def test_a_transaction_in_a_thread_has_its_turn(journal, run_async):
     other, seen = threading.Event(), []
 
@@ -304,6 +397,87 @@ def test_no_slot_is_held_while_what_is_journaled_is_delivered(journal, run_async
         run_async(flow())
     journal.restart()
     assert run_async(flow()) == "done"
+
+
+def test_outcomes_of_threads_that_are_committed_together_have_a_turn_each(journal, run_async):
+    """Threads go on at once: which of two is back first would be another one on replay."""
+    durable.runs()
+    journal.engine._runtime.own()
+    file, other, both, seen = journal.file, threading.Event(), threading.Barrier(2), []
+
+    def slowly(function):
+        def wrapper(*args):
+            if args[-1] and journal.crashing:
+                time.sleep(0.1)  # what comes meanwhile is committed together
+            return function(*args)
+
+        return wrapper
+
+    @durable.step(name="plain", retry=None)
+    def plain(text: str) -> str:
+        both.wait(30)
+        return text
+
+    def first():
+        plain("first")
+        if journal.crashing:
+            other.wait(0.3)
+
+    def second():
+        plain("second")
+        other.set()
+
+    @durable.workflow
+    async def flow():
+        order = []
+
+        async def thread(function):
+            await asyncio.to_thread(function)
+            order.append(function.__name__)
+
+        await asyncio.gather(thread(first), thread(second), *map(label, "abc"))
+        await label(str(order))
+        seen.append(order)
+        journal.crash()
+        return order
+
+    file.commit, file.run_alone = slowly(file.commit), slowly(file.run_alone)
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    run_async(flow())
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"transaction": True}], ids=["step", "transaction"])
+def test_a_thread_that_holds_a_slot_needs_the_loop_for_nothing(journal, run_async, options, monkeypatch):
+    """A sync step in the body blocks the loop until it has the slot."""
+    holds = threading.Event()
+
+    @durable.step(name="limited", retry=None, concurrency=1, **options)
+    def limited(text: str) -> str:
+        return text
+
+    perform = RunThreads.perform
+
+    def slowly(threads, execution, effect):
+        answer = perform(threads, execution, effect)
+        if isinstance(effect, Slot):
+            holds.set()
+            limit, deadline = execution.limits.of("step", "limited", 1), time.monotonic() + 30
+            while not limit._waiting and time.monotonic() < deadline:
+                time.sleep(0.001)
+        return answer
+
+    monkeypatch.setattr(RunThreads, "perform", slowly)
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(limited, "thread"))
+        await asyncio.get_running_loop().run_in_executor(None, holds.wait)
+        return [limited("inline"), await thread]
+
+    assert run_async(flow()) == ["inline", "thread"]
 
 
 def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
