@@ -133,6 +133,10 @@ class Commits:
         """Whether nothing is being written, or waits to be."""
         return self._leader is None and not self._queue
 
+    def is_broken(self) -> bool:
+        """Whether a commit failed."""
+        return self._broken is not None
+
     def refuse(self, error: JournalError) -> JournalError:
         """Whoever wants to write from now on gets `error`, or the one that came first, which is returned."""
         if self._broken is None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 import apsw
 
 from ._entries import NotWrittenError
+from ._place import require_place
+from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
 
 FORMAT: Final = 1
@@ -45,11 +47,14 @@ def open_writer(path: str, vfs: str | None) -> apsw.Connection:
     """The owner's connection: creates the file (mode 0600) and the tables where there are none, migrates old ones."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    return _open_for_writing(path, vfs)
+    return _open_for_writing(path, vfs, mends=True)
 
 
-def open_visitor(path: str, vfs: str | None) -> apsw.Connection:
-    """A connection to write to a journal without owning it: makes none, and leaves an older format to its owner."""
+def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
+    """A connection to write to a journal without owning it: makes none, and leaves an older format to its owner.
+
+    `mends`: nobody owns the journal, so that the WAL may be what one left who died after a failed sync.
+    """
     if not has_journal(path, vfs):
         msg = f"no journal in {path}"
         raise JournalError(msg)
@@ -59,29 +64,32 @@ def open_visitor(path: str, vfs: str | None) -> apsw.Connection:
     if found != FORMAT:
         msg = f"{path} is in the older format {found}: the next process that executes its runs brings it to {FORMAT}"
         raise JournalError(msg)
-    return _open_for_writing(path, vfs)
+    return _open_for_writing(path, vfs, mends=mends)
 
 
-def _open_for_writing(path: str, vfs: str | None) -> apsw.Connection:
+def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
+        keep_wal(connection)
         _harden(connection)
         _refuse_other_format(path, _format(connection))  # before anything is changed
         if _format(connection) is None:
             connection.pragma("auto_vacuum", 2)  # so that space can be given back in small pieces; only for a new file
         _wait_for_other_writers(connection)
+        if mends:
+            mend_wal(connection, vfs)  # before anything is added to it
         _set(connection, "journal_mode", "wal")  # one sequential write a commit, and readers that never block it
         _set(connection, "synchronous", 2)
         _set(connection, "wal_autocheckpoint", 1000)  # a longer WAL makes every commit dearer
         _set(connection, "fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
         _migrate(connection, path)
-    except apsw.Error as error:
-        explained = as_journal_error(error, path, connection)
-        connection.close()
-        raise explained from error
-    except BaseException:
+    except BaseException as error:
+        explained = as_journal_error(error, path, connection) if isinstance(error, apsw.Error) else error
+        keep_wal(connection)
         connection.close()  # else the traceback keeps the file open, and locked
-        raise
+        if explained is error:
+            raise
+        raise explained from error
     return connection
 
 
@@ -115,21 +123,6 @@ def require_vfs(name: Any) -> None:
     if name is not None and name not in known:
         msg = f"SQLite has no VFS {name!r}: it has {', '.join(map(repr, known))}"
         raise ValueError(msg) if isinstance(name, str) else TypeError(msg)
-
-
-def require_place(path: str) -> None:
-    """A journal is a plain file in a folder that is there: SQLite says of anything else that it cannot open it."""
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        msg = f"{path} cannot be a journal: there is no folder {folder}; make it first"
-        raise JournalError(msg)
-    if os.path.isdir(path):
-        msg = f"{path} is a folder: give the path of a file in it, such as {os.path.join(path, 'durable.db')}"
-        raise JournalError(msg)
-    for each in (path, path + "-wal", path + "-shm", path + "-journal", path + "-owner"):
-        if os.path.exists(each) and not os.path.isfile(each):  # opening a pipe would wait for whoever writes to it
-            msg = f"{each} is no plain file: give another path for the journal, or remove it"
-            raise JournalError(msg)
 
 
 def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reached: Callable[[int, int], None]) -> None:

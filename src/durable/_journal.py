@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from ._clock import SYSTEM_CLOCK
 from ._commits import Commits
 from ._database import (
     as_journal_error,
@@ -24,12 +23,12 @@ from ._database import (
     open_reader,
     open_visitor,
     open_writer,
-    require_place,
     require_vfs,
 )
 from ._entries import Statement
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
+from ._place import Files, require_place
 from ._records import (
     attempt_from,
     message_from,
@@ -40,11 +39,11 @@ from ._records import (
     step_from,
 )
 from ._transaction import SQL, Transaction
+from ._wal import keep_wal, mend_wal
 from .errors import JournalError
 
 T = TypeVar("T")
 
-_FOLDER_TICK_SECONDS: Final = 0.1
 _PAGE: Final = 100
 _LARGEST_PAGE: Final = 10_000
 _NO_END: Final = 2**63 - 1
@@ -70,9 +69,7 @@ class Journal:
         self._writer: apsw.Connection | None = None
         self._transaction: Transaction | None = None
         self._synchronous = 2
-        self._identity: tuple[int, ...] = ()
-        self._folder = os.path.dirname(self.path)
-        self._folder_seen = (0, 0)
+        self._files = Files(self.path)
         self._reader: apsw.Connection | None = None
         self._reading = threading.Lock()
         self.commits = Commits(self)
@@ -91,8 +88,10 @@ class Journal:
                 newest = self._writer.execute(SQL["owners"], (1,)).fetchall()
                 self._owner = OwnerRecord(owner_from(newest[0]).epoch + 1 if newest else 1, pid, now, None)
                 self._writer.execute(SQL["open_owner"], owner_row(self._owner))
-                self._identity = self._files()
+                self._files.remember()
             except BaseException:
+                if self._writer is not None:
+                    keep_wal(self._writer)
                 self._release()
                 raise
             self.epoch = self._owner.epoch
@@ -104,11 +103,23 @@ class Journal:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-        if self._writer is not None and self._owner is not None and now is not None:
-            closed = owner_row(self._owner._replace(closed_at=now))
-            with contextlib.suppress(apsw.Error):  # the run of an owner that could not say so counts as a crash
-                self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
+        if self._writer is not None and self._owner is not None:
+            try:
+                if self.commits.is_broken():
+                    self._mend(self._writer)
+                if now is not None:
+                    closed = owner_row(self._owner._replace(closed_at=now))
+                    self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
+            except apsw.Error:  # the run of an owner that could not say so counts as a crash
+                keep_wal(self._writer)
         self._release()
+
+    def _mend(self, writer: apsw.Connection) -> None:
+        """After a failed commit, unless it failed since the WAL that is there is another one."""
+        keep_wal(writer)
+        self.rollback()
+        if self._files.are_same():
+            mend_wal(writer, self._vfs)
 
     def _release(self) -> None:
         writer, lock, self._writer, self._lock = self._writer, self._lock, None, None
@@ -146,7 +157,7 @@ class Journal:
                 transaction.execute(_SYNCHRONOUS[synchronous])
                 self._synchronous = synchronous
             if full:
-                self._require_same_files()
+                self._files.require_same()
             transaction.number += 1
             transaction.execute(statement.sql, statement.values)
         except (apsw.Error, OSError) as error:
@@ -168,7 +179,7 @@ class Journal:
     def visiting(self) -> Iterator[Callable[[Callable[[Transaction], Any]], Any]]:
         """The same for several transactions: what is yielded does the work of one."""
         with mapped(self.path):
-            connection = open_visitor(self.path, self._vfs)
+            connection = open_visitor(self.path, self._vfs, mends=not self._is_owned())
             try:
                 transaction = Transaction(connection)
 
@@ -179,6 +190,9 @@ class Journal:
                     return result
 
                 yield write
+            except apsw.Error:
+                keep_wal(connection)
+                raise
             finally:
                 connection.close()
 
@@ -214,7 +228,7 @@ class Journal:
         try:
             if self._writer.in_transaction:  # not so where an interrupt came right after it
                 if full:
-                    self._require_same_files()
+                    self._files.require_same()
                 self._transaction.execute("COMMIT")
         except JournalError:
             self.rollback()  # else it would keep other processes from writing until the engine is closed
@@ -235,34 +249,6 @@ class Journal:
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
         return as_journal_error(error, self.path, self._writer) if isinstance(error, apsw.Error) else error
-
-    def _require_same_files(self) -> None:
-        """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
-
-        Looked at right before a commit: after its fsync the processor's caches are cold, and the same look costs four
-        times as much. A file that goes away in the middle of the commit might as well have gone right after it.
-
-        Any of these changes the folder's time, so that one look at the folder does for as long as it stays. (Looking at
-        the WAL each time doubles the price of a commit: `stat` makes the next write touch the inode, which the fsync
-        then has to write too.) A time as young as the clock's tick may hide a second change, and is not relied on.
-        """
-        folder = os.stat(self._folder)
-        seen = (folder.st_ino, folder.st_mtime_ns)
-        if seen == self._folder_seen:
-            return
-        try:
-            found = self._files()
-        except FileNotFoundError:
-            found = ()
-        if found != self._identity:
-            msg = f"{self.path}, or its -wal or -owner file, was moved, removed or replaced while it was open"
-            raise JournalError(msg)
-        old = SYSTEM_CLOCK.now() - folder.st_mtime > _FOLDER_TICK_SECONDS
-        self._folder_seen = seen if old else (0, 0)
-
-    def _files(self) -> tuple[int, ...]:
-        found = [os.stat(self.path + suffix) for suffix in ("", "-wal", "-owner")]
-        return tuple(number for stat in found for number in (stat.st_ino, stat.st_dev))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from durable import _commits, _database, _engine, _execution, _journal, _owner, _records, _signature
+import apsw
+
+from durable import _commits, _database, _engine, _execution, _journal, _owner, _place, _records, _signature
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
@@ -122,6 +124,13 @@ def _ignore_errors_of_commit() -> None:
     _journal.Journal.commit = commit_anyway  # type: ignore[method-assign]
 
 
+def _never_mend() -> None:
+    def check_point_all_the_same(connection: Any, vfs: str | None) -> None:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+
+    _database.mend_wal = _journal.mend_wal = check_point_all_the_same
+
+
 def _no_checksum() -> None:
     _records._refuse_damaged = lambda what: None  # type: ignore[assignment]
 
@@ -145,7 +154,7 @@ def _any_kind_of_file() -> None:
 
 
 def _never_look_at_files() -> None:
-    _journal.Journal._require_same_files = lambda self: None  # type: ignore[method-assign]
+    _place.Files.require_same = lambda self: None  # type: ignore[method-assign]
 
 
 def _no_lock() -> None:
@@ -187,6 +196,7 @@ _MUTANTS = (
     Mutant("sync of what a step shows", "power", 4800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 2000, _acknowledge_before_commit),
     Mutant("end of acknowledgements after a failed commit", "power", 12000, _go_on_after_a_failed_commit),
+    Mutant("mending of the WAL after a failed sync", "failed-syncs", 2000, _never_mend),
     Mutant("checksum", "bits", 2000, _no_checksum),
     Mutant("comparison of the schema", "files", 600, _any_schema),
     Mutant("types of columns", "files", 600, _any_types),

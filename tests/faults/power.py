@@ -26,6 +26,7 @@ from .tally import Tally
 
 IMAGES = 400
 """Of each recording."""
+FEWER_IMAGES = 50
 COMPLETED_EVERY = 10
 """One image of so many is completed: its run goes on to the end."""
 
@@ -85,16 +86,72 @@ def run(trials: int, seed: int, base: Path, *, durability: str = "full") -> Tall
     return tally
 
 
+def run_failed_syncs(trials: int, seed: int, base: Path) -> Tally:
+    """Images of what comes after a sync that failed: the end of the engine or of the process, and the next life."""
+    tally = Tally()
+    folder = base / "image"
+    folder.mkdir()
+    number = 0
+    while tally.trials < trials:
+        made = base / f"recording-{number}"
+        made.mkdir()
+        recording = _record_failed_sync(f"{seed}/{number}", made, tally)
+        if (at := _failed_sync(recording.log)) is not None:
+            tally.facts["programs"] += 1
+            _images(recording, folder, min(FEWER_IMAGES, trials - tally.trials), tally, first=at + 1)
+        number += 1
+    return tally
+
+
+def _record_failed_sync(seed: str, folder: Path, tally: Tally) -> Recording:
+    dice = random.Random(f"failed sync {seed}")
+    plan = Plan(seed, size=6, sequential=dice.random() < 0.5)
+    log = programs.begin_world().notes
+    recorder = Recorder(log, dice.randint(4, 25))
+    try:
+        engine = durable.Engine(folder / "journal.db", vfs=recorder.name)
+        with engine, contextlib.suppress(durable.JournalError):
+            programs.call_within(engine, plan)
+        recorder.syncs_left = 0  # the disk is well again, as far as it says
+        at = _failed_sync(log)
+        if at is None:
+            return Recording(plan, log, "full")
+        if dice.random() < 0.5:
+            tally.facts["deaths"] += 1
+            del log[at + 1 :]
+            put(folder, _as_read(log))
+        programs.begin_world().notes = log
+        programs.call(durable.Engine(folder / "journal.db", vfs=recorder.name), plan, resumes=plan.in_background)
+    finally:
+        recorder.unregister()
+    return Recording(plan, log, "full")
+
+
+def _failed_sync(log: list[Any]) -> int | None:
+    return next((place for place, entry in enumerate(log) if type(entry) is Op and entry.kind == "failed sync"), None)
+
+
+def _as_read(log: list[Any]) -> dict[str, bytes]:
+    """The files as the next process reads them, whatever arrived."""
+    disk = Disk()
+    for entry in log:
+        if isinstance(entry, Op) and entry.kind != "failed sync":
+            disk.do(entry)
+    return disk.everything()
+
+
 def run_process(trials: int, seed: int, base: Path) -> Tally:
     return run(trials, seed, base, durability="process")
 
 
-def _images(recording: Recording, folder: Path, count: int, tally: Tally) -> None:
+def _images(recording: Recording, folder: Path, count: int, tally: Tally, *, first: int = 0) -> None:
     log = recording.log
     dice = random.Random(f"images {recording.plan.name}")
-    told = [place for place, entry in enumerate(log) if not isinstance(entry, Op)]
+    told = [place for place, entry in enumerate(log) if place >= first and not isinstance(entry, Op)]
     # Half of the moments are just after a note: what was acknowledged there has had the least time to arrive.
-    places = [dice.randint(0, len(log)) if dice.random() < 0.5 else dice.choice(told or [0]) + 1 for _ in range(count)]
+    places = [
+        dice.randint(first, len(log)) if dice.random() < 0.5 else dice.choice(told or [first]) + 1 for _ in range(count)
+    ]
     disk, at = Disk(), 0
     for number, place in enumerate(sorted(places)):
         for entry in log[at:place]:

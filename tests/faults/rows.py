@@ -29,6 +29,14 @@ _ROWS = (
         True,
     ),
     Row(
+        "failed-syncs",
+        "a sync that fails, the next life of the journal, and power loss: the same as power",
+        "power:run_failed_syncs",
+        20_000,
+        150,
+        True,
+    ),
+    Row(
         "io-errors",
         "an error of the disk at any call, once or lasting: JournalError, nothing acknowledged is lost, goes on after",
         "io_errors",

@@ -1,0 +1,69 @@
+"""Where the files of a journal are: that they may be there, and that they still are."""
+
+import os
+from typing import Final
+
+from ._clock import SYSTEM_CLOCK
+from .errors import JournalError
+
+_FOLDER_TICK_SECONDS: Final = 0.1
+
+
+def require_place(path: str) -> None:
+    """A journal is a plain file in a folder that is there: SQLite says of anything else that it cannot open it."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        msg = f"{path} cannot be a journal: there is no folder {folder}; make it first"
+        raise JournalError(msg)
+    if os.path.isdir(path):
+        msg = f"{path} is a folder: give the path of a file in it, such as {os.path.join(path, 'durable.db')}"
+        raise JournalError(msg)
+    for each in (path, path + "-wal", path + "-shm", path + "-journal", path + "-owner"):
+        if os.path.exists(each) and not os.path.isfile(each):  # opening a pipe would wait for whoever writes to it
+            msg = f"{each} is no plain file: give another path for the journal, or remove it"
+            raise JournalError(msg)
+
+
+class Files:
+    """The journal, its WAL and the owner's lock file, as they were when this process became the owner."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = os.path.dirname(path)
+        self._identity: tuple[int, ...] = ()
+        self._folder_seen = (0, 0)
+
+    def remember(self) -> None:
+        """These are the files."""
+        self._identity = self._found()
+
+    def are_same(self) -> bool:
+        """Whether they are still there, and no others."""
+        return self._found() == self._identity
+
+    def require_same(self) -> None:
+        """Notice that a file was moved, removed or replaced: SQLite would go on writing into nowhere without a word.
+
+        Looked at right before a commit: after its fsync the processor's caches are cold, and the same look costs four
+        times as much. A file that goes away in the middle of the commit might as well have gone right after it.
+
+        Any of these changes the folder's time, so that one look at the folder does for as long as it stays. (Looking at
+        the WAL each time doubles the price of a commit: `stat` makes the next write touch the inode, which the fsync
+        then has to write too.) A time as young as the clock's tick may hide a second change, and is not relied on.
+        """
+        folder = os.stat(self._folder)
+        seen = (folder.st_ino, folder.st_mtime_ns)
+        if seen == self._folder_seen:
+            return
+        if not self.are_same():
+            msg = f"{self._path}, or its -wal or -owner file, was moved, removed or replaced while it was open"
+            raise JournalError(msg)
+        old = SYSTEM_CLOCK.now() - folder.st_mtime > _FOLDER_TICK_SECONDS
+        self._folder_seen = seen if old else (0, 0)
+
+    def _found(self) -> tuple[int, ...]:
+        try:
+            found = [os.stat(self._path + suffix) for suffix in ("", "-wal", "-owner")]
+        except FileNotFoundError:
+            return ()
+        return tuple(number for stat in found for number in (stat.st_ino, stat.st_dev))
