@@ -123,6 +123,7 @@ class Branches:
         outcome = Outcome(record, None, self.loop.create_future(), unread, is_late=True)
         self._waiting.append(outcome)
         self._admit()
+        self.tick_soon()
         return outcome.future
 
     async def conclude_cut(self, record: StepRecord, unread: MessageRecord | None = None) -> None:

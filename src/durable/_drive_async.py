@@ -342,4 +342,8 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
 def _take_down(execution: Execution, root: RunTask) -> None:
     """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
     if not root.done() and not execution.attempts_in_flight:
+        branches = execution.branches
+        for task in list(branches.tasks) if branches is not None else ():
+            if task.cancelling():  # it holds on for its turn, and a `TaskGroup` does not cancel twice
+                task.cancel()
         root.cancel()

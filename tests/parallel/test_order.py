@@ -243,6 +243,37 @@ def test_a_run_whose_code_no_longer_gives_up_its_thread_is_blocked(journal, run_
     assert durable.runs()[0].status == "blocked"
 
 
+def test_a_run_whose_code_fails_before_it_has_called_what_the_journal_has_is_blocked(journal, run_async):
+    """The group cancels the other task, which is to be cut after the replay: that never ends."""
+    fails = False
+
+    async def one():
+        if fails:
+            raise ValueError
+        for text in "ab":
+            await label(text)
+
+    async def other():
+        for text in "cd":
+            await label(text)
+
+    @durable.workflow
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(other())
+            group.create_task(one())
+        await label("e")
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    fails = True
+    with pytest.raises(durable.NonDeterminismError, match="none has called step 'label'"):
+        run_async(asyncio.wait_for(flow(), 30))
+    assert durable.runs()[0].status == "blocked"
+
+
 def test_a_thread_is_cut_again_although_its_code_waits_for_a_timeout_that_is_new(journal, run_async):
     """What waits for a cut is not given up while something may still lead to it."""
     started, go_on = threading.Event(), threading.Event()
