@@ -18,6 +18,7 @@ from ._effects import (
     Conclude,
     Cut,
     Decision,
+    Deliver,
     Effect,
     End,
     Failed,
@@ -104,11 +105,15 @@ def _wait_or_transact(execution: Execution, effect: Effect) -> Any:
         return _take_slot(execution, effect.call)
     if isinstance(effect, End):
         effect.stop()
-    return None  # `Deliver`: where nobody else waits, it is its turn
+    if isinstance(effect, Deliver) and execution.branches is not None:  # blocks the loop: has no turn
+        execution.branches.past.delivered(effect.record.turn)
+    return None
 
 
 def _flush(branches: "Branches", effect: Effect) -> None:
     if isinstance(effect, (Append, Conclude)) and branches.is_here():
+        if isinstance(effect, Append):
+            branches.past.require_called(effect.record)
         branches.flush()
 
 

@@ -98,6 +98,8 @@ async def _cut(branches: Branches, decision: Decision, effect: Effect, error: as
 
 def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
     """Written at once where nobody else writes and no fsync is needed; what is to be awaited otherwise."""
+    if branches.past:
+        return _append_after_replay(execution, branches, effect)
     work = write_step(effect.record, effect.attempt)
     full = effect.full or execution.needs_sync()
     commits = execution.journal.commits
@@ -112,6 +114,12 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     except (JournalError, EngineClosedError) as error:
         raise execution.halt(error) from error
     return future
+
+
+async def _append_after_replay(execution: Execution, branches: Branches, effect: Append) -> None:
+    """Nothing new goes to the file before all that it has was delivered: till then the code may be another."""
+    await branches.past.end()
+    await _append(execution, branches, effect)
 
 
 async def _begun(execution: Execution, written: "asyncio.Future[None]") -> None:

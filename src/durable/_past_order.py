@@ -26,6 +26,8 @@ class PastOrder:
         for step in execution.past.values():
             if step.turn:
                 self._owed[step.turn] = self._owed.get(step.turn, 0) + 1
+        self._inline = sum(step.turn == 0 for step in execution.past.values())
+        """How many that blocked the loop, and so have no turn, were not called yet."""
         self._turns = deque(sorted(self._owed))
         self.last_turn = self._turns[-1] if self._turns else 0
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
@@ -35,7 +37,7 @@ class PastOrder:
         """Operations that the code is to cut again."""
 
     def __bool__(self) -> bool:
-        return bool(self._turns)
+        return bool(self._turns) or self._inline > 0
 
     @property
     def is_awaited(self) -> bool:
@@ -53,6 +55,7 @@ class PastOrder:
         future = self._loop.create_future()
         if turn not in self._owed:
             future.set_result(None)
+            self.delivered(turn)
             return future
         self._called.setdefault(turn, []).append((record.branch, record.position, future))
         future.add_done_callback(lambda _: self.delivered(turn))
@@ -75,7 +78,7 @@ class PastOrder:
 
     async def end(self) -> None:
         """Returns when everything was delivered."""
-        while self._turns:
+        while self:
             gate = self._loop.create_future()
             self._gates.add(gate)
             self._on_news()
@@ -86,25 +89,31 @@ class PastOrder:
 
     def delivered(self, turn: int | None) -> None:
         """One of this turn is where it belongs."""
-        if turn not in self._owed:
+        if turn in self._owed:
+            self._owed[turn] -= 1
+        elif turn == 0 and self._inline:
+            self._inline -= 1
+        else:
             return
-        self._owed[turn] -= 1
         while self._turns and not self._owed[self._turns[0]]:
             turn = self._turns.popleft()
             del self._owed[turn]
             self._called.pop(turn, None)
-        if not self._turns:
+        if not self:
             for gate in self._gates:
                 settle(gate)
-        if self._called or self._gates or self._cuts or not self._turns:
+        if self._called or self._gates or self._cuts or not self:
             self._on_news()
 
     def next_is_timeout(self) -> bool:
         """Whether the next turn is that of a timeout which the code has set."""
-        return any(position <= FIRST_TIMEOUT for _, position, _ in self._called.get(self._turns[0], ()))
+        called = self._called.get(self._turns[0], ()) if self._turns else ()
+        return any(position <= FIRST_TIMEOUT for _, position, _ in called)
 
     def deliver_next(self) -> bool:
         """Deliver the next turn, if the code has called all of it; say whether."""
+        if not self._turns:
+            return False
         turn = self._turns[0]
         called = [waiting for waiting in self._called.get(turn, ()) if not waiting[2].done()]
         if len(called) != self._owed[turn]:
@@ -126,10 +135,21 @@ class PastOrder:
         tasks = set(tasks)
         return all(waits_on_known(task, ids, tasks) for task in tasks)
 
+    def require_called(self, record: StepRecord) -> None:
+        """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.
+
+        It blocked the loop before too, if it was there, so that nothing was called after it. And nothing new goes to
+        the file while the code may turn out to be another.
+        """
+        if self and any(step.turn is not None for step in list(self._execution.past.values())):
+            error = self.nothing_can_follow()
+            msg = f"the code called {describe(record)} at {place(record)}, which the journal does not have, and {error}"
+            raise self._execution.halt(NonDeterminismError(msg))
+
     def nothing_can_follow(self) -> NonDeterminismError:
         """The error of a run that is stuck."""
         turn = self._turns[0] if self._turns else None
-        missing = next((s for s in list(self._execution.past.values()) if turn is not None and s.turn == turn), None)
+        missing = next((s for s in list(self._execution.past.values()) if s.turn == (turn or 0)), None)
         cut = next((s for s in self._cuts.values() if turn is None or s.turn == turn), None)
         if cut is not None:
             what = f"cancels {describe(cut)} at {place(cut)}, as the journal has it"
@@ -138,7 +158,7 @@ class PastOrder:
         else:
             what = "has called a journaled operation"
         return NonDeterminismError(
-            f"every task of the workflow waits, and none {what}. The workflow was changed under this run, "
+            f"no task of the workflow {what}. The workflow was changed under this run, "
             "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
             "put its code back, or start a new run; completed steps are kept"
         )

@@ -103,8 +103,10 @@ class RunThreads:
             raise asyncio.CancelledError from None
 
     def _perform(self, execution: Execution, effect: Effect) -> Any:
-        if isinstance(effect, Append) and effect.record.turn is None:
-            self._records[effect.record.branch] = effect.record
+        if isinstance(effect, Append):
+            self.wait(effect.record.branch, self._branches.past.end, goes_on=False)
+            if effect.record.turn is None:
+                self._records[effect.record.branch] = effect.record
         elif isinstance(effect, (Slot, Attempt)):
             self._begin(effect)
         elif isinstance(effect, Transact):
@@ -142,6 +144,7 @@ class RunThreads:
 
     def _deliver(self, past: StepRecord) -> None:
         if past.turn == 0 and past.error != CUT and past.kind == "step":  # a transaction that has not had its turn
+            self._branches.loop.call_soon_threadsafe(self._branches.past.delivered, 0)
             self.wait(past.branch, self._branches.past.end, goes_on=False)
             self._conclude(past)
         else:
