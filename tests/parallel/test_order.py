@@ -209,7 +209,7 @@ def test_a_run_whose_code_no_longer_cancels_what_it_did_is_blocked(journal, run_
 
     crash_after_a_cut(journal, run_async, flow)
     cancels = False
-    with pytest.raises(durable.NonDeterminismError, match="none cancels step 'endless'"):
+    with pytest.raises(durable.NonDeterminismError, match="no task of the workflow cancels step 'endless'"):
         run_async(asyncio.wait_for(flow(), 30))
     assert durable.runs()[0].status == "blocked"
 
@@ -238,7 +238,7 @@ def test_a_run_whose_code_no_longer_gives_up_its_thread_is_blocked(journal, run_
 
     crash_after_a_cut(journal, run_async, flow)
     gives_up = False
-    with pytest.raises(durable.NonDeterminismError, match="none cancels step 'slow'"):
+    with pytest.raises(durable.NonDeterminismError, match="no task of the workflow cancels step 'slow'"):
         run_async(asyncio.wait_for(flow(), 30))
     assert durable.runs()[0].status == "blocked"
 
