@@ -269,7 +269,7 @@ def test_a_run_whose_code_fails_before_it_has_called_what_the_journal_has_is_blo
         run_async(flow())
     journal.restart()
     fails = True
-    with pytest.raises(durable.NonDeterminismError, match="none has called step 'label'"):
+    with pytest.raises(durable.NonDeterminismError, match="no task of the workflow has called step 'label'"):
         run_async(asyncio.wait_for(flow(), 30))
     assert durable.runs()[0].status == "blocked"
 
