@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ._effects import CUT
 from ._execution import Execution
 from ._model import FIRST_TIMEOUT, StepRecord
 from ._port import settle
@@ -26,7 +27,7 @@ class PastOrder:
         for step in execution.past.values():
             if step.turn:
                 self._owed[step.turn] = self._owed.get(step.turn, 0) + 1
-        self._inline = sum(step.turn == 0 for step in execution.past.values())
+        self._inline = sum(step.turn == 0 and step.error != CUT for step in execution.past.values())
         """How many that blocked the loop, and so have no turn, were not called yet."""
         self._turns = deque(sorted(self._owed))
         self.last_turn = self._turns[-1] if self._turns else 0
@@ -126,7 +127,8 @@ class PastOrder:
         """What this branch, or one in it, had under way no longer counts."""
         past = self._execution.past
         for key in [key for key in list(past) if key[0] == branch or key[0].startswith(branch + "/")]:
-            self.delivered(past.pop(key).turn)
+            dropped = past.pop(key)
+            self.delivered(None if dropped.turn == 0 and dropped.error == CUT else dropped.turn)
 
     def is_stuck(self, tasks: Iterable["asyncio.Task[Any]"], known: Iterable["asyncio.Future[Any]"]) -> bool:
         """Whether every task waits on the journal or on other tasks: then the next turn can never be called."""

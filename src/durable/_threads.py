@@ -104,7 +104,8 @@ class RunThreads:
 
     def _perform(self, execution: Execution, effect: Effect) -> Any:
         if isinstance(effect, Append):
-            self.wait(effect.record.branch, self._branches.past.end, goes_on=False)
+            if self._branches.past:  # not where a slot is held: that was waited for before
+                self.wait(effect.record.branch, self._branches.past.end, goes_on=False)
             if effect.record.turn is None:
                 self._records[effect.record.branch] = effect.record
         elif isinstance(effect, (Slot, Attempt)):
