@@ -41,13 +41,27 @@ def seconds(value: Any, what: str) -> float | None:
     """A duration in seconds or as a `timedelta`, more than 0; `None` stays."""
     if value is None:
         return None
+    found = _number_of_seconds(value, what)
+    if not 0 < found < float("inf"):
+        msg = f"{what} must be more than 0 and finite, not {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def pause_seconds(value: Any, what: str) -> float:
+    """The same of what is waited for in a workflow: 0 is no wait."""
+    found = _number_of_seconds(value, what)
+    if not 0 <= found < float("inf"):
+        msg = f"{what} must be 0 or more, and finite, not {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def _number_of_seconds(value: Any, what: str) -> float:
     found = value.total_seconds() if hasattr(value, "total_seconds") else value
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
         raise TypeError(msg)
-    if not 0 < found < float("inf"):
-        msg = f"{what} must be more than 0 and finite, not {value!r}"
-        raise ValueError(msg)
     return float(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ._arguments import pause_seconds
 from ._clock import SYSTEM_CLOCK
 from ._codec import codec_for
 from ._decorated import awaiting, require_async_run
@@ -38,7 +39,7 @@ def sleep(duration: float | dt.timedelta) -> None:
     Its due time is written down first, so that a crash does not begin the wait anew; a background run that waits for
     longer than a second gives its thread back meanwhile.
     """
-    seconds = _seconds(duration, "the duration of a sleep")
+    seconds = pause_seconds(duration, "the duration of a sleep")
     branch = current_branch()
     if branch is None:
         SYSTEM_CLOCK.sleep(seconds)
@@ -95,7 +96,7 @@ def set_event(key: str, value: Any) -> None:
 
 def sleep_async(duration: float | dt.timedelta) -> Coroutine[Any, Any, None]:
     """The same as `durable.sleep`, to be awaited; its task gives way meanwhile."""
-    seconds = _seconds(duration, "the duration of a sleep")
+    seconds = pause_seconds(duration, "the duration of a sleep")
     branch = current_branch()
     if branch is None:
         return _plain_sleep(seconds)
@@ -148,7 +149,7 @@ def _sleep(branch: Branch, name: str, seconds: float, due: float | None = None) 
 
 def _signal(branch: Branch, name: str, type: Any, timeout: Any) -> Decision:
     call = _call("signal", require_name(name, "the name of a signal"))
-    call.timeout_seconds = None if timeout is None else _seconds(timeout, "the timeout of wait_for_signal")
+    call.timeout_seconds = None if timeout is None else pause_seconds(timeout, "the timeout of wait_for_signal")
     call.args = (type,)
     call.result = codec_for(type)
     return take_place(branch, call, decide_signal)
@@ -181,17 +182,6 @@ def _require_blocking(branch: Branch, what: str) -> None:
             f"use 'await durable.aio.{what}(...)'"
         )
         raise TypeError(msg)
-
-
-def _seconds(value: Any, what: str) -> float:
-    found = value.total_seconds() if hasattr(value, "total_seconds") else value
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
-        raise TypeError(msg)
-    if not 0 <= found < float("inf"):
-        msg = f"{what} must be 0 or more, and finite, not {value!r}"
-        raise ValueError(msg)
-    return float(found)
 
 
 def _timestamp(when: Any) -> float:

@@ -53,10 +53,11 @@ class Runtime:
         self.waker: Waker | None = None
         """Whom the timer tells what is due; set by the scheduler."""
         self.timer: Timer | None = None
+        """From when this process owns the journal."""
         self.keep_seconds: float | None = None
         """How long runs that have ended are kept, `None` for ever."""
         self.keeper: Any = None
-        """From when this process owns the journal."""
+        """Deletes older ones, from when this process owns the journal."""
         self.cancel_children: Callable[[RunRecord], None] = lambda _: None
         """Cancels the runs that a run called or started."""
         self.watchers = Watchers()

@@ -16,15 +16,10 @@ from .errors import SerializationError
 
 def decide_sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
     """A timer, of `call.timeout_seconds` or until the time in `call.args`."""
-    if past is not None:
-        require_same_operation(call, past, world)
-    return _sleep(call, past, world)
+    return _replayed(call, past, world) or _sleep(call, past, world)
 
 
 def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
-    if past is not None and past.turn is not None:
-        yield Deliver(past)
-        return replayed_outcome(call, past)
     if past is None:
         now = world.now()
         due = call.args[0] if call.args else now + (call.timeout_seconds or 0.0)
@@ -39,15 +34,10 @@ def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
 
 def decide_signal(call: Call, past: StepRecord | None, world: World) -> Decision:
     """The next signal of a name, decoded as the type that its reader wants; `TimeoutError` where none came in time."""
-    if past is not None:
-        require_same_operation(call, past, world)
-    return _signal(call, past, world)
+    return _replayed(call, past, world) or _signal(call, past, world)
 
 
 def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
-    if past is not None and past.turn is not None:
-        yield Deliver(past)
-        return replayed_outcome(call, past)
     if past is None:
         now = world.now()
         past = _begun(call, now, None if call.timeout_seconds is None else now + call.timeout_seconds)
@@ -72,6 +62,18 @@ def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
     failed = with_outcome(past, "failed", None, dump_error(error), world.now(), 0)
     yield Conclude(failed, None, message)
     return replayed_outcome(call, failed)
+
+
+def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | None:
+    """What is decided where the journal has the outcome; `None` where it has at most that the wait has begun."""
+    if past is not None:
+        require_same_operation(call, past, world)
+    return None if past is None or past.turn is None else _deliver(call, past)
+
+
+def _deliver(call: Call, past: StepRecord) -> Decision:
+    yield Deliver(past)
+    return replayed_outcome(call, past)
 
 
 def _begun(call: Call, now: float, due: float | None) -> StepRecord:
