@@ -166,6 +166,22 @@ def test_the_end_of_the_server_is_told_and_its_return_noticed(folder: Any, brows
         assert not browser.find("#trouble").is_displayed()
 
 
+HALF_ANSWERS = {
+    "half a tree": "'{\"runs\": ['",
+    "a connection that breaks": "new ReadableStream({start: (answer) => answer.error(new TypeError('network error'))})",
+}
+
+
+@pytest.mark.parametrize("body", HALF_ANSWERS.values(), ids=HALF_ANSWERS)
+def test_an_answer_that_ends_in_the_middle_is_the_end_of_the_server(site: Site, browser: Browser, body: str) -> None:
+    browser.open(site.url)
+    browser.sees("order-1")
+    browser.run(f"window.whole = fetch; window.fetch = async () => new Response({body})")
+    browser.sees("durable ui has ended", "#trouble")
+    browser.run("window.fetch = window.whole")
+    browser.wait(lambda: not browser.find("#trouble").is_displayed())
+
+
 # -- filters --------------------------------------------------------------------------------------------------------------
 
 

@@ -22,10 +22,15 @@ export async function post(name, tree) {
   return answer(name, { method: "POST", headers, body: JSON.stringify(tree) });
 }
 
+/** The server may end before it answers, and in the middle of it. */
 async function answer(question, options) {
-  const response = await fetch(`api/${question}`, options).catch(() => null);
-  if (response === null) throw new Refusal(0, "durable ui has ended: start it again to see the runs.");
-  const tree = await response.json();
+  let response, tree;
+  try {
+    response = await fetch(`api/${question}`, options);
+    tree = await response.json();
+  } catch {
+    throw new Refusal(0, "durable ui has ended: start it again to see the runs.");
+  }
   if (!response.ok) throw new Refusal(response.status, tree.error);
   return tree;
 }
