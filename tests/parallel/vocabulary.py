@@ -17,6 +17,7 @@ from typing import Any
 
 import durable
 from durable import JournalError, RetryPolicy
+from durable._execution import current_branch
 
 LONGEST_SECONDS = 0.003
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=0, jitter=0)
@@ -257,8 +258,10 @@ def own(label: str, value: object) -> None:
 
 
 def decided(who: str, what: object) -> None:
-    """The body took a way: on disk only when a later step is."""
-    life.note("decided", who, str(what))
+    """The body took a way: on disk only when a later step is. What it does while it is taken down is no way that it took."""
+    branch = current_branch()
+    if branch is None or branch.execution.halted is None:
+        life.note("decided", who, str(what))
     life.moment("workflow")
 
 

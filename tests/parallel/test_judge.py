@@ -1,0 +1,91 @@
+"""The judge of the random programs sees another path where there is one, and none where a run was only taken down."""
+
+import textwrap
+
+import pytest
+
+from durable._past_order import PastOrder
+from tests.parallel import trials, vocabulary
+from tests.parallel.vocabulary import WORDS
+
+
+@pytest.fixture
+def lead(tmp_path):
+    """Live several lives of one program, and have each of them judged."""
+    path = tmp_path / "journal.db"
+    judge = trials.Judge(path)
+
+    def take_down() -> None:
+        if vocabulary.life.mode == "cancel":
+            vocabulary.life.moment("workflow", last=True)
+
+    def lead(program: str, *modes: str) -> None:
+        namespace = {**WORDS, "__name__": "tests.parallel.program", "take_down": take_down}
+        exec(textwrap.dedent(program), namespace)
+        for number, mode in enumerate(modes):
+            plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False)
+            judge.look(trials.live_in_thread(path, namespace["main"], plan))
+
+    return lead
+
+
+def test_what_a_body_does_while_it_is_taken_down_is_no_path(lead):
+    lead(
+        """
+        import asyncio, durable
+
+        @durable.workflow(name="main", id="trial")
+        async def main():
+            beside = asyncio.create_task(asyncio.Event().wait())
+            begin("r")
+            take_down()
+            try:
+                got("r.1", await work("r.1"))
+            except BaseException as error:
+                decided("r", f"stopped by {error}")
+                raise
+            decided("r", "went on")
+            got("r.2", await work("r.2"))
+            return last("r")
+        """,
+        "abandon",  # when it is about to return
+        "cancel",  # while it replays
+        "none",
+    )
+
+
+RACE = """
+import asyncio, durable
+
+@durable.workflow(name="main", id="trial")
+async def main():
+    begin("r")
+    first = asyncio.Event()
+    async def slow(who):
+        got(f"{who}.1", await work(f"{who}.1"))
+        got(f"{who}.2", await work(f"{who}.2"))
+    async def quick(who):
+        got(f"{who}.1", await work(f"{who}.1"))
+    tasks = [asyncio.create_task(slow("r.0b0")), asyncio.create_task(quick("r.0b1"))]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    decided("r", f"won {[task in done for task in tasks]}")
+    got("r.1", await work("r.1"))
+    await asyncio.gather(*tasks)
+    return last("r")
+"""
+
+
+def test_a_race_is_won_again_by_the_same(lead):
+    lead(RACE, "abandon", "none")
+
+
+def test_a_replay_that_does_not_keep_the_order_of_outcomes_is_another_path(lead, monkeypatch):
+    def at_once(self, record):
+        future = self._loop.create_future()
+        future.set_result(None)
+        self.delivered(record.turn)
+        return future
+
+    monkeypatch.setattr(PastOrder, "turn_of", at_once)
+    with pytest.raises(trials.Fault, match="other path"):
+        lead(RACE, "abandon", "none")
