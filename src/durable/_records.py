@@ -141,5 +141,19 @@ def require_not_lost(branch: str, position: int, left: Iterable[tuple[str, int]]
         raise JournalError(msg)
 
 
+def require_outcomes(found: int, run: RunRecord) -> None:
+    """An outcome stays where it is: fewer than there were when the run was last set going, and some were lost.
+
+    The same in async runs, and where the last operation is the one that is not found.
+    """
+    if found < run.progress:
+        msg = (
+            f"{run.progress - found} of the {run.progress} outcomes that run {run.id!r} of {run.workflow!r} had when "
+            "it was last set going are missing. The file was changed outside of durable, or the disk is failing: "
+            "restore the journal from a backup"
+        )
+        raise JournalError(msg)
+
+
 def _refuse_damaged(what: str, run: int | None = None) -> NoReturn:
     raise DamagedError(what, run)

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from ._journal import Journal
 from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord
+from ._records import require_outcomes
 from ._replay import describe, place
 from ._transaction import Transaction, put_step
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -130,6 +131,7 @@ def retry(
         return list(_reopen(transaction, record))
 
     def _reopen(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
+        require_outcomes(transaction.outcomes(record.seq), record)
         if record.status == "failed":
             repeated = to_repeat(record, transaction.steps(record.seq))
             for child in _failed_children(transaction, record, repeated):
@@ -141,6 +143,7 @@ def retry(
             error=None,
             finished_at=None,
             crashes=0,
+            progress=min(record.progress, transaction.outcomes(record.seq)),
             trusting=1 if trust_journal else record.trusting,
             epoch=record.epoch if by_owner else NOBODY,
             deadline=_deadline_anew(record, now) if record.status == "failed" else record.deadline,

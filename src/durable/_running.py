@@ -181,9 +181,10 @@ def background(runtime: Runtime, active: Active) -> Course:
         runtime.require_open()
         admission: Admission = yield Write(work, full=False)
     except DurableError as error:
-        runtime.over(active, Ending(None, None, error))
-        return
-    ending: Ending = yield from execute(runtime, admission)
+        ending = Ending(None, None, error)
+        runtime.over(active, ending)
+    else:
+        ending = yield from execute(runtime, admission)
     if isinstance(ending.error, JournalError):
         import logging
 

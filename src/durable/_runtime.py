@@ -22,6 +22,7 @@ from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import Ending, halted
+from ._records import require_outcomes
 from ._rests import Suspended, Threads
 from ._timer import Timer, Waker
 from ._transaction import Transaction
@@ -230,6 +231,7 @@ class Runtime:
             return Admission(ended, mine, is_mine=True, is_new=False, unsynced=number)
         transaction.drop_messages(found.seq, "begin")
         progress, crashes = transaction.outcomes(found.seq), found.crashes
+        require_outcomes(progress, found)
         if progress > found.progress:
             crashes = 0
         if found.status == "running" and found.epoch != self.journal.epoch:
