@@ -22,15 +22,28 @@ from .tally import EnoughError, Tally
 
 def execute(row: Row, trials: int, seed: int) -> Tally:
     module, _, function = row.run.partition(":")
-    # In memory where there is such a place: power loss is simulated, and the rest survives the process there too.
-    memory = "/dev/shm" if row.in_memory and Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix=f"durable-faults-{row.name}-", dir=memory) as base:
+    with tempfile.TemporaryDirectory(prefix=f"durable-faults-{row.name}-", dir=_memory(row)) as base:
         try:
             return getattr(importlib.import_module(f"tests.faults.{module}"), function or "run")(
                 trials, seed, Path(base)
             )
         except EnoughError as enough:
             return enough.args[0]
+
+
+def _against(row: Row, trials: int, seed: int) -> int:
+    from . import against
+
+    with tempfile.TemporaryDirectory(prefix=f"durable-faults-{row.name}-", dir=_memory(row)) as base:
+        found = against.compare(row.name, trials, seed, Path(base))
+    print(f"{row.name}, seed {seed}")
+    print(*against.table(found), sep="\n")
+    return int(bool(next(iter(found.values())).faults))
+
+
+def _memory(row: Row) -> str | None:
+    """In memory where there is such a place: power loss is simulated, and the rest survives the process there too."""
+    return "/dev/shm" if row.in_memory and Path("/dev/shm").is_dir() else None
 
 
 def _in_a_process(name: str, options: argparse.Namespace) -> int:
@@ -46,6 +59,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="end earlier, after so long")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--without", metavar="GUARD", help="with a guard of the library switched off: see mutants.py")
+    parser.add_argument("--against", choices=["dbos"], help="kills or power: the same trials on that library, too")
     parser.add_argument("--record", type=Path, metavar="FILE", help="append the counts to FILE, a line of JSON")
     options = parser.parse_args()
     if options.row is None:
@@ -67,6 +81,8 @@ def main() -> int:
     begun_at = time.monotonic()
     if options.seconds:
         Tally.deadline = begun_at + options.seconds
+    if options.against:
+        return _against(row, options.trials or row.small, options.seed)
     tally = execute(row, trials, options.seed)
     seconds = round(time.monotonic() - begun_at, 1)
     facts = ", ".join(f"{name} {count:,}" for name, count in tally.facts.items())

@@ -101,7 +101,9 @@ def apply(data: bytearray, op: Op) -> None:
 class Disk:
     """What is on the disk after so many operations of a log."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_names: bool = False) -> None:
+        """`keeps_names`: files are made and removed on the disk at once, which is kinder than the rest of the model."""
+        self.keeps_names = keeps_names
         self.names: dict[str, Inode] = {}
         """As a running program sees them."""
         self.synced_names: dict[str, Inode] = {}
@@ -126,7 +128,10 @@ class Disk:
 
     def _name(self, name: str, inode: Inode | None) -> None:
         self._settle(self.names, name, inode)
-        self.pending_names.append((name, inode))
+        if self.keeps_names:
+            self._settle(self.synced_names, name, inode)
+        else:
+            self.pending_names.append((name, inode))
 
     @staticmethod
     def _settle(names: dict[str, Inode], name: str, inode: Inode | None) -> None:

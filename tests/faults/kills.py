@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import durable
 from durable import RetryPolicy
@@ -93,30 +95,50 @@ def execute(kind: str, folder: Path, resume: bool) -> None:
     if resume:
         durable.resume(wait=True)
     result = PROGRAMS[kind]()
+    note("result")
     durable.close()
     (folder / "result").write_text(" ".join(result))
     (folder / "result").rename(folder / "result.txt")  # all of it or nothing
 
 
-def one_trial(kind: str, folder: Path, dice: random.Random, longest: float) -> Counter[str]:
+class Library(NamedTuple):
+    """What the trials ask of a library that executes the program."""
+
+    live: Callable[[str, Path, bool, float], bool]
+    """Execute a kind of program in a folder, in a process that is killed after so many seconds; whether it was.
+
+    `True` where `resume` is to be asked for before the call.
+    """
+    has_step_under_way: Callable[[Path], bool]
+    """Whether its file has a step without an outcome."""
+    faults_of_file: Callable[[Path], Counter[str]]
+    """What is wrong with its file when the program has completed."""
+
+
+def live(kind: str, folder: Path, resume: bool, seconds: float) -> bool:
+    pid = server.fork(lambda: execute(kind, folder, resume), folder)
+    if seconds < inf:
+        time.sleep(seconds)
+    if os.waitpid(pid, os.WNOHANG if seconds < inf else 0) != (0, 0):
+        return False
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+
+
+def one_trial(library: Library, kind: str, folder: Path, dice: random.Random, longest: float) -> Counter[str]:
     """Kill and run again until it completes; count what happened."""
     seen: Counter[str] = Counter()
     while True:
-        resume = dice.random() < 0.5
-        pid = server.fork(lambda resume=resume: execute(kind, folder, resume), folder)
-        time.sleep(dice.uniform(0, longest))
-        killed = os.waitpid(pid, os.WNOHANG) == (0, 0)
-        if killed:
-            os.kill(pid, signal.SIGKILL)
-            killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+        killed = library.live(kind, folder, dice.random() < 0.5, dice.uniform(0, longest))
         seen["kills"] += killed
         if (folder / "result.txt").exists():
             break
         assert killed, (folder / "output.txt").read_text()
         seen["kills in a body"] += in_a_body(folder)
-        seen["kills with a step under way"] += step_under_way(folder)
+        seen["kills with a step under way"] += library.has_step_under_way(folder)
         longest *= 1.1  # so that each trial ends
     seen.update(judge(folder))
+    seen.update(library.faults_of_file(folder))
     return seen
 
 
@@ -137,7 +159,7 @@ def step_under_way(folder: Path) -> bool:
 
 def judge(folder: Path) -> Counter[str]:
     """What went wrong in a trial that completed."""
-    lines = [line.split() for line in (folder / "effects.txt").read_text().splitlines()]
+    lines = [line.split() for line in (folder / "effects.txt").read_text().splitlines() if line != "result"]
     tokens = (folder / "result.txt").read_text().split()
     wrong: Counter[str] = Counter()
     wrong["wrong results"] += [token.partition(".")[0] for token in tokens] != [str(n) for n in range(STEPS)]
@@ -152,6 +174,12 @@ def judge(folder: Path) -> Counter[str]:
     wrong["results that no body returned"] += sum(
         ["end", token.partition(".")[0], token] not in lines for token in tokens
     )
+    return wrong
+
+
+def faults_of_file(folder: Path) -> Counter[str]:
+    """What is wrong with the journal of a trial that completed."""
+    wrong: Counter[str] = Counter()
     with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
         wrong["runs not completed"] += connection.execute("SELECT status FROM durable_run").fetchall() != [
             ("completed",)
@@ -170,16 +198,23 @@ FAULTS = (
 )
 
 
+DURABLE = Library(live, step_under_way, faults_of_file)
+
+
 def run(trials: int, seed: int, base: Path) -> Tally:
-    tally = Tally()
     server.warm_up()
+    return try_out(DURABLE, trials, seed, base)
+
+
+def try_out(library: Library, trials: int, seed: int, base: Path) -> Tally:
+    tally = Tally()
     dice = random.Random(seed)
-    longest = {kind: _undisturbed_seconds(kind, base / kind) for kind in PROGRAMS}
+    longest = {kind: _undisturbed_seconds(library, kind, base / kind) for kind in PROGRAMS}
     for number in range(trials):
         kind = list(PROGRAMS)[number % 2]
         folder = base / str(number)
         folder.mkdir()
-        seen = one_trial(kind, folder, dice, longest[kind])
+        seen = one_trial(library, kind, folder, dice, longest[kind])
         tally.begin()
         for name, count in seen.items():
             if name in FAULTS and count:
@@ -190,9 +225,9 @@ def run(trials: int, seed: int, base: Path) -> Tally:
     return tally
 
 
-def _undisturbed_seconds(kind: str, folder: Path) -> float:
+def _undisturbed_seconds(library: Library, kind: str, folder: Path) -> float:
     """How long a run takes that is not killed, its process included."""
     folder.mkdir()
     before = time.monotonic()
-    os.waitpid(server.fork(lambda: execute(kind, folder, False), folder), 0)
+    library.live(kind, folder, False, inf)
     return time.monotonic() - before
