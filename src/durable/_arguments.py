@@ -1,6 +1,7 @@
 """Arguments of the public functions, checked where they are written: `TypeError` or `ValueError`, and nothing begun."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ._model import RUN_STATUSES
@@ -30,8 +31,10 @@ def slots(value: Any, what: str) -> int:
 
 
 def iterable(value: Any, what: str) -> Any:
-    """What can be gone through, once."""
-    if not hasattr(value, "__iter__") and not hasattr(value, "__getitem__"):
+    """What can be gone through, once. Not the letters of a text, nor the keys of a dict: these are mistakes."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not (
+        hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+    ):
         msg = f"{what} is iterable, not {value!r}: a list, a generator or the like"
         raise TypeError(msg)
     return value

@@ -4,6 +4,7 @@ A record is a named tuple whose fields are the columns of its table, in order. T
 epoch. Texts in `input`, `output` and `error` are JSON as written by the codec.
 """
 
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "blocked", "interrupted"]
@@ -92,6 +93,10 @@ HIDDEN_KINDS: Final = frozenset({"map", TIMER})
 """What keeps the order or the size of operations, and is none itself."""
 
 
+WAITS: Final = frozenset({"sleep", "signal"})
+"""Kinds of operations in which a run only waits."""
+
+
 class AttemptRecord(NamedTuple):
     """One attempt that did not complete its step. `error` is `None` where the process died in it."""
 
@@ -124,6 +129,11 @@ class OwnerRecord(NamedTuple):
     pid: int
     started_at: float
     closed_at: float | None
+
+
+def operation_number(steps: Iterable[StepRecord], place: tuple[str, int]) -> int:
+    """Which one is at a place (branch and position), or would be, of those that `run.steps()` lists: from 1 on."""
+    return 1 + sum((step.branch, step.position) < place and step.kind not in HIDDEN_KINDS for step in steps)
 
 
 def may_follow(before: str, after: str) -> bool:

@@ -59,7 +59,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
 
 def _require_not_lost(execution: Execution, call: Call) -> None:
     try:
-        require_not_lost(call.branch, call.position, execution.past, execution.record)
+        require_not_lost(call.branch, call.position, execution.past, execution.record, execution.journal.steps)
     except JournalError as error:
         raise execution.halt(error) from error
 

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
 
-from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
+from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord, operation_number
 from .errors import JournalError
 
 _STEP: Final = "%s|" * len(StepRecord._fields)
@@ -125,18 +125,25 @@ def attempt_from(row: tuple[Any, ...]) -> AttemptRecord:
     return record
 
 
-def require_not_lost(branch: str, position: int, left: Iterable[tuple[str, int]], run: RunRecord) -> None:
+def require_not_lost(
+    branch: str,
+    position: int,
+    left: Iterable[tuple[str, int]],
+    run: RunRecord,
+    steps_of: Callable[[int], list[StepRecord]],
+) -> None:
     """A sync workflow waits for one operation before it calls the next: where later ones are there, it was lost.
 
     It would run again otherwise. No checksum tells of a row that is not found, since the number of its run has changed.
     Not for what runs beside the others, which may not have begun when they were written. `left`: the places that the
-    journal has and the code has not called yet.
+    journal has and the code has not called yet. `steps_of` reads the operations of the run of a key.
     """
     if any(other == branch and later > position for other, later in left):
+        number = operation_number(steps_of(run.seq), (branch, position))
         msg = (
             f"operation {position} of run {run.id!r} of {run.workflow!r} is missing, and later ones are there. The "
             "file was changed outside of durable, or the disk is failing: restore the journal from a backup, or go on "
-            f"without what came later, in a new run: run.fork(from_step={position + 1})"
+            f"without what came later, in a new run: run.fork(from_step={number})"
         )
         raise JournalError(msg)
 

@@ -87,7 +87,7 @@ class _Rehearsal:
     ) -> None:
         self._workflow = workflow
         self._engine: Any = _Engine(self, journal, registry)
-        sealed: Any = _Sealed(journal.path)
+        sealed: Any = _Sealed(journal)
         pool: Any = _Here(self)
         self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, frozenset(), Limits(), pool)
         self.execution.rehearse = self._rehearse
@@ -253,8 +253,9 @@ class _Sealed:
     epoch = 0
     synced = 0
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, journal: "Journal") -> None:
+        self.path = journal.path
+        self.steps = journal.steps
         self.commits = self
 
     def submit(self, *_: Any) -> NoReturn:

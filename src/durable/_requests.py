@@ -10,7 +10,7 @@ from math import inf
 from typing import Final, TypeVar
 
 from ._journal import Journal
-from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord
+from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord, operation_number
 from ._records import require_outcomes
 from ._replay import describe, place
 from ._transaction import Transaction, put_step
@@ -181,7 +181,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     repeated = [step for step in failed if not any(_came_after(other, step) for other in others)]
     if failed and not repeated:
         first = failed[0]
-        number = 1 + sum(step.kind not in HIDDEN_KINDS for step in steps[: steps.index(first)])
+        number = operation_number(steps, (first.branch, first.position))
         msg = (
             f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
             "caught or compensated the failure), so it cannot be retried from there: "

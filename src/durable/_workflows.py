@@ -49,7 +49,7 @@ class Workflow(Decorated[P, R]):
         self.concurrency = slots(concurrency, f"concurrency of workflow {self.name!r}")
         self._id = run_id
         if isinstance(run_id, str):
-            _require_fields(run_id, self)
+            _require_fields(require_name(run_id, f"id of workflow {self.name!r}"), self)
         elif run_id is not None and not callable(run_id):
             msg = f"id of workflow {self.name!r} is a format string or a callable of its arguments, not {run_id!r}"
             raise TypeError(msg)

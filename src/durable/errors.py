@@ -97,16 +97,20 @@ class NonRetryableError(DurableError):
     """Raised in a step: fail now, whatever the retry policy."""
 
 
+class RetryAfterArgumentError(NonRetryableError, TypeError, ValueError):
+    """`RetryAfter` was made of something else than a number of seconds: no further attempt would mend that."""
+
+
 class RetryAfter(DurableError):  # noqa: N818 - reads as the order that it is: `raise RetryAfter(30)`
     """Raised in a step: fail this attempt, and make `seconds` the delay before the next one."""
 
     def __init__(self, seconds: float, message: str = "") -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             msg = f"RetryAfter takes a number of seconds, not {seconds!r}"
-            raise TypeError(msg)
+            raise RetryAfterArgumentError(msg)
         if not 0 <= seconds < float("inf"):
             msg = f"RetryAfter takes a finite number of seconds that is not negative, not {seconds!r}"
-            raise ValueError(msg)
+            raise RetryAfterArgumentError(msg)
         super().__init__(seconds, message)
         self.seconds = seconds
 

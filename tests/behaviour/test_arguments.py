@@ -83,12 +83,36 @@ def test_kinds_of_errors_that_are_no_list():
         RetryPolicy(non_retryable=5)
 
 
+@pytest.mark.parametrize("id", ["", "order\n{number}"])
+def test_an_id_that_no_run_can_have_is_refused_where_it_is_written(id):
+    with pytest.raises(ValueError, match="id of workflow 'order' must not be empty, and has no control characters"):
+        durable.workflow(name="order", id=id)(lambda number: number)
+
+
 def test_an_id_that_cannot_be_made_says_of_which_workflow(journal):
     @durable.workflow(name="order", id="order-{number:d}")
     def order(number): ...
 
     with pytest.raises(ValueError, match="the id of a run of 'order' cannot be made from 'order-{number:d}'"):
         order("x")
+
+
+@pytest.mark.parametrize("wrong", ["x", None, -1, float("nan")])
+def test_a_delay_that_is_none_is_not_tried_again(journal, wrong):
+    tried = []
+
+    @durable.step
+    def fetch():
+        tried.append(1)
+        raise durable.RetryAfter(wrong)
+
+    @durable.workflow
+    def polling():
+        fetch()
+
+    with pytest.raises((TypeError, ValueError), match="RetryAfter takes a"):
+        polling()
+    assert len(tried) == 1
 
 
 # -- opening ----------------------------------------------------------------------------------------------------------
@@ -180,6 +204,18 @@ WRONG_QUESTIONS = {
     "trust of text": (lambda: a_run().retry(trust_journal="no"), TypeError, "trust_journal is True or False, not 'no'"),
     "map of a number": (lambda: durable.step(len).map(5), TypeError, r"items of len.map is iterable, not 5"),
     "map of a step": (lambda: durable.step(len).map(len), TypeError, r"items of len.map is iterable, not <built-in"),
+    "map of a text": (
+        lambda: durable.step(len).map("ab"),
+        TypeError,
+        r"items of len.map is iterable, not 'ab': a list",
+    ),
+    "map of bytes": (lambda: durable.step(len).map(b"ab"), TypeError, r"items of len.map is iterable, not b'ab'"),
+    "map of a dict": (lambda: durable.step(len).map({"a": 1}), TypeError, r"len.map is iterable, not {'a': 1}"),
+    "many of a text": (
+        lambda: durable.workflow(a_run).start_many("ab"),
+        TypeError,
+        r"a_run.start_many is iterable, not 'ab'",
+    ),
     "many of a number": (
         lambda: durable.workflow(a_run).start_many(5),
         TypeError,

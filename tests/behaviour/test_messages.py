@@ -245,6 +245,33 @@ def test_an_operation_that_is_not_found_any_more_does_not_run_again(journal, int
     assert did == list(range(place + 1, 5)), "as the message says"
 
 
+def test_the_number_of_a_lost_operation_is_that_of_the_list_which_has_the_items_of_a_map_in_place_of_the_map(journal):
+    did = []
+
+    @durable.step(name="work")
+    def work(number: int):
+        did.append(number)
+        if number == 6:
+            journal.crash()
+
+    @durable.workflow(name="order", id="order-42")
+    def order():
+        work(1)
+        work.map([2, 3])
+        for number in range(4, 7):
+            work(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        order()
+    journal.engine.close()
+    journal.crashing = False
+    change(journal, "UPDATE durable_step SET run = run + 64 WHERE branch = '' AND position = 2")
+    journal.restart()
+    with pytest.raises(durable.JournalError, match=r"operation 2 of .* is missing.*run\.fork\(from_step=2\)"):
+        order()
+    assert [step.position for step in durable.get("order-42").steps() if not step.branch] == [0, 3, 4]
+
+
 def test_a_damaged_operation_is_named_by_the_id_of_its_run(journal, interrupted):
     order, _ = interrupted
     change(journal, "UPDATE durable_step SET output = '7' WHERE position = 1")

@@ -98,6 +98,62 @@ pages.start(["a", "hang"])
 time.sleep(1000)
 """
 
+WAITING = """
+import os, time
+import durable
+
+durable.open("durable.db", threads=1)
+
+@durable.step
+def ask(x: int) -> int:
+    return x
+
+@durable.step(retry=None)
+def pay(x: int) -> int:
+    raise ValueError("no money")
+
+@durable.step
+def undo(x: int) -> None: ...
+
+@durable.workflow(id="approve-{x}")
+def approve(x: int) -> str:
+    ask(x)
+    return durable.wait_for_signal("go", str)
+
+@durable.workflow(id="nap")
+def nap() -> bool:
+    return durable.wait_for_signal("done", bool, timeout=7200)
+
+@durable.workflow(id="saga")
+def saga() -> None:
+    ask(1)
+    ask.map([1, 2])
+    try:
+        pay(1)
+    except ValueError:
+        undo(1)
+        raise
+
+@durable.workflow(id="busy-{x}")
+def busy(x: int) -> None:
+    print("hanging", flush=True)
+    time.sleep(1000)
+
+def suspended(*ids):
+    while any(durable.get(id).status != "waiting" for id in ids):
+        time.sleep(0.01)
+    print("hanging", flush=True)
+    time.sleep(1000)
+"""
+ALL_WAIT = """
+approve.start(1), approve.start(2), nap.start()
+try:
+    saga()
+except ValueError:
+    pass
+suspended("approve-1", "approve-2", "nap")
+"""
+
 
 class Folder:
     """A folder with a journal, in which programs and the command run as they would for a user."""
@@ -217,3 +273,17 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> "object":
         yield folder
     finally:
         kill(process)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """Suspended runs whose owner was killed. One has got a signal since, one is to be cancelled."""
+    folder = Folder(tmp_path_factory.mktemp("left"))
+    process = folder.start(ALL_WAIT, WAITING)
+    wait_for_hanging(process, 1)
+    folder.pid, folder.asleep = process.pid, folder.on_a_terminal("show", "approve-1", NO_COLOR="1", width=140)
+    folder.listed = folder.rows("--status", "waiting")
+    kill(process)
+    for arguments in (["signal", "approve-1", "go", '"yes"'], ["signal", "approve-1", "more", "3"], ["cancel", "nap"]):
+        assert folder.durable(*arguments).returncode == 0
+    return folder

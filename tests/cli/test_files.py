@@ -1,6 +1,7 @@
 """The file is only read, whoever has it open; what cannot be read is said, with the right exit code."""
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -190,6 +191,14 @@ def test_a_damaged_current_step_is_said_in_the_line_of_its_run(folder):
 # -- where it looks ---------------------------------------------------------------------------------------------------
 
 
+def test_json_and_utc_may_stand_anywhere(shop):
+    outputs = {shop.durable(*line).stdout for line in (["--json", "ls", "--utc"], ["--utc", "ls", "--json"])}
+    assert len(outputs) == 1
+    assert all(json.loads(line)["kind"] == "run" for line in outputs.pop().splitlines())
+    assert json.loads(shop.durable("--json", "step", "order-1", "0").stdout)["name"] == "init"
+    assert shop.durable("--utc", "ls").stdout == shop.durable("ls", "--utc").stdout
+
+
 def test_db_may_stand_anywhere_and_the_environment_names_a_default(folder, shop):
     path = str(shop.path / "durable.db")
     for arguments in (["--db", path, "ls"], ["ls", "--db", path], [f"--db={path}", "ls", "--json"]):
@@ -208,7 +217,7 @@ def test_db_may_stand_anywhere_and_the_environment_names_a_default(folder, shop)
     [
         [], ["no-such-command"], ["ls", "--status", "odd"], ["ls", "--since", "soon"], ["ls", "--since", "5"],
         ["ls", "--limit", "-1"], ["ls", "--limit", "x"], ["show"], ["show", ""], ["show", "a", "b"], ["ls", "--db"],
-        ["ls", "--no-such-option"], ["ls", "--db", ""],
+        ["ls", "--no-such-option"], ["ls", "--db", ""], ["--json", "ui"], ["ui", "--json"],
     ],
 )  # fmt: skip
 def test_wrong_usage_is_2(folder, arguments):

@@ -74,7 +74,7 @@ def families(folder):
 
 def test_gc_leaves_what_is_unfinished_and_whom_it_called(families):
     assert "0 runs" in done(families, "gc", "--older-than", "1h")
-    assert "1 runs" in done(families, "gc", "--older-than", "0s", "--status", "failed")
+    assert "1 run deleted" in done(families, "gc", "--older-than", "0s", "--status", "failed")
     assert json.loads(done(families, "gc", "--older-than", "0s", "--json"))["count"] == 3
     assert set(families.ids()) == {"parent-2", "child-2", "parent-3", "child-3"}
     assert count(families, "durable_attempt") == 0
@@ -84,7 +84,7 @@ def test_gc_leaves_what_is_unfinished_and_whom_it_called(families):
 
 def test_rm_deletes_a_run_with_its_children(families):
     assert "2 runs deleted" in done(families, "rm", "parent-1")
-    assert "1 runs deleted" in done(families, "rm", "run-2")
+    assert "1 run deleted" in done(families, "rm", "run-2")
     assert "run-2" not in families.ids()
     assert "no run" in done(families, "show", "run-2", code=3)
 

@@ -2,6 +2,8 @@
 
 import re
 
+from .conftest import WAITING, kill, wait_for_hanging
+
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -36,7 +38,7 @@ def test_a_failed_run_ends_with_its_error_and_the_users_part_of_the_traceback(sh
     text = "\n".join(lines)
     assert re.search(r'File ".*shop.py", line \d+, in fulfill', text)
     assert "_replay.py" not in text
-    assert lines[-1] == "next      run.retry() goes on from what failed, with fresh attempts"
+    assert lines[-1] == "next      run.retry(), or durable retry order-3, goes on from what failed, with fresh attempts"
 
 
 def test_an_interrupted_run_says_what_became_of_its_process_and_what_to_do(shop):
@@ -133,6 +135,63 @@ def test_a_pipe_gets_tabs_and_whole_values(folder):
     on_terminal = folder.on_a_terminal("show", "order-1", NO_COLOR="1")
     assert "letters in all: --json shows them" in on_terminal
     assert len(on_terminal) < 6000
+
+
+# -- waits ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_waits_for_a_signal_says_how_it_is_sent(left):
+    rows = squeezed(left.asleep.splitlines())
+    assert rows[0] == "◷ waiting approve approve-1"
+    assert f"owner process {left.pid}" in rows
+    assert any(re.fullmatch(r"1 ◷ waiting signal go \S+", row) for row in rows)
+    assert rows[-1] == "next run.signal('go', …), or durable signal approve-1 go JSON, sends what it waits for"
+    assert {row[8] for row in left.listed} >= {"waits for signal 'go'"}
+
+
+def test_what_lies_there_unread_is_told_and_that_nobody_is_there_to_read_it(left):
+    rows = squeezed(shown(left, "approve-1"))
+    assert rows[0] == "◷ waiting approve approve-1"
+    assert f"owner nobody: process {left.pid} died" in rows
+    assert any(re.fullmatch(r"1 ◷ waiting signal go \S+ signal 'go' lies there unread", row) for row in rows)
+    assert any(re.fullmatch(r"unread signal 'go' = \"yes\", sent \d+s ago", row) for row in rows)
+    assert any(re.fullmatch(r"signal 'more' = 3, sent \d+s ago", row) for row in rows)
+    goes_on = "nobody owns the journal: durable.resume() in a program that declares it, or durable run MODULE, goes on"
+    assert " ".join(rows).endswith(f"next {goes_on} with approve")
+    run = left.objects("show", "approve-1")[0]
+    assert [(each["kind"], each["name"], each["value"]) for each in run["unread"]] == [
+        ("signal", "go", "yes"), ("signal", "more", 3),
+    ]  # fmt: skip
+    assert (run["pid"], run["live_pid"]) == (left.pid, None)
+    assert left.durable("step", "approve-1", "go").stdout.splitlines()[-1] == "now\tsignal 'go' lies there unread"
+
+
+def test_a_list_tells_the_same_in_few_words(left):
+    why = {row[2]: row[8] for row in left.rows("--status", "waiting")}
+    assert why["approve-1"] == "signal 'go' lies there unread, nobody owns the journal"
+    assert why["approve-2"] == "waits for signal 'go', nobody owns the journal"
+    assert why["nap"] == "is to be cancelled, nobody owns the journal"
+
+
+def test_a_wait_with_a_timeout_says_when_it_is_over(left):
+    rows = squeezed(shown(left, "nap"))
+    assert any(re.fullmatch(r"0 ◷ waiting signal done \S+ goes on in 1h 5\dm", row) for row in rows)
+    assert any(re.fullmatch(r"unread to be cancelled, sent \d+s ago", row) for row in rows)
+
+
+def test_a_run_that_went_on_after_a_failure_is_forked_and_not_retried(left):
+    text = " ".join(squeezed(shown(left, "saga")))
+    assert "went on after step 'pay' failed" in text
+    assert text.endswith("run.fork(from_step=2), or durable fork saga --from-step 2, starts a new run from any step")
+
+
+def test_who_is_queued_waits_for_its_turn_where_the_owner_lives(folder):
+    process = folder.start("busy.start(1)\nbusy.start(2)\ntime.sleep(1000)", WAITING)
+    try:
+        wait_for_hanging(process, 1)
+        assert [row[8] for row in folder.rows("--status", "queued")] == ["its turn comes"]
+    finally:
+        kill(process)
 
 
 # -- which run --------------------------------------------------------------------------------------------------------

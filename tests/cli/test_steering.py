@@ -125,6 +125,29 @@ def test_a_run_is_started_signalled_retried_forked_and_cancelled_by_others(folde
     assert shown["order-2"]["input"]["more"] == [3, 4]
 
 
+def test_a_fork_begins_at_a_number_or_a_name_or_a_place(left):
+    def forked(*arguments):
+        done = left.durable("fork", *arguments)
+        return done.returncode, done.stderr or done.stdout.partition(": ")[2].splitlines()[0]
+
+    assert forked("saga", "--from-step", "pay") == (0, "run saga anew from step 2 (pay) on")
+    assert forked("saga", "--from-step", "3") == (0, "run saga anew from step 3 (undo) on")
+    assert forked("saga", "--from-step", "/ask[]:0 1") == (0, "run saga anew from step 5 (ask) on")
+    assert forked("--from-step", "6", "saga") == (0, "run saga anew from step 6 on")
+    assert forked("saga", "--from-step", "0")[0] == forked("saga", "--from-step", "-1")[0] == 1
+    several = "durable: run saga in durable.db has 3 steps called 'ask': say which, by its number: 1, 4, 5\n"
+    assert forked("saga", "--from-step", "ask") == (3, several)
+    assert "has no step 'nothing'" in forked("saga", "--from-step", "nothing")[1]
+    again = left.objects("ls", "--workflow", "saga", "--status", "queued")[0]["id"]
+    assert [step["name"] for step in left.objects("show", again) if step["kind"] == "step"] == [
+        "ask",
+        "pay",
+        "undo",
+        "ask",
+        "ask",
+    ]
+
+
 def service_end(ended):
     return (
         "stopping\tsteps in flight have 5 s to end; stop it again to end at once\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.cli.conftest import folder, live, shop  # noqa: F401 - fixtures
+from tests.cli.conftest import folder, left, live, shop  # noqa: F401 - fixtures
 from tests.page.browser import Browser, browsing
 from tests.page.site import Site, serving
 

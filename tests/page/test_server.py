@@ -135,6 +135,18 @@ def test_a_run_in_words(site: Site, shop: Any) -> None:
     assert words["moody"].startswith("Blocked: ")
 
 
+def test_a_run_that_nobody_goes_on_with_in_words(left: Any) -> None:
+    nobody = "Nobody executes runs of this journal now: it goes on at durable.resume() where approve is declared."
+    with serving(left) as site:
+        there, waits = (site.get("run", id=f"approve-{n}")["sentences"] for n in (1, 2))
+        assert there[:2] == ["Signal 'go' lies there unread.", nobody]
+        assert waits[:2] == ["Waiting for the signal 'go'.", nobody]
+        saga = site.get("run", id="saga")
+        assert not saga["may_retry"]
+        assert "it is not retried from there: a fork starts a new run from any step." in " ".join(saga["sentences"])
+        assert site.get("runs", limit=9, text="approve-1")["runs"][0]["why"].startswith("signal 'go' lies there unread")
+
+
 def test_bars_of_a_run(site: Site) -> None:
     rows = site.get("run", id="order-3")["rows"]
     assert [row["name"] for row in rows] == ["init", "fulfill"]

@@ -163,6 +163,16 @@ def test_fork(writable: Site, folder: Any) -> None:
     assert writable.get("run", id="order-3")["status"] == "failed"
 
 
+def test_fork_on_a_branch(folder: Any) -> None:
+    folder.run("asyncio.run(pages(['a', 'b']))")
+    with serving(folder, "--write", "--port", "0") as site:
+        before = site.get("run", id="pages")["rows"]
+        status, answer = asked_by_the_page(site, "fork", id="pages", branch="/page:1", position=1)
+        assert status == 200, answer
+        names = [(row["branch"], row.get("position")) for row in site.get("run", id=answer["id"])["rows"]]
+        assert names == [(row["branch"], row.get("position")) for row in before][:-1]
+
+
 @pytest.mark.parametrize("position", [2, -1, "1", None])
 def test_fork_from_nowhere(writable: Site, position: object) -> None:
     assert asked_by_the_page(writable, "fork", id="order-3", branch="", position=position)[0] == 400

@@ -56,8 +56,7 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its par
         _add_journal(parser, argparse.SUPPRESS)  # else it would overrule the one before the command
         command.add_options(parser)
         if getattr(command, "PRINTS", True):
-            parser.add_argument("--json", action="store_true", help="one JSON object a line")
-            parser.add_argument("--utc", action="store_true", help="times as the journal has them: exact, and in UTC")
+            _add_output(parser, argparse.SUPPRESS)
         parser.set_defaults(implementation=command)
         return parser
 
@@ -68,6 +67,8 @@ def parse(commands: Mapping[str, str], arguments: list[str] | None) -> tuple[Any
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("which command? " + ", ".join(commands))
+    if not getattr(options.implementation, "PRINTS", True) and (options.json or options.utc):
+        parser.error(f"--json and --utc are for commands that print what they find, and {options.command} does not")
     return options.implementation, options
 
 
@@ -82,6 +83,7 @@ def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Comma
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     _add_journal(parser, journal_by_default())
+    _add_output(parser, default=False)
     choice = parser.add_subparsers(action=Commands, dest="command", metavar="COMMAND", title="commands")
     assert isinstance(choice, Commands)
     for name, what in commands.items():
@@ -98,6 +100,12 @@ def journal_by_default() -> str:
 def _add_journal(parser: argparse.ArgumentParser, default: str) -> None:
     help_text = "the journal; default: $DURABLE_DB, else durable.db"
     parser.add_argument("--db", metavar="PATH", default=default, type=path, help=help_text)
+
+
+def _add_output(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument("--json", action="store_true", default=default, help="one JSON object a line")
+    utc = "times as the journal has them: exact, and in UTC"
+    parser.add_argument("--utc", action="store_true", default=default, help=utc)
 
 
 # -- options that several commands have -------------------------------------------------------------------------------

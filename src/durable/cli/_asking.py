@@ -5,7 +5,7 @@ import argparse
 from durable._model import FINISHED, RunRecord
 from durable.cli._facts import json_line
 from durable.cli._reader import Reader
-from durable.cli._screen import Cell, Screen
+from durable.cli._screen import Screen
 
 NOBODY_GOES_ON = "nobody owns the journal: the run goes on when a program does; durable run MODULE does so"
 
@@ -17,8 +17,8 @@ def tell(command: str, run: RunRecord, what: str, options: argparse.Namespace, s
         about = {"id": run.id, "workflow": run.workflow, "status": run.status, "pid": pid}
         screen.write(json_line({"kind": command, **about}))
         return 0
-    screen.line(Cell(what))
+    screen.say(what)
     if run.status not in FINISHED:
         goes_on = NOBODY_GOES_ON if pid is None else f"process {pid} owns the journal, and goes on with it"
-        screen.line(Cell(goes_on, "dim"))
+        screen.say(goes_on, "dim")
     return 0

@@ -1,11 +1,12 @@
 """What can be said of a run and its steps: the status that people see, how far it is, and why it does not go on."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable._codec.exceptions import error_summary
 from durable._codec.json_text import decode
 from durable._effects import CANCELLED, CUT
-from durable._model import FINISHED, OwnerRecord, RunRecord, StepRecord, seen_status
+from durable._model import FINISHED, WAITS, MessageRecord, OwnerRecord, RunRecord, StepRecord, seen_status
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import ago, ahead, iso
 from durable.errors import JournalError
@@ -15,6 +16,9 @@ _IN_WORDS: Final = {
     CANCELLED: (("durable.errors", "Cancelled"), "the run was cancelled here"),
 }
 """Ends of operations that are no error of theirs: class, and what happened."""
+
+
+NOBODY: Final = "nobody owns the journal"
 
 
 class Facts(NamedTuple):
@@ -30,6 +34,8 @@ class Facts(NamedTuple):
     """The process that owns the journal now."""
     failure: str | None = None
     """The error of the latest attempt, where the step waits for its next one."""
+    unread: Sequence[MessageRecord] = ()
+    """What was sent to the run and it has not read, where it waits and nobody is there to go on with it."""
     damage: str = ""
     """What is to be said of a damaged record of a step."""
 
@@ -63,7 +69,8 @@ class Owners:
 
 def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Facts:
     """What a list tells of a run."""
-    step, failure, damage = None, None, ""
+    step, failure, damage = None, None, list[str]()
+    unread: Sequence[MessageRecord] = ()
     try:
         if status not in {"completed", "queued"}:
             step = reader.latest_step(run.seq, "running", "retrying")
@@ -71,15 +78,26 @@ def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Fac
             step = reader.latest_step(run.seq, "failed", "failed")
         if step is not None and step.status == "retrying":
             failure = reader.last_failure(step)
+        if status == "waiting" and owners.live is None:
+            unread = reader.unread(run.seq, damage.append)
     except JournalError as error:
-        damage = str(error)
+        damage.append(str(error))
     tally, owner = reader.tally(run.seq), owners.of(run.epoch)
-    return Facts(run, status, tally, step, owner, owners.live, failure, damage)
+    return Facts(run, status, tally, step, owner, owners.live, failure, unread, damage[0] if damage else "")
 
 
 def status_of(run: RunRecord, owners: Owners) -> str:
-    """The status that people see."""
-    return seen_status(run, owners.look()) if run.status == "running" else run.status
+    """The status that people see. `owners` knows who lives afterwards, where that matters to the run."""
+    return run.status if run.status in FINISHED else seen_status(run, owners.look())
+
+
+def step_status(step: StepRecord, run_status: str) -> str:
+    """The status that people see, given that of the run: what waits is as it was, whoever is there to see the end."""
+    if step.status != "running":
+        return step.status
+    if step.kind in WAITS:
+        return "waiting"
+    return "running" if run_status in {"running", "waiting"} else "interrupted"
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
@@ -92,14 +110,10 @@ def why(facts: Facts, now: float, *, utc: bool = False) -> str:
         return facts.damage
     if facts.status == "interrupted":
         return gone(facts, now, utc=utc) + _missed_retry(step, now, utc=utc)
-    if facts.status == "running" and step is not None and step.status == "retrying":
-        return next_retry(step, now, utc=utc) + (f" after {first_line(facts.failure)}" if facts.failure else "")
-    if step is not None and step.kind in {"sleep", "signal"} and facts.status in {"running", "waiting"}:
-        return _wait(step, now, utc=utc)
-    if facts.status == "waiting":
-        return "until something happens" if run.wake_at is None else _until(run.wake_at, now, utc=utc)
+    if facts.status in {"running", "waiting"}:
+        return ", ".join(filter(None, _under_way(facts, now, utc=utc)))
     if facts.status == "queued":
-        return "its turn comes" if facts.live else "nobody owns the journal; durable.resume() starts it"
+        return "its turn comes" if facts.live else f"{NOBODY}; durable.resume() starts it"
     if facts.status == "blocked":
         return first_line(run.error, named=False)
     return first_line(run.error) if run.error else ""
@@ -129,15 +143,45 @@ def _missed_retry(step: StepRecord | None, now: float, *, utc: bool) -> str:
     return f", retry due {ahead(step.retry_at, now, utc=utc)}"
 
 
-def _wait(step: StepRecord, now: float, *, utc: bool) -> str:
-    """What a durable wait is for."""
-    due = "" if step.retry_at is None else _until(step.retry_at, now, utc=utc)
-    if step.kind == "sleep":
-        return f"sleeps, {due}" if due else "sleeps"
-    return f"waits for signal {step.name!r}" + (f", {due}" if due else "")
+def _under_way(facts: Facts, now: float, *, utc: bool) -> Iterator[str]:
+    """What a run waits for, if for anything, and that nobody is there to see it come."""
+    run, step = facts.run, facts.step
+    if any(message.kind == "cancel" for message in facts.unread):
+        yield "is to be cancelled"
+    elif step is not None and step.status == "retrying":
+        yield next_retry(step, now, utc=utc) + (f" after {first_line(facts.failure)}" if facts.failure else "")
+    elif step is not None and step.kind in WAITS:
+        yield from waiting(step, facts.unread, now, utc=utc)
+    elif run.status == "waiting":
+        yield until(run.wake_at, now, utc=utc) or "until something happens"
+    if run.status == "waiting" and facts.live is None:
+        yield NOBODY
 
 
-def _until(wake_at: float, now: float, *, utc: bool) -> str:
+def waiting(step: StepRecord, unread: Sequence[MessageRecord], now: float, *, utc: bool) -> Iterator[str]:
+    """What a step waits for that is a wait, and until when."""
+    there = unread_of(step, unread)
+    yield there or (f"waits for signal {step.name!r}" if step.kind == "signal" else "sleeps")
+    if step.retry_at is not None and not there:
+        yield until(step.retry_at, now, utc=utc)
+
+
+def unread_of(step: StepRecord, unread: Sequence[MessageRecord]) -> str:
+    """That what a step waits for is there already; "" where it is not."""
+    sent = sum(message.kind == step.kind == "signal" and message.name == step.name for message in unread)
+    return f"signal {step.name!r} lies there unread" if sent else ""
+
+
+def to_be_resumed(facts: Facts) -> str:
+    """Who goes on with a run of which no process executes anything."""
+    there = "in a program that declares it, or durable run MODULE"
+    return f"{NOBODY}: durable.resume() {there}, goes on with {facts.run.workflow}"
+
+
+def until(wake_at: float | None, now: float, *, utc: bool) -> str:
+    """When a wait ends by itself, "" for never."""
+    if wake_at is None:
+        return ""
     return f"goes on {ahead(wake_at, now, utc=utc)}" if wake_at > now else "is due"
 
 

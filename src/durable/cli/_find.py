@@ -1,8 +1,10 @@
-"""Which run an id, or the beginning of one, means."""
+"""Which run an id, or the beginning of one, means; which of its operations a place or a name."""
 
+import re
+from collections.abc import Callable
 from typing import Final
 
-from durable._model import RunRecord
+from durable._model import RunRecord, StepRecord
 from durable.cli._reader import Reader
 from durable.errors import RunNotFoundError
 
@@ -47,3 +49,37 @@ def _ambiguous(wanted: str, candidates: list[RunRecord], path: str) -> Ambiguous
         lines.append("  … and more")
     first = f"several runs in {path} have an id that begins with {wanted!r}: give more letters"
     return AmbiguousIdError("\n".join([first, *lines]))
+
+
+# -- of one run -------------------------------------------------------------------------------------------------------
+
+
+def place_of(step: StepRecord) -> str:
+    """Where an operation stands, as `durable show` has it: `2`, or `/fetch:1 0`."""
+    return f"{step.branch} {step.position}".lstrip()
+
+
+def find_step(
+    steps: list[StepRecord],
+    run: RunRecord,
+    wanted: str,
+    path: str,
+    *,
+    by: str = "place",
+    written: Callable[[StepRecord], str] = place_of,
+) -> StepRecord:
+    """The operation at a place, or the only one of a name. `by`, `written`: how several of a name are told apart."""
+    place = re.fullmatch(r"(?:(.+) )?(-?[0-9]+)", wanted)
+    if place is not None:
+        branch, position = place[1] or "", int(place[2])
+        found = [step for step in steps if (step.branch, step.position) == (branch, position)]
+    else:
+        found = [step for step in steps if step.name == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(map(written, found[:_MOST_CANDIDATES]))
+        msg = f"run {run.id} in {path} has {len(found)} steps called {wanted!r}: say which, by its {by}: {which}"
+    else:
+        msg = f"run {run.id} in {path} has no step {wanted!r}: durable show {run.id} lists them, with their places"
+    raise RunNotFoundError(msg)

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from durable._database import mapped, named_statements, open_reader
 from durable._journal import Journal
-from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, StepRecord
-from durable._records import attempt_from, naming_the_run, step_from
+from durable._model import RUN_TRANSITIONS, AttemptRecord, MessageRecord, OwnerRecord, StepRecord
+from durable._records import attempt_from, message_from, naming_the_run, step_from
 from durable._transaction import Transaction
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
@@ -169,6 +169,10 @@ class Reader(Journal):
         """The error of the latest attempt of a step that waits for the next one."""
         rows = self._ask("attempt", step.run, step.branch, step.position, step.attempt)
         return attempt_from(rows[0]).error if rows else None
+
+    def unread(self, seq: int, damaged: Callable[[str], None]) -> list[MessageRecord]:
+        """What was sent to a run and it has not read yet, less what is damaged, of which `damaged` is told."""
+        return list(self._sound(message_from, self._ask("unread", seq), damaged))
 
     def owner(self, epoch: int) -> OwnerRecord | None:
         """The process that owned the journal in an epoch."""

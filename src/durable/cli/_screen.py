@@ -89,6 +89,12 @@ class Screen:
             pieces.append(self._painted(shown, style))
         self.write("".join(pieces))
 
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence, in as many lines as it takes."""
+        shown = visible(text)
+        for part in [shown] if self.width is None else wrapped(shown, self.width):
+            self.write(self._painted(part, style))
+
     def entry(self, label: str, text: str, style: str = "") -> None:
         """A label, and a text in as many lines as it takes; the text's own line breaks are kept."""
         for line in text.split("\n"):

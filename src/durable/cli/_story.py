@@ -8,6 +8,7 @@ from durable._model import TIMER, AttemptRecord, RunRecord, StepRecord
 from durable.cli._facts import Facts, Owners, error_object, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
+from durable.errors import RunConflictError
 
 
 class Trial(NamedTuple):
@@ -78,7 +79,18 @@ class Story:
         status = status_of(run, owners)
         owner = owners.of(run.epoch)
         owners.look()
-        self.facts = Facts(run, status, Tally(0, 0, capped=False), None, owner, owners.live)
+        unread = reader.unread(run.seq, self.damage.append)
+        self.facts = Facts(run, status, Tally(0, 0, capped=False), None, owner, owners.live, unread=unread)
+
+    def refusal_of_retry(self) -> str:
+        """Of a failed run: why it cannot be retried; "" where it can."""
+        from durable._requests import to_repeat
+
+        try:
+            to_repeat(self.run, [trial.step for trial in self.trials])
+        except RunConflictError as refusal:
+            return str(refusal)
+        return ""
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The run for programs, then each operation. Keys are added in later versions, never renamed."""
@@ -87,6 +99,17 @@ class Story:
             **run_object(self.run, facts.status),
             "module": self.run.module,
             "pid": None if facts.owner is None else facts.owner.pid,
+            "live_pid": None if facts.live is None else facts.live.pid,
+            "unread": [
+                {
+                    "kind": message.kind,
+                    "name": message.name,
+                    "value": value(message.value),
+                    "error": error_object(message.error),
+                    "sent_at": iso(message.sent_at),
+                }
+                for message in facts.unread
+            ],
             "damaged": self.damage,
         }
         for trial in self.trials:

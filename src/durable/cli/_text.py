@@ -110,6 +110,11 @@ def age(seconds: float) -> str:
     return f"{milliseconds // _SECOND}s"
 
 
+def counted(count: int, what: str) -> str:
+    """How many: 1 run, 2 runs, 1,200 runs."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """A number of bytes: 512 bytes, 53.2 kB, 1.6 GB."""
     if count < 1000:  # noqa: PLR2004 - a kilobyte

@@ -58,6 +58,10 @@ SELECT epoch, pid, started_at, closed_at FROM durable_owner WHERE epoch = ?;
 -- One attempt that did not complete its step.
 SELECT * FROM durable_attempt WHERE run = ? AND branch = ? AND position = ? AND attempt = ?;
 
+-- name: unread
+-- What was sent to a run that is there, and that it has not read yet, in the order of arrival.
+SELECT * FROM durable_message WHERE run = ? AND kind IN ('signal', 'cancel') ORDER BY seq;
+
 -- name: counts
 -- How many runs each workflow has of each stored status, of the runs within a range of keys: a walk through the index.
 SELECT workflow, status, count(*) FROM durable_run INDEXED BY durable_run_workflow

@@ -1,12 +1,14 @@
 """`durable fork ID --from-step N`: a new run that takes over the first steps of another one."""
 
 import argparse
+import re
 
 from durable import _requests
 from durable._clock import SYSTEM_CLOCK
+from durable._model import HIDDEN_KINDS, RunRecord, StepRecord, operation_number
 from durable.cli._args import add_id
 from durable.cli._asking import tell
-from durable.cli._find import find
+from durable.cli._find import find, find_step
 from durable.cli._reader import Reader
 from durable.cli._screen import Screen
 from durable.errors import DurableError
@@ -16,18 +18,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What may follow `durable fork`."""
     add_id(parser)
     parser.add_argument(
-        "--from-step", metavar="N", type=int, required=True,
-        help="the first step that is done anew, counted from 1 in the order in which durable show lists them",
+        "--from-step", metavar="N", required=True,
+        help="the first step that is done anew: its name where no other step has it; or its number, as run.steps() "
+        "counts from 1; or its place on a branch, as '/fetch:1 0'",
     )  # fmt: skip
 
 
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     found = find(reader, options.id, options.db)
+    number, name = _first_step(options.from_step, found, reader, options.db)
     new_id = SYSTEM_CLOCK.new_id()
     try:
-        new = reader.ask(_requests.fork(found.id, new_id, options.from_step, SYSTEM_CLOCK.now()))
+        new = reader.ask(_requests.fork(found.id, new_id, number, SYSTEM_CLOCK.now()))
     except ValueError as error:
         raise DurableError(str(error).replace("from_step", "--from-step")) from error
-    what = f"run {new.id} of {new.workflow} is queued: run {found.id} anew from step {options.from_step} on"
+    what = f"run {new.id} of {new.workflow} is queued: run {found.id} anew from step {number}{name} on"
     return tell("fork", new, what, options, screen, reader)
+
+
+def _first_step(wanted: str, found: RunRecord, reader: Reader, path: str) -> tuple[int, str]:
+    """Its number, and its name for people."""
+    every = reader.steps(found.seq)
+    steps = [step for step in every if step.kind not in HIDDEN_KINDS]
+
+    def number(step: StepRecord) -> int:
+        return operation_number(every, (step.branch, step.position))
+
+    if re.fullmatch(r"-?[0-9]{1,18}", wanted):
+        named = steps[int(wanted) - 1 : int(wanted)] if int(wanted) > 0 else []
+        return int(wanted), "".join(f" ({step.name})" for step in named)
+    step = find_step(steps, found, wanted, path, by="number", written=lambda step: str(number(step)))
+    return number(step), f" ({step.name})"

@@ -10,6 +10,7 @@ from durable.cli._deleting import delete
 from durable.cli._facts import json_line
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
+from durable.cli._text import counted
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +32,5 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     if options.json:
         screen.write(json_line({"kind": "gc", "count": deleted, "pages": freed}))
     else:
-        screen.line(Cell(f"{deleted:,} runs deleted, {freed:,} pages of the file given back"))
+        screen.line(Cell(f"{counted(deleted, 'run')} deleted, {counted(freed, 'page')} of the file given back"))
     return 0

@@ -10,6 +10,7 @@ from durable.cli._facts import json_line
 from durable.cli._find import find
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
+from durable.cli._text import counted
 from durable.errors import DurableError
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     if options.json:
         screen.write(json_line({"kind": "rm", "count": deleted}))
     else:
-        screen.line(Cell(f"{deleted:,} runs deleted"))
+        screen.line(Cell(f"{counted(deleted, 'run')} deleted"))
     if deleted < len(going):
         msg = f"{len(going) - deleted} of them went on meanwhile, and are left as they are"
         raise DurableError(msg)

@@ -17,7 +17,7 @@ from durable.cli._facts import error_object, first_line, json_line
 from durable.cli._program import load, opened_by_program
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
-from durable.cli._text import iso, span
+from durable.cli._text import counted, iso, span
 
 _LOOK_SECONDS: Final = 0.1
 """How long nothing has to happen before it is asked whether anything is left to do."""
@@ -152,7 +152,8 @@ class Service:
             self._screen.flush()
             return
         names = ", ".join(sorted(self._runtime.registry.workflows)) or "none"
-        self._say("owner", f"process {pid} owns {self._engine.path}; workflows: {names}; {going:,} runs go on")
+        goes_on = f"{counted(going, 'run')} {'goes' if going == 1 else 'go'} on"
+        self._say("owner", f"process {pid} owns {self._engine.path}; workflows: {names}; {goes_on}")
 
     def _say(self, what: str, text: str) -> None:
         if not self._options.json:

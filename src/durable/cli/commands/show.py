@@ -5,14 +5,24 @@ from typing import Final
 
 from durable._codec.exceptions import error_summary
 from durable._effects import CUT
-from durable._model import AttemptRecord
+from durable._model import FINISHED, AttemptRecord, MessageRecord, StepRecord
 from durable.cli._args import add_id
-from durable.cli._facts import elapsed, first_line, gone, json_line, next_retry
+from durable.cli._facts import (
+    elapsed,
+    first_line,
+    gone,
+    json_line,
+    next_retry,
+    step_status,
+    to_be_resumed,
+    unread_of,
+    until,
+)
 from durable.cli._find import find
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Column, Screen
 from durable.cli._story import Story, Trial
-from durable.cli._text import ahead, moment, span
+from durable.cli._text import ago, ahead, moment, span
 from durable.cli._values import arguments, shortened, show_error
 
 _SHAPE: Final = (
@@ -64,8 +74,10 @@ def _show_head(story: Story, screen: Screen) -> None:
         screen.line()
     if facts.status == "interrupted":
         screen.entry("owner", gone(facts, now, utc=story.utc), "yellow")
-    elif facts.status == "running" and facts.live is not None:
+    elif facts.live is not None and run.status not in FINISHED:
         screen.entry("owner", f"process {facts.live.pid}")
+    elif facts.status == "waiting":
+        screen.entry("owner", f"nobody: {gone(facts, now, utc=story.utc)}", "yellow")
     screen.entry("created", moment(run.created_at, now, utc=story.utc))
     if run.finished_at is not None:
         screen.entry("finished", moment(run.finished_at, now, utc=story.utc))
@@ -73,7 +85,7 @@ def _show_head(story: Story, screen: Screen) -> None:
     if took is not None:
         screen.entry("elapsed", span(took))
     if facts.status == "waiting" and run.wake_at is not None:
-        screen.entry("due", ahead(run.wake_at, now, utc=story.utc))
+        screen.entry("due", ahead(run.wake_at, now, utc=story.utc) if run.wake_at > now else "now")
     screen.entry("input", arguments(run.input, screen))
 
 
@@ -96,28 +108,30 @@ def _show_steps(story: Story, screen: Screen) -> None:
 
 def _step_row(trial: Trial, story: Story, screen: Screen) -> list[Cell]:
     step = trial.step
-    alive = story.facts.status in {"running", "waiting"}
-    died = step.status == "running" and not alive
-    end = trial.ended_at or (story.now if alive else None)
+    status = step_status(step, story.facts.status)
+    goes_on = status == "waiting" or story.facts.status in {"running", "waiting"}
+    end = trial.ended_at or (story.now if goes_on else None)
     return [
         Cell(f"{step.branch} {step.position}".lstrip(), "dim"),
-        screen.status("interrupted" if died else step.status),
+        screen.status(status),
         Cell(step.name if step.kind in {"step", step.name} else f"{step.kind} {step.name}"),
-        Cell(str(step.attempt)),
+        Cell(str(step.attempt or "")),
         Cell("" if end is None else span(end - trial.began_at)),
-        _result(trial, story, died=died),
+        _result(step, status, story),
     ]
 
 
-def _result(trial: Trial, story: Story, *, died: bool) -> Cell:
-    step = trial.step
-    if step.status == "completed":
+def _result(step: StepRecord, status: str, story: Story) -> Cell:
+    if status == "completed":
         return Cell(step.output or "null")
-    if step.status == "failed":
+    if status == "failed":
         return Cell(first_line(step.error), "" if step.error == CUT else "red")
-    if step.status == "retrying":
+    if status == "retrying":
         return Cell(next_retry(step, story.now, utc=story.utc), "yellow")
-    return Cell("the process died in it", "yellow") if died else Cell("")
+    if status == "waiting":
+        there = unread_of(step, story.facts.unread)
+        return Cell(there, "yellow") if there else Cell(until(step.retry_at, story.now, utc=story.utc))
+    return Cell("the process died in it", "yellow") if status == "interrupted" else Cell("")
 
 
 def _attempt_row(attempt: AttemptRecord, screen: Screen) -> list[Cell]:
@@ -139,19 +153,44 @@ def _show_end(story: Story, screen: Screen) -> None:
     run, facts = story.run, story.facts
     if facts.status == "completed":
         screen.entry("result", shortened(run.output or "null", screen))
-    elif facts.status == "interrupted":
-        screen.entry("next", _what_next(story))
-    elif facts.status == "queued" and facts.live is None:
-        screen.entry("next", "nobody owns the journal: durable.resume() starts it")
     elif facts.status == "blocked" and run.error is not None:
         screen.entry("blocked", error_summary(run.error)[1], "magenta")
     elif run.error is not None:
         show_error(run.error, screen)
-    if facts.status == "failed":
-        screen.entry("next", "run.retry() goes on from what failed, with fresh attempts")
+    if facts.unread:
+        screen.entry("unread", "\n".join(_sent(message, story, screen) for message in facts.unread))
+    next_ = _what_next(story)
+    if next_:
+        screen.entry("next", next_)
+
+
+def _sent(message: MessageRecord, story: Story, screen: Screen) -> str:
+    """What was asked of the run, and when."""
+    what = "to be cancelled"
+    if message.kind == "signal":
+        value = shortened(message.value or "null", screen) if message.error is None else first_line(message.error)
+        what = f"signal {message.name!r} = {value}"
+    return f"{what}, sent {ago(message.sent_at, story.now, utc=story.utc)}"
 
 
 def _what_next(story: Story) -> str:
+    """What somebody can do for the run, "" where there is nothing to do, or nothing to say of it."""
+    facts, run = story.facts, story.run
+    if facts.status == "failed":
+        retry = f"run.retry(), or durable retry {run.id}, goes on from what failed, with fresh attempts"
+        return story.refusal_of_retry() or retry
+    if facts.status == "interrupted":
+        return _after_death(story)
+    if facts.live is None and facts.status in {"queued", "waiting"}:
+        return to_be_resumed(facts)
+    steps = (trial.step for trial in story.trials)
+    awaited = next((step.name for step in steps if step.kind == "signal" and step.status == "running"), None)
+    if facts.status in {"running", "waiting"} and awaited is not None:
+        return f"run.signal({awaited!r}, …), or durable signal {run.id} {awaited} JSON, sends what it waits for"
+    return ""
+
+
+def _after_death(story: Story) -> str:
     live, name = story.facts.live, story.run.workflow
     if live is not None:
         return (

@@ -11,7 +11,7 @@ from durable.cli._facts import error_object, first_line, json_line
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Column, Screen
 from durable.cli._survey import LATEST, Failures, Sample, Survey, Times
-from durable.cli._text import ago, iso, span
+from durable.cli._text import ago, counted, iso, span
 
 _TIMES_SHAPE: Final = (
     Column("STEP", 8),
@@ -113,7 +113,7 @@ def _show_times(sample: Sample, screen: Screen) -> None:
         screen.line()
         screen.table(_TIMES_SHAPE, [_times_row(times, ",") for times in sample.times], [])
     if not sample.whole:
-        text = f"from {sample.steps:,} steps of {sample.runs:,} runs, drawn at random"
+        text = f"from {counted(sample.steps, 'step')} of {counted(sample.runs, 'run')}, drawn at random"
         screen.line(Cell(text, "dim"))
 
 

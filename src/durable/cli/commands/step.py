@@ -1,21 +1,19 @@
 """`durable step ID PLACE`: one step of a run, with everything that the journal has about it."""
 
 import argparse
-import re
 from typing import Final
 
 from durable._effects import CANCELLED, CUT
 from durable._identity import idempotency_key
-from durable._model import AttemptRecord
+from durable._model import AttemptRecord, StepRecord
 from durable.cli._args import add_id
-from durable.cli._facts import first_line, json_line, next_retry
-from durable.cli._find import find
+from durable.cli._facts import first_line, json_line, next_retry, step_status, waiting
+from durable.cli._find import find, find_step, place_of
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
 from durable.cli._story import Story, Trial
 from durable.cli._text import moment, span
 from durable.cli._values import arguments, shortened, show_error
-from durable.errors import RunNotFoundError
 
 _PLACE: Final = "the place of the step, as durable show has it in its first column: 2, or /fetch:1 0; or its name"
 
@@ -29,7 +27,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     story = Story(reader, find(reader, options.id, options.db), utc=options.utc)
-    trial = _find(story, " ".join(options.place), options.db)
+    steps = [trial.step for trial in story.trials]
+    found = find_step(steps, story.run, " ".join(options.place), options.db)
+    trial = story.trials[steps.index(found)]
     if options.json:
         screen.write(json_line(_object(trial, story)))
         return 0
@@ -39,29 +39,6 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
             _show_attempt(attempt, story, screen)
     _show_end(trial, story, screen)
     return 0
-
-
-def _find(story: Story, wanted: str, path: str) -> Trial:
-    """The operation at a place, or the only one of a name."""
-    place = re.fullmatch(r"(?:(.+) )?(-?[0-9]+)", wanted)
-    if place is not None:
-        branch, position = place[1] or "", int(place[2])
-        found = [trial for trial in story.trials if (trial.step.branch, trial.step.position) == (branch, position)]
-    else:
-        found = [trial for trial in story.trials if trial.step.name == wanted]
-    if len(found) == 1:
-        return found[0]
-    run = f"run {story.run.id} in {path}"
-    if found:
-        places = ", ".join(_place(trial) for trial in found[:10])
-        msg = f"{run} has {len(found)} steps called {wanted!r}: say which, by its place: {places}"
-    else:
-        msg = f"{run} has no step {wanted!r}: durable show {story.run.id} lists them, with their places"
-    raise RunNotFoundError(msg)
-
-
-def _place(trial: Trial) -> str:
-    return f"{trial.step.branch} {trial.step.position}".lstrip()
 
 
 def _key(trial: Trial, story: Story) -> str:
@@ -77,13 +54,9 @@ def _object(trial: Trial, story: Story) -> dict[str, object]:
     }
 
 
-def _died(trial: Trial, story: Story) -> bool:
-    return trial.step.status == "running" and story.facts.status not in {"running", "waiting"}
-
-
 def _show_head(trial: Trial, story: Story, screen: Screen) -> None:
     step, now = trial.step, story.now
-    status = "interrupted" if _died(trial, story) else step.status
+    status = step_status(step, story.facts.status)
     if screen.width is None:
         screen.entry("step", step.name)
         screen.entry("status", status)
@@ -91,7 +64,7 @@ def _show_head(trial: Trial, story: Story, screen: Screen) -> None:
         screen.line(screen.status(status), Cell(f"  {step.name}", "bold"))
         screen.line()
     screen.entry("run", f"{story.run.id}  ({story.run.workflow}, {story.facts.status})")
-    screen.entry("place", _place(trial))
+    screen.entry("place", place_of(step))
     if step.kind != "step":
         screen.entry("kind", step.kind)
     screen.entry("module", step.module)
@@ -131,7 +104,15 @@ def _show_end(trial: Trial, story: Story, screen: Screen) -> None:
         screen.entry("ended", first_line(step.error))
     elif step.error is not None:
         show_error(step.error, screen)
-    elif _died(trial, story):
+    else:
+        _show_under_way(step, story, screen)
+
+
+def _show_under_way(step: StepRecord, story: Story, screen: Screen) -> None:
+    status = step_status(step, story.facts.status)
+    if status == "interrupted":
         screen.entry("died", "the process ended in it", "yellow")
+    elif status == "waiting":
+        screen.entry("now", ", ".join(waiting(step, story.facts.unread, story.now, utc=story.utc)))
     else:
         screen.entry("now", "it is running")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from durable._engine import Engine
+from durable._model import operation_number
 from durable.cli._find import find
 from durable.cli.ui._browser import Browser
 from durable.run import Run
@@ -39,13 +40,13 @@ def _retry(browser: Browser, asked: Asked) -> Answer:
 def _fork(browser: Browser, asked: Asked) -> Answer:
     """Of one operation: a new run that takes over all those before it."""
     found = find(browser, _text(asked, "id"), browser.path)
-    places = [(step.branch, step.position) for step in browser.steps(found.seq) if step.kind != "map"]
+    steps = browser.steps(found.seq)
     place = (_text(asked, "branch"), asked.get("position"))
-    if place not in places:
+    if place not in [(step.branch, step.position) for step in steps]:
         msg = f"run {found.id} has no operation {place[1]!r} on branch {place[0]!r}"
         raise ValueError(msg)
     with _run(browser, asked) as run:
-        forked = run.fork(from_step=places.index(place) + 1)
+        forked = run.fork(from_step=operation_number(steps, place))
         return {"done": "The new run is", "id": forked.id}
 
 

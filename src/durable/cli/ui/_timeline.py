@@ -9,13 +9,11 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from durable._effects import CANCELLED, CUT
-from durable._model import FINISHED, OwnerRecord, StepRecord
-from durable.cli._facts import first_line
+from durable._model import FINISHED, WAITS, OwnerRecord, StepRecord
+from durable.cli._facts import first_line, step_status
 from durable.cli._story import Story, Trial
 from durable.cli.ui._nodes import preview_of
 
-WAITS: Final = frozenset({"sleep", "signal"})
-"""Kinds of operations in which the run only waits."""
 _MAP: Final = re.compile(r"\[\]:\d+$")
 """The branch of a map: the items are its positions."""
 _MOST_ROWS: Final = 1_000
@@ -152,13 +150,9 @@ def _operation(
 
 def _status(step: StepRecord, story: Story) -> str:
     """`interrupted` where the process died in it, `cut` and `cancelled` where that ended it."""
-    if step.status == "running":
-        if step.kind in WAITS:
-            return "waiting"
-        return "running" if story.facts.status in {"running", "waiting"} else "interrupted"
     if step.status == "failed":
         return {CUT: "cut", CANCELLED: "cancelled"}.get(step.error or "", "failed")
-    return step.status
+    return step_status(step, story.facts.status)
 
 
 def _result(step: StepRecord, status: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from durable._clock import SYSTEM_CLOCK
 from durable._identity import idempotency_key
 from durable._model import RUN_STATUSES, AttemptRecord, OwnerRecord, RunRecord
-from durable.cli._facts import Facts, Owners, error_object, status_of, why
+from durable.cli._facts import Facts, Owners, error_object, status_of, step_status, why
 from durable.cli._find import find
 from durable.cli._story import Story, Trial
 from durable.cli._values import users_frames
@@ -83,6 +83,7 @@ def run_view(browser: Browser, run_id: str) -> Tree:
         "pid": None if facts.owner is None else facts.owner.pid,
         "live_pid": None if facts.live is None else facts.live.pid,
         "parent": None if parent is None else {"id": parent.id, "workflow": parent.workflow},
+        "may_retry": facts.status == "blocked" or (facts.status == "failed" and not story.refusal_of_retry()),
         "sentences": sentences_of(story, lives),
         "input": node_of(run.input),
         "output": node_of(run.output) if run.status == "completed" else None,
@@ -167,12 +168,10 @@ def _last_attempt(trial: Trial, story: Story) -> list[Tree]:
     step = trial.step
     if step.attempt == 0 or any(attempt.attempt == step.attempt for attempt in trial.attempts):
         return []
-    alive = story.facts.status in {"running", "waiting"}
-    status = step.status if step.status != "running" or alive else "interrupted"
     return [
         {
             "attempt": step.attempt,
-            "status": status,
+            "status": step_status(step, story.facts.status),
             "started_at": step.started_at,
             "finished_at": step.finished_at,
             "error": None,

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from durable._model import StepRecord
-from durable.cli._facts import first_line
+from durable._model import WAITS, StepRecord
+from durable.cli._facts import first_line, unread_of
 from durable.cli._story import Story
-from durable.cli._text import age, span
-from durable.cli.ui._timeline import WAITS, Life
+from durable.cli._text import age, counted, span
+from durable.cli.ui._timeline import Life
 
 
 def sentences_of(story: Story, lives: list[Life]) -> list[str]:
     """How the run stands, then what befell it on the way."""
-    return [_standing(story), *_deaths(story, lives), *_retries(story)]
+    return [_standing(story), *_left_alone(story), *_deaths(story, lives), *_retries(story)]
 
 
 def _standing(story: Story) -> str:
@@ -38,7 +38,7 @@ def _standing(story: Story) -> str:
 
 def _interrupted(story: Story) -> str:
     done = sum(trial.step.status == "completed" for trial in story.trials)
-    kept = "nothing had been completed" if not done else f"{_counted(done, 'completed step')} will not run again"
+    kept = "nothing had been completed" if not done else f"{counted(done, 'completed step')} will not run again"
     owner, open_step = story.facts.owner, _open_step(story)
     stopped = owner is not None and owner.closed_at is not None
     who = "Its process" if owner is None else f"Process {owner.pid}"
@@ -59,6 +59,8 @@ def _under_way(story: Story) -> str:
         left = (step.retry_at or now) - now
         return f"Sleeping for {span(left)} more." if left > 0 else "Its sleep is over."
     if step.kind == "signal":
+        if there := unread_of(step, story.facts.unread):
+            return f"{there[0].upper()}{there[1:]}."
         until = f", for {span(step.retry_at - now)} more at most" if step.retry_at and step.retry_at > now else ""
         return f"Waiting for the signal {step.name!r}{until}."
     attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
@@ -69,6 +71,18 @@ def _open_step(story: Story) -> StepRecord | None:
     """The operation under way that began last; one that works before one that waits."""
     steps = [trial.step for trial in story.trials if trial.step.status in {"running", "retrying"}]
     return max(steps, key=lambda step: (step.kind not in WAITS, step.started_at), default=None)
+
+
+def _left_alone(story: Story) -> Iterator[str]:
+    """That the run waits for a program, or for somebody."""
+    facts = story.facts
+    if any(message.kind == "cancel" for message in facts.unread):
+        yield "It is to be cancelled."
+    if facts.status == "waiting" and facts.live is None:
+        workflow = story.run.workflow
+        yield f"Nobody executes runs of this journal now: it goes on at durable.resume() where {workflow} is declared."
+    if facts.status == "failed" and story.refusal_of_retry():
+        yield "The workflow went on after that, so it is not retried from there: a fork starts a new run from any step."
 
 
 def _deaths(story: Story, lives: list[Life]) -> Iterator[str]:
@@ -94,10 +108,6 @@ def _retries(story: Story) -> Iterator[str]:
         yield f"{tried[0][0]} failed {_times(tried[0][1])} before it worked."
     elif tried:
         yield f"{len(tried)} steps failed at first and worked when they were tried again."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _times(number: int) -> str:

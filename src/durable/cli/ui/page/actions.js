@@ -4,7 +4,6 @@ import { post, token } from "./api.js";
 import { h } from "./dom.js";
 
 const MAY_CANCEL = new Set(["queued", "running", "waiting", "blocked", "interrupted"]);
-const MAY_RETRY = new Set(["failed", "blocked"]);
 const SURE_MS = 4000;
 
 /** The buttons of a run. */
@@ -24,7 +23,7 @@ export function actionsOf(run) {
     "div.actions",
     {},
     MAY_CANCEL.has(run.status) ? sure("Cancel", "Really cancel?", ask("cancel")) : null,
-    MAY_RETRY.has(run.status) ? h("button", { type: "button", click: ask("retry") }, "Retry") : null,
+    run.may_retry ? h("button", { type: "button", click: ask("retry") }, "Retry") : null,
     MAY_CANCEL.has(run.status) ? signalForm(run, ask) : null,
     answer,
   );
@@ -32,7 +31,7 @@ export function actionsOf(run) {
 
 /** The buttons of a step. */
 export function stepActionsOf(run, row) {
-  if (!run.writes || !token() || row.branch !== "") return [];
+  if (!run.writes || !token()) return [];
   const answer = h("span.answer", { role: "status" });
   const fork = async () => {
     answer.textContent = "…";
