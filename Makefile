@@ -28,10 +28,8 @@ types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on co
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Tests that hold a figure in milliseconds run first and alone; 5 is pytest's word for "none selected".
 pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
-	@$(BIN)/pytest -q -m timing || [ $$? -eq 5 ]
-	@$(BIN)/pytest -q -n auto -m "not timing"
+	@$(BIN)/pytest -q -n auto
 
 pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/images, drawn anew
 	@DURABLE_PICTURES=docs/images $(BIN)/pytest -q tests/page/test_browser.py -k pictures

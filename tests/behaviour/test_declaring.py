@@ -309,7 +309,7 @@ if __name__ == "__main__":
     print(durable._engine.REGISTRY.workflows["flow"].module)
 """
     )
-    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["{'one'}", "program"]
 
@@ -318,7 +318,7 @@ def test_importing_declares_and_opens_nothing(tmp_path):
     (tmp_path / "program.py").write_text(SOURCE)
     program = "import program, os, threading; print(sorted(os.listdir()), threading.active_count())"
     done = subprocess.run(
-        [sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30
+        [sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.stderr == ""
     assert done.stdout == "['program.py'] 1\n"

@@ -29,7 +29,7 @@ def test_properties_of_a_run_are_live(journal):
     @durable.step(name="wait")
     def wait(n: int) -> str:
         begun.set()
-        go_on.wait(5)
+        go_on.wait(60)
         return f"waited {n}"
 
     @durable.workflow(name="flow", id="run-{n}")
@@ -38,7 +38,7 @@ def test_properties_of_a_run_are_live(journal):
 
     before = dt.datetime.now(dt.UTC)
     run = flow.start(1, dt.date(2024, 2, 29))
-    assert begun.wait(5)
+    assert begun.wait(60)
     assert (run.id, run.workflow, run.status) == ("run-1", "flow", "running")
     assert run.input == {"n": 1, "when": dt.date(2024, 2, 29)}
     assert run.error is None
@@ -50,7 +50,7 @@ def test_properties_of_a_run_are_live(journal):
     assert step.input == {"n": 1}
     assert (step.output, step.error, step.finished_at, step.retry_at) == (None, None, None, None)
     go_on.set()
-    assert run.result(5) == "waited 1"
+    assert run.result(60) == "waited 1"
     assert run.status == "completed"
     assert run.created_at <= run.finished_at <= dt.datetime.now(dt.UTC)
     (step,) = run.steps()
@@ -68,7 +68,7 @@ def test_error_of_a_run_is_the_exception(journal):
     run = flow.start()
     for _ in range(2):
         with pytest.raises(LookupError) as caught:
-            run.result(5)
+            run.result(60)
         assert caught.value.args == ("gone", 5)
     assert run.status == "failed"
     assert type(run.error) is LookupError
@@ -80,14 +80,14 @@ def test_result_with_a_timeout_raises_timeout_error_and_the_run_goes_on(journal)
 
     @durable.workflow
     def flow():
-        go_on.wait(5)
+        go_on.wait(60)
         return 5
 
     run = flow.start()
     with pytest.raises(TimeoutError, match=run.id):
         run.result(0.02)
     go_on.set()
-    assert run.result(5) == 5
+    assert run.result(60) == 5
 
 
 def test_result_of_an_interrupted_run_sets_it_going(journal):
@@ -101,7 +101,7 @@ def test_result_of_an_interrupted_run_sets_it_going(journal):
     journal.restart()
     run = durable.get("run")
     assert run.status == "interrupted"
-    assert run.result(5) == 5
+    assert run.result(60) == 5
 
 
 def test_await_of_a_run(journal, run_async):
@@ -170,7 +170,7 @@ def test_result_of_an_undeclared_workflows_run_says_so(journal):
     run = durable.get("run")
     assert run.status == "interrupted"
     with pytest.raises(RunInterruptedError, match="gone"):
-        run.result(5)
+        run.result(60)
 
 
 def test_run_that_was_started_is_there_when_start_returns(journal):
@@ -178,13 +178,13 @@ def test_run_that_was_started_is_there_when_start_returns(journal):
 
     @durable.workflow
     def flow():
-        go_on.wait(5)
+        go_on.wait(60)
 
     run = flow.start()
     assert run.status in {"queued", "running"}
     assert durable.get(run.id) == run
     go_on.set()
-    run.result(5)
+    run.result(60)
 
 
 def test_steps_lists_every_journaled_operation_in_order(journal, run_async):
@@ -313,14 +313,14 @@ def test_retry_runs_a_failed_run_again_from_what_failed_with_fresh_attempts(jour
     run = durable.get("run")
     run.retry()
     with pytest.raises(Flaky):
-        run.result(5)
+        run.result(60)
     assert calls == ["one", "two 1", "two 2", "two 1", "two 2"]
     broken = False
     journal.restart()
     run = durable.get("run")
     assert run.status == "failed"
     run.retry()
-    assert run.result(5) == (1, 2)
+    assert run.result(60) == (1, 2)
     assert run.status == "completed"
     assert run.error is None
     assert calls[5:] == ["two 1"]
@@ -346,7 +346,7 @@ def test_retry_of_a_run_that_failed_by_itself_runs_its_body_again(journal):
     broken = False
     run = durable.get("run")
     run.retry()
-    assert run.result(5) == 1
+    assert run.result(60) == 1
     assert calls == ["one"]
 
 
@@ -372,7 +372,7 @@ def test_retry_repeats_what_failed_in_each_branch(journal, run_async):
     broken.clear()
     run = durable.get("run")
     run.retry()
-    assert run.result(5) == ["a", "b", "c"]
+    assert run.result(60) == ["a", "b", "c"]
     assert calls.count("a") <= 2  # it may have been cut
     assert run.status == "completed"
 
@@ -426,7 +426,7 @@ def test_retry_of_a_failed_child_and_its_parent(journal):
     broken = False
     run = durable.get("run")
     run.retry()
-    assert run.result(5) == 5
+    assert run.result(60) == 5
     assert [run.status for run in durable.runs()] == ["completed"] * 2
     assert calls == [1, 1]
 
@@ -439,7 +439,7 @@ def test_retry_of_a_run_that_is_not_failed_or_blocked_is_a_clear_error(journal, 
     def flow():
         begun.set()
         if status == "running":
-            go_on.wait(5)
+            go_on.wait(60)
         if status == "interrupted":
             journal.crash()
 
@@ -449,9 +449,9 @@ def test_retry_of_a_run_that_is_not_failed_or_blocked_is_a_clear_error(journal, 
         journal.restart()
     else:
         flow.start()
-        assert begun.wait(5)
+        assert begun.wait(60)
         if status == "completed":
-            durable.get("run").result(5)
+            durable.get("run").result(60)
     run = durable.get("run")
     assert run.status == status
     with pytest.raises(RunConflictError, match=status):
@@ -490,19 +490,17 @@ def test_resume_returns_at_once_and_goes_on_in_the_background(journal):
     @durable.workflow(id="run")
     def flow():
         journal.crash()
-        go_on.wait(5)
+        go_on.wait(60)
         return 5
 
     with pytest.raises(KeyboardInterrupt):
         flow()
     journal.restart()
-    before = time.monotonic()
     (run,) = durable.resume()
-    assert time.monotonic() - before < 1
     assert run.status in {"running", "interrupted"}
     assert durable.resume() == []  # it is going already
     go_on.set()
-    assert run.result(5) == 5
+    assert run.result(60) == 5
 
 
 def test_resume_with_wait_raises_nothing_each_run_tells(journal):
@@ -750,7 +748,7 @@ def test_background_runs_started_in_a_context_stay_on_its_engine(journal, tmp_pa
         return inner(), inner.start().result()
 
     with durable.Engine(tmp_path / "other.db") as engine:
-        assert outer.start().result(5) == (5, 5)
+        assert outer.start().result(60) == (5, 5)
         assert len(engine.runs()) == 3
     assert durable.runs() == []
 
@@ -761,7 +759,7 @@ def test_async_background_runs_of_with_execute_on_a_loop_of_the_engines_own(jour
         return threading.current_thread().name
 
     with journal.engine:
-        assert flow.start().result(5) != threading.current_thread().name
+        assert flow.start().result(60) != threading.current_thread().name
 
 
 def test_async_with_executes_background_runs_on_the_callers_loop(journal, run_async):
@@ -782,10 +780,11 @@ def test_async_with_executes_background_runs_on_the_callers_loop(journal, run_as
 
 
 def test_leaving_async_with_lets_steps_in_flight_end(journal, run_async):
-    ended = []
+    ended, begun = [], asyncio.Event()
 
     @durable.step
     async def slow():
+        begun.set()
         await asyncio.sleep(0.05)
         ended.append(1)
 
@@ -796,7 +795,7 @@ def test_leaving_async_with_lets_steps_in_flight_end(journal, run_async):
     async def main():
         async with journal.engine:
             flow.start()
-            await asyncio.sleep(0.02)
+            await begun.wait()
 
     run_async(main())
     assert ended == [1]
@@ -809,7 +808,7 @@ def test_second_engine_on_the_journal_is_refused_with_the_pid(journal, flow):
     before = time.monotonic()
     with pytest.raises(JournalLockedError) as caught:
         durable.Engine(journal.path).resume()
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 10
     assert caught.value.pid == os.getpid()
 
 
@@ -846,20 +845,20 @@ def test_no_journal_is_refused_when_it_is_opened(no_engine):
 
 
 def test_threads_bounds_how_many_background_sync_runs_execute_at_a_time(no_engine):
-    active, most, guard = [0], [0], threading.Lock()
+    active, most, guard, together = [0], [0], threading.Lock(), threading.Barrier(2, timeout=60)
 
     @durable.workflow
     def flow(n):
         with guard:
             active[0] += 1
             most[0] = max(most[0], active[0])
-        time.sleep(0.01)
+        together.wait()
         with guard:
             active[0] -= 1
 
     with durable.open("one.db", threads=2):
         for run in [flow.start(n) for n in range(6)]:
-            run.result(5)
+            run.result(60)
     assert most[0] == 2
 
 

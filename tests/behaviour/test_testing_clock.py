@@ -15,7 +15,7 @@ import durable
 from durable import RetryPolicy, _engine, testing
 
 WEEK = 7 * 24 * 3600
-PATIENCE = 10.0
+PATIENCE = 60.0
 FOR_EVER = RetryPolicy(maximum_attempts=0)
 ASYNC = pytest.mark.parametrize("asynchronous", [False, True])
 
@@ -88,18 +88,18 @@ def test_a_week_of_sleep_and_an_hour_of_retries(by_hand, asynchronous):
     assert all(0.9 * wanted <= delay <= 1.1 * wanted for wanted, delay in zip(policy, delays, strict=True))
 
 
-@pytest.mark.timing
-def test_a_week_of_sleep_and_an_hour_of_retries_takes_a_fifth_of_a_second():
-    flow, _ = sleeper(asynchronous=False)
+def test_a_week_of_sleep_and_an_hour_of_retries_takes_no_time():
+    flow, attempts = sleeper(asynchronous=False)
     took = []
-    for _ in range(5):
+    for _ in range(3):
         before = time.perf_counter()
         with testing.engine() as env:
             run = flow.start()
             env.clock.advance(days=7, hours=2)
             assert run.status == "completed"
         took.append(time.perf_counter() - before)
-    assert min(took) < 0.2
+    assert len(attempts) > 3 * 40
+    assert min(took) < 4  # a tenth of a second on a machine at rest, and so not a tenth for each attempt
 
 
 @ASYNC
@@ -174,7 +174,7 @@ def test_time_stands_still_while_a_step_executes(by_hand):
 
 
 def test_a_step_that_does_not_end_is_named():
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     @durable.workflow
     def flow():
@@ -182,10 +182,12 @@ def test_a_step_that_does_not_end_is_named():
 
     @durable.step
     def hold():
+        begun.set()
         gate.wait(PATIENCE)
 
     with testing.engine(patience=0.05) as env:
         run = flow.start()
+        assert begun.wait(PATIENCE)
         with pytest.raises(TimeoutError, match=rf"for 0\.05 s of real time run {run.id} of .*flow' has been at work"):
             env.clock.advance(seconds=1)
         gate.set()

@@ -11,7 +11,7 @@ import pytest
 import durable
 from durable import RetryPolicy, testing
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 ASYNC = pytest.mark.parametrize("asynchronous", [False, True])
 
 

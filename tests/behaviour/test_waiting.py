@@ -12,7 +12,7 @@ import durable
 from durable import RetryPolicy
 from durable._transaction import Transaction
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 LONG = 3600
 
 
@@ -38,13 +38,13 @@ def test_a_background_run_that_sleeps_is_suspended_and_goes_on_when_it_is_due(jo
     @durable.workflow
     def flow():
         bodies.append(threading.get_ident())
-        durable.sleep(1.2)
+        durable.sleep(2.5)
         return durable.now()
 
     before = datetime.now(UTC)
     run = flow.start()
     wait_until(lambda: run.status == "waiting")
-    assert run.result(PATIENCE) - before >= timedelta(seconds=1.2)
+    assert run.result(PATIENCE) - before >= timedelta(seconds=2.5)
     assert len(bodies) == 2
     assert [(step.kind, step.name, step.status) for step in run.steps()][:1] == [("sleep", "sleep", "completed")]
 
@@ -75,7 +75,7 @@ def test_sleep_until_a_time_that_has_passed_is_no_wait(journal):
 def test_a_suspended_run_waits_for_the_rest_of_its_time_after_a_restart(journal):
     @durable.workflow
     def flow():
-        durable.sleep(1.5)
+        durable.sleep(3)
         return durable.now()
 
     before = datetime.now(UTC)
@@ -85,7 +85,7 @@ def test_a_suspended_run_waits_for_the_rest_of_its_time_after_a_restart(journal)
     assert durable.get(run.id).status == "waiting"
     assert durable.resume() == []
     passed = durable.get(run.id).result(PATIENCE) - before
-    assert timedelta(seconds=1.5) <= passed < timedelta(seconds=4)
+    assert timedelta(seconds=3) <= passed < timedelta(seconds=60)
 
 
 def test_finally_runs_at_each_suspension_and_the_operations_in_it_do_not(journal):
@@ -116,7 +116,7 @@ def test_finally_runs_at_each_suspension_and_the_operations_in_it_do_not(journal
 def test_a_long_back_off_of_a_background_run_is_a_suspension(journal):
     attempts = []
 
-    @durable.step(retry=RetryPolicy(initial_interval=1.2, jitter=0))
+    @durable.step(retry=RetryPolicy(initial_interval=2.5, jitter=0))
     def flaky():
         attempts.append(time.monotonic())
         if len(attempts) < 2:
@@ -129,7 +129,7 @@ def test_a_long_back_off_of_a_background_run_is_a_suspension(journal):
     run = flow.start()
     wait_until(lambda: run.status == "waiting")
     run.result(PATIENCE)
-    assert 1.1 < attempts[1] - attempts[0] < 3
+    assert 2.4 < attempts[1] - attempts[0] < 60
 
 
 @pytest.mark.parametrize("what", ["sleep", "sleep_until", "wait_for_signal"])
@@ -269,7 +269,7 @@ def test_a_signal_wakes_a_suspended_run_at_once(journal):
     run = flow.start()
     wait_until(lambda: run.status == "waiting")
     run.signal("go", 1.5)
-    assert run.result(2) == 1.5
+    assert run.result(PATIENCE) == 1.5
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_an_asyncio_timeout_around_a_wait_keeps_the_run_in_memory(journal):
             return "timed out"
 
     run = flow.start()
-    time.sleep(0.5)
+    wait_until(run.steps)
     assert run.status == "running"
     assert run.result(PATIENCE) == "timed out"
 
@@ -362,7 +362,7 @@ def test_a_wait_of_asyncio_with_a_timeout_keeps_the_run_in_memory(journal):
 def test_a_run_whose_submitted_steps_all_back_off_is_suspended(journal):
     tries = []
 
-    @durable.step(retry=RetryPolicy(initial_interval=1.2, jitter=0))
+    @durable.step(retry=RetryPolicy(initial_interval=2.5, jitter=0))
     def flaky(n):
         tries.append(n)
         if tries.count(n) < 2:
@@ -424,7 +424,7 @@ def test_a_run_that_takes_longer_than_its_timeout_fails_and_may_clean_up(journal
 
     if asynchronous:
 
-        @durable.workflow(timeout=1.2)
+        @durable.workflow(timeout=2.5)
         async def flow():
             try:
                 await durable.aio.sleep(LONG)
@@ -432,7 +432,7 @@ def test_a_run_that_takes_longer_than_its_timeout_fails_and_may_clean_up(journal
                 clean()
     else:
 
-        @durable.workflow(timeout=1.2)
+        @durable.workflow(timeout=2.5)
         def flow():
             try:
                 durable.sleep(LONG)
@@ -441,7 +441,7 @@ def test_a_run_that_takes_longer_than_its_timeout_fails_and_may_clean_up(journal
 
     run = flow.start()
     wait_until(lambda: run.status == "waiting")
-    with pytest.raises(TimeoutError, match=rf"{run.id}.* took longer than its timeout of 1\.2 s"):
+    with pytest.raises(TimeoutError, match=rf"{run.id}.* took longer than its timeout of 2\.5 s"):
         run.result(PATIENCE)
     assert (run.status, cleaned) == ("failed", [1])
 

@@ -148,11 +148,11 @@ def test_executing_id_is_waited_for(journal):
     def slow():
         calls.append(1)
         going.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60)
         return 5
 
     run = slow.start()
-    assert going.wait(5)
+    assert going.wait(60)
     threading.Timer(0.05, go_on.set).start()
     assert slow() == 5
     assert run.result() == 5
@@ -285,7 +285,7 @@ def test_start_with_the_id_of_an_interrupted_run_goes_on_with_it(journal):
     with pytest.raises(KeyboardInterrupt):
         counting.with_options(id="a")("x")
     journal.restart()
-    assert counting.with_options(id="a").start("x").result(5) == "done x"
+    assert counting.with_options(id="a").start("x").result(60) == "done x"
     assert calls == ["x"]
 
 
@@ -391,7 +391,7 @@ def test_plain_calls_go_on_with_the_oldest_first_and_each_run_is_claimed_once(jo
     runs = [numbered.start("x") for _ in range(3)]  # each is a run of its own
     for run in runs:
         with pytest.raises(durable.RunInterruptedError):
-            run.result(5)
+            run.result(60)
     order = [run.id for run in reversed(durable.runs())]
     numbers = [durable.get(run_id).steps()[0].output for run_id in order]
     journal.restart()
@@ -406,7 +406,7 @@ def test_start_always_makes_a_new_run(journal):
         counting("x")
     journal.restart()
     run = counting.start("x")
-    assert run.result(5) == "done x"
+    assert run.result(60) == "done x"
     assert calls == ["x", "x"]
     assert sorted(run.status for run in durable.runs()) == ["completed", "interrupted"]
 
@@ -541,7 +541,7 @@ def test_call_in_a_later_process_goes_on_with_a_run_that_was_started(journal):
     counting, calls = counting_workflow(journal)
     run = counting.start("x")
     with pytest.raises(durable.RunInterruptedError):
-        run.result(5)
+        run.result(60)
     journal.restart()
     assert counting("x") == "done x"
     assert calls == ["x"]

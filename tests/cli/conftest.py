@@ -10,7 +10,6 @@ import subprocess
 import sys
 import termios
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +94,13 @@ attempt(lambda: buy({"id": 3, "item": "tea", "works_at": 9}))
 threading.Thread(target=buy, args=({"id": 4, "item": "salt", "patient": True},), daemon=True).start()  # in memory
 buy.start({"id": 5, "item": "salt", "hang": True})
 pages.start(["a", "hang"])
+
+def everybody_is_where_they_stay():
+    backs_off, fetched = durable.get("order-4").steps()[-1:], durable.get("pages").steps()
+    return backs_off and backs_off[0].status == "retrying" and [s.status for s in fetched].count("completed") == 3
+
+while not everybody_is_where_they_stay(): time.sleep(0.01)
+print("hanging", flush=True)
 time.sleep(1000)
 """
 
@@ -238,7 +244,6 @@ def wait_for_hanging(process: "subprocess.Popen[str]", count: int) -> None:
         line = process.stdout.readline()
         assert line, "the program ended before it hung"
         count -= line == "hanging\n"
-    time.sleep(0.2)  # the others reach their place too
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
@@ -258,7 +263,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     folder = Folder(tmp_path_factory.mktemp("shop"))
     folder.run(BLOCK, expect=-signal.SIGKILL)
     folder.run(BLOCK)
-    folder.pid = folder.run_and_kill(PLAY, hanging=2)
+    folder.pid = folder.run_and_kill(PLAY, hanging=3)
     return folder
 
 
@@ -269,7 +274,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> "object":
     process = folder.start(PLAY)
     folder.pid = process.pid
     try:
-        wait_for_hanging(process, 2)
+        wait_for_hanging(process, 3)
         yield folder
     finally:
         kill(process)

@@ -52,7 +52,7 @@ class Terminal:
     def text(self):
         return "\n".join(self.lines())
 
-    def until(self, wanted, seconds=20):
+    def until(self, wanted, seconds=60):
         """Read until the picture has it."""
         deadline = time.monotonic() + seconds
         while not wanted(self.text()):
@@ -64,7 +64,7 @@ class Terminal:
         """Read to the end; the exit code."""
         while self._read(20):
             pass
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def _read(self, seconds):
         if not select.select([self._leader], [], [], seconds)[0]:
@@ -131,7 +131,7 @@ def test_a_run_from_its_death_to_its_end(folder):
         assert not terminal.on_page
         assert terminal.lines()[0] == "✓ completed  slow  slow"
         assert 'result    "firstsecond"' in terminal.lines()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 def test_the_list_grows_and_control_c_ends_it(folder):
@@ -207,4 +207,4 @@ def test_a_line_for_each_change_in_a_pipe(folder):
             assert json.loads(watching.stdout.readline())["status"] == "completed"
         watching.kill()
         watching.communicate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)

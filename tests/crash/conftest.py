@@ -97,7 +97,7 @@ class Script:
         path = self.folder / "notes.txt"
         return path.read_text().splitlines() if path.exists() else []
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 20.0) -> Any:
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             for process in self.started:

@@ -133,7 +133,7 @@ def pay(amount: int) -> str:
         return f"paid {amount}"
 
 
-@durable.step(timeout=5.0)
+@durable.step(timeout=60.0)
 def with_timeout(number: int) -> int:
     with body():
         return number + 1

@@ -65,7 +65,7 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
         FLOWS
         + """
     for flow in (sync, asynchronous):
-        flow.start("step")
+        flow.start("step", 1.5)
         flow.start("back-off")
     open("notes.txt", "a").close()  # there, before a step has written its first line
     while sum(1 for line in open("notes.txt")) < 4:
@@ -77,7 +77,7 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
     done = program.run()
     assert done.returncode == 0
     assert done.errors == ""
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 40  # and not for the minute of the back-offs
     assert sorted(program.lines()) == ["flaky"] * 2 + ["slow begun"] * 2 + ["slow ended"] * 2
     for what in ("step", "step-async"):
         run = program.run_handle(what)
@@ -94,8 +94,8 @@ CALLING = (
     + """
     what, kind = sys.argv[2:]
     async def main():
-        return await asynchronous(what, 30 if INTERRUPT == "wait" else 0)
-    print(asyncio.run(main()) if kind == "async" else sync(what, 30 if INTERRUPT == "wait" else 0))
+        return await asynchronous(what, 60 if INTERRUPT == "wait" else 0)
+    print(asyncio.run(main()) if kind == "async" else sync(what, 60 if INTERRUPT == "wait" else 0))
 """
 )
 
@@ -113,8 +113,8 @@ def test_ctrl_c_leaves_the_run_interrupted(script, what, kind):
     program.started.remove(process)
     process.send_signal(signal.SIGINT)
     before = time.monotonic()
-    _, errors = process.communicate(timeout=20)
-    assert time.monotonic() - before < 4
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - before < 25  # and not for what it was at
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     run = program.run_handle(run_id)

@@ -45,9 +45,9 @@ def run_waits() -> Any:
     run = waits.start(5)
     send(run, "early", 1)
     with contextlib.suppress(durable.RunFinishedError):
-        run.event("ready", timeout=20)
+        run.event("ready", timeout=60)
     send(run, "late", 2)
-    return run.result(20), run.event("ready")
+    return run.result(60), run.event("ready")
 
 
 @durable.workflow(id="waits-async")
@@ -73,9 +73,9 @@ def run_waits_async() -> Any:
     send(run, "early", 1)
     send(run, "late", 2)
     with contextlib.suppress(durable.RunFinishedError):
-        run.event("ready", timeout=20)
+        run.event("ready", timeout=60)
     send(run, "last", "end")
-    return run.result(20)
+    return run.result(60)
 
 
 # -- a signal that races a timeout: one of them wins, for good --------------------------------------------------------
@@ -96,8 +96,8 @@ def run_race() -> Any:
     run = race.start(5)
     send(run, "now", "signal")
     with contextlib.suppress(durable.RunFinishedError):
-        send(run, "check", run.event("winner", timeout=20))
-    return run.result(20)
+        send(run, "check", run.event("winner", timeout=60))
+    return run.result(60)
 
 
 # -- cancelled while it waits, and a saga -----------------------------------------------------------------------------
@@ -136,10 +136,10 @@ async def cancelled_async(number: int) -> None:
 def run_cancelled(workflow: Any) -> Any:
     run = workflow.start(5)
     with contextlib.suppress(durable.RunFinishedError):
-        run.event("ready", timeout=20)
+        run.event("ready", timeout=60)
         run.cancel()
     try:
-        run.result(20)
+        run.result(60)
     except durable.RunCancelledError:
         return run.status, [step.output for step in run.steps() if step.name == "undo"]
 
@@ -183,7 +183,7 @@ def run_waiting_parent() -> Any:
     for name, number in (("started", 1), ("called", 2)):
         with contextlib.suppress(durable.RunNotFoundError):
             send(_when_there(run, name), "n", number)
-    return run.result(20)
+    return run.result(60)
 
 
 def _when_there(parent: durable.Run[Any], run_id: str) -> durable.Run[Any]:
@@ -204,7 +204,7 @@ WAITING: dict[str, Callable[[], Any]] = {
     "race": run_race,
     "cancelled": lambda: run_cancelled(cancelled),
     "cancelled_async": lambda: run_cancelled(cancelled_async),
-    "saga": lambda: saga.start().result(20),
+    "saga": lambda: saga.start().result(60),
     "waiting_children": run_waiting_parent,
 }
 programs.PROGRAMS.update(WAITING)

@@ -89,12 +89,10 @@ def targets(where: Path) -> list[Path]:
 
 
 def test_the_demo_does_what_it_claims() -> None:
-    started = time.monotonic()
     ended = run(EXAMPLES, "demo.py")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.splitlines()[-1] == LAST_LINE_OF_DEMO
     assert f"#     {LAST_LINE_OF_DEMO}\n" in (EXAMPLES / "demo.py").read_text()
-    assert time.monotonic() - started < 30
 
 
 def test_a_refused_card_is_not_retried(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-device-scale-factor=1",
 )  # fmt: skip
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 class Browser:

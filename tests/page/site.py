@@ -26,7 +26,7 @@ class Site:
 
     def ask(self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> Any:
         """Status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
@@ -57,5 +57,5 @@ def serving(folder: Any, *arguments: str) -> Iterator[Site]:
         yield Site(int(address[1]), address[2] or "", process)
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         process.stdout.close()

@@ -129,7 +129,7 @@ def test_waits_are_told_from_work(folder: Any, browser: Browser) -> None:
             return durable.wait_for_signal("go", str)
 
         durable.resume()
-        durable.get("napping").result(20)
+        durable.get("napping").result(60)
         """)
         browser.sees("Completed in", ".story")
         assert browser.count(".bar.is-waited") == 2

@@ -340,7 +340,7 @@ def test_this_machine_is_answered(site: Site, host: str) -> None:
 
 def test_two_hosts_are_refused(site: Site) -> None:
     lines = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: example.org\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as connection:
         connection.sendall(lines.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 421 ")
 

@@ -183,7 +183,7 @@ def test_signal(folder: Any) -> None:
     with serving(folder, "--write", "--port", "0") as site:
         assert asked_by_the_page(site, "signal", id="asking", name="answer", value="yes")[0] == 400
         assert asked_by_the_page(site, "signal", id="asking", name="answer", value='{"text": "yes"}')[0] == 200
-        folder.run(f"{ASK}\ndurable.resume(); print(durable.get('asking').result(20))")
+        folder.run(f"{ASK}\ndurable.resume(); print(durable.get('asking').result(60))")
         run = site.get("run", id="asking")
         assert (run["status"], run["output"]) == ("completed", ["text", "yes"])
         status, answer = asked_by_the_page(site, "signal", id="asking", name="answer", value="1")
@@ -202,7 +202,7 @@ def test_beside_the_owner(live: Any) -> None:
     with serving(live, "--write", "--port", "0") as site:
         status, answer = asked_by_the_page(site, "cancel", id="order-4")
         assert status == 200, answer
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while site.get("run", id="order-4")["status"] != "cancelled":
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -247,7 +247,7 @@ def test_a_signal_from_the_page(folder: Any, browser: Browser) -> None:
         browser.driver.find_elements("css selector", ".signal input")[1].click()
         browser.press(*'{"text": "yes"}', "\ue007")
         browser.sees("Sent.", ".answer")
-        folder.run(f"{ASK}\ndurable.resume(); durable.get('asking').result(20)")
+        folder.run(f"{ASK}\ndurable.resume(); durable.get('asking').result(60)")
         browser.sees("Completed in", ".story")
 
 

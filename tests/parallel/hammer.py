@@ -118,7 +118,7 @@ def main() -> int:
         while any(thread.is_alive() for thread in threads):
             most_wal = max(most_wal, Path(f"{path}-wal").stat().st_size)
             time.sleep(0.05)
-        listed, complaints = lister.communicate(timeout=30)
+        listed, complaints = lister.communicate(timeout=60)
         seen = judge(hammer)
         durable.close()
     seen["errors"] = len(hammer.errors) + (lister.returncode != 0)

@@ -8,7 +8,7 @@ import pytest
 import durable
 from durable import RunConflictError
 
-SOON = 30.0
+SOON = 60.0
 
 
 class Declined(Exception):

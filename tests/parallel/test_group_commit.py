@@ -10,7 +10,7 @@ import pytest
 import durable
 from durable import SerializationError
 
-SOON = 30.0
+SOON = 60.0
 LARGEST = 10_000
 
 
@@ -178,12 +178,12 @@ def test_a_result_of_a_run_that_is_too_large_fails_it(journal, small_records):
 
 
 def test_a_step_that_blocks_the_loop_does_not_delay_the_commits_of_others(journal):
-    blocked, slowest = threading.Event(), 0.0
+    blocked, go_on = threading.Event(), threading.Event()
 
     @durable.step
     def block() -> None:
         blocked.set()
-        time.sleep(0.8)
+        go_on.wait(SOON)
 
     @durable.workflow(name="blocks")
     async def blocks() -> None:
@@ -195,18 +195,15 @@ def test_a_step_that_blocks_the_loop_does_not_delay_the_commits_of_others(journa
 
     @durable.workflow(name="runs_beside")
     def runs_beside() -> None:
-        nonlocal slowest
         for number in range(50):
-            before = time.monotonic()
             quick(number)
-            slowest = max(slowest, time.monotonic() - before)
 
     run = blocks.start()
     assert blocked.wait(SOON)
     runs_beside()
     assert run.status == "running"
+    go_on.set()
     run.result(SOON)
-    assert slowest < 0.5
 
 
 def test_a_step_in_a_transaction_that_takes_long_delays_the_others_and_no_more(journal):

@@ -9,7 +9,7 @@ import pytest
 import durable
 from durable import RetryPolicy
 
-SOON = 20.0
+SOON = 60.0
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_waiters_are_served_in_order(journal, run_async):
 def test_a_step_that_backs_off_holds_no_slot(journal):
     order = []
 
-    @durable.step(concurrency=1, retry=RetryPolicy(initial_interval=0.3, maximum_attempts=2, jitter=0))
+    @durable.step(concurrency=1, retry=RetryPolicy(initial_interval=1, maximum_attempts=2, jitter=0))
     def limited(name: str) -> None:
         order.append(name)
         if order.count(name) == 1 and name == "flaky":

@@ -120,4 +120,4 @@ def test_sync_and_async_runs_that_wait_for_each_other(journal):
         return inner.start(number).result() + 1
 
     runs = outer.start_many(range(40))
-    assert [run.result(30) for run in runs] == [number * 2 + 1 for number in range(40)]
+    assert [run.result(60) for run in runs] == [number * 2 + 1 for number in range(40)]

@@ -125,7 +125,7 @@ def test_a_run_that_failed_by_a_timeout_has_all_of_its_time_again_when_it_is_ret
     seconds = LONG_SECONDS
     run = durable.runs()[0]
     run.retry()
-    assert run.result(30) == "made it"
+    assert run.result(60) == "made it"
 
 
 def test_a_thread_whose_task_gave_it_up_is_cut_and_what_it_returns_is_discarded(journal, run_async):
@@ -135,7 +135,7 @@ def test_a_thread_whose_task_gave_it_up_is_cut_and_what_it_returns_is_discarded(
     def slow(text: str) -> str:
         after.append(text)
         started.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return text
 
     def two_steps():
@@ -171,7 +171,7 @@ def test_a_timeout_fires_although_a_thread_of_the_run_hangs_between_two_steps(jo
 
     def hangs():
         plain("a")
-        hang.wait(30)
+        hang.wait(60)
 
     @durable.workflow
     async def flow():
@@ -220,7 +220,7 @@ def test_a_run_whose_code_no_longer_gives_up_its_thread_is_blocked(journal, run_
     @durable.step(name="slow", retry=None)
     def slow(text: str) -> str:
         started.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return text
 
     @durable.workflow
@@ -281,7 +281,7 @@ def test_a_thread_is_cut_again_although_its_code_waits_for_a_timeout_that_is_new
     @durable.step(name="slow", retry=None)
     def slow(text: str) -> str:
         started.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return text
 
     @durable.step
@@ -313,7 +313,7 @@ def test_a_transaction_in_a_thread_has_its_turn(journal, run_async):
         return text
 
     def pays():
-        other.wait(30)  # in the first life alone
+        other.wait(60)  # in the first life alone
         return paid("paid")
 
     @durable.workflow
@@ -406,7 +406,7 @@ def test_no_slot_is_held_while_what_is_journaled_is_delivered(journal, run_async
     @durable.step(name="limited", retry=None, concurrency=1)
     def limited(text: str) -> str:
         if text == "thread":
-            crash.wait(30)
+            crash.wait(60)
             journal.crash()
         return text
 
@@ -446,7 +446,7 @@ def test_outcomes_of_threads_that_are_committed_together_have_a_turn_each(journa
 
     @durable.step(name="plain", retry=None)
     def plain(text: str) -> str:
-        both.wait(30)
+        both.wait(60)
         return text
 
     def first():
@@ -516,7 +516,7 @@ def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
 
     @durable.step(retry=None)
     def slow(text: str) -> str:
-        interrupted.wait(30)
+        interrupted.wait(60)
         return text
 
     @durable.step(retry=None)
@@ -538,7 +538,7 @@ def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
     loop.close()
     for thread in threading.enumerate():
         if thread.name.startswith("asyncio_"):
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
 

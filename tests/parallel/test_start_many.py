@@ -143,7 +143,7 @@ def test_those_that_had_not_begun_are_resumed_in_order(journal):
     @durable.step(retry=None)
     def wait() -> None:
         begun.append("first")
-        gate.wait(10)
+        gate.wait(60)
 
     @durable.workflow(name="w", id="w-{number}")
     def w(number: int) -> int:

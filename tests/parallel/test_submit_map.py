@@ -54,7 +54,7 @@ def test_results_come_in_the_order_of_the_items(journal, work):
 
 
 def test_items_run_side_by_side(journal):
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=60)
 
     @durable.step(retry=None)
     def meet(item: int) -> int:
@@ -345,16 +345,23 @@ def test_the_run_ends_only_when_its_steps_have(journal, work, ending):
 
 
 def test_waiting_for_a_result_has_a_timeout_and_the_step_goes_on(journal, work):
-    work.seconds = {1: 0.1}
+    go_on = threading.Event()
+
+    @durable.step
+    def slow():
+        work.started.append(1)
+        go_on.wait(60)
+        return "did it"
 
     @durable.workflow
     def flow():
-        future = work.submit(1)
-        with pytest.raises(TimeoutError, match="work"):
+        future = slow.submit()
+        with pytest.raises(TimeoutError, match="slow"):
             future.result(timeout=0.01)
+        go_on.set()
         return future.result()
 
-    assert flow() == "did 1"
+    assert flow() == "did it"
     assert work.started == [1]
 
 
@@ -378,7 +385,7 @@ def test_parallel_steps_of_background_runs_on_few_threads(journal, work):
         return work.map(range(first, first + 4))
 
     runs = flow.start_many(range(0, 40, 4))
-    assert [run.result(20) for run in runs] == [did(range(first, first + 4)) for first in range(0, 40, 4)]
+    assert [run.result(60) for run in runs] == [did(range(first, first + 4)) for first in range(0, 40, 4)]
 
 
 # -- where else --------------------------------------------------------------------------------------------------------
@@ -510,6 +517,6 @@ def test_a_submitted_step_that_no_thread_had_begun_when_the_process_died(tmp_pat
     """Later operations are in the journal, and this one is not: nothing was lost."""
     for code, output in ((9, ""), (0, "[0, 1, 2]\n")):
         done = subprocess.run(
-            [sys.executable, "-c", CROWDED], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-c", CROWDED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout) == (code, output), done.stderr

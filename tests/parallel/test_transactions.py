@@ -340,7 +340,7 @@ def test_beside_other_runs_that_commit(journal, rows, insert):
             insert(number)
         return number
 
-    assert [run.result(30) for run in flow.start_many(range(12))] == list(range(12))
+    assert [run.result(60) for run in flow.start_many(range(12))] == list(range(12))
     assert sorted(rows()) == sorted([*range(12)] * 5)
 
 

@@ -86,7 +86,7 @@ class Program:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self.pid = self._process.pid
 
-    def line(self, seconds=20):
+    def line(self, seconds=60):
         """The next line that it printed."""
         line = b""
         while not line.endswith(b"\n"):
@@ -107,7 +107,7 @@ class Program:
 
     def end(self):
         """Wait until it ends by itself; its exit code."""
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def close(self):
         if self._process.poll() is None:

@@ -105,7 +105,7 @@ def test_readers_are_not_held_up_by_a_writer(open_journal, read_journal, holding
     begun = time.perf_counter()
     assert read_journal().run("run-1") is not None
     assert journal.run("run-1") is not None
-    assert time.perf_counter() - begun < 2
+    assert time.perf_counter() - begun < 4.5  # SQLite would be asked for 5 s
 
 
 def test_a_reader_s_open_transaction_does_not_hold_up_writing(open_journal, holding, make, path):

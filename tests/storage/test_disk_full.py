@@ -196,7 +196,7 @@ try:
 except JournalError:
     print("an error at close")
 """
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
     count, error = done.stdout.split()
     assert error == "JournalError", done.stderr
     again = Journal(path)
@@ -258,5 +258,5 @@ journal = Journal(sys.argv[1])
 print(journal.has_tables(), len(journal.attempts(1)), [owner.epoch for owner in journal.owners(5)], journal.live_epoch())
 """
     # The package is found and loaded before the user is changed.
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
     assert done.stdout == "True 1 [1] None\n", done.stderr

@@ -171,7 +171,7 @@ try:
 except JournalError:
     print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", program, made], capture_output=True, text=True, timeout=5)
+    done = subprocess.run([sys.executable, "-c", program, made], capture_output=True, text=True, timeout=60)
     assert done.stdout == "refused\n", done.stderr
 
 
@@ -337,7 +337,7 @@ try:
 except JournalError as error:
     print(error)
 """
-        done = subprocess.run([sys.executable, "-c", program, made], capture_output=True, text=True, timeout=5)
+        done = subprocess.run([sys.executable, "-c", program, made], capture_output=True, text=True, timeout=60)
         assert "is not as durable made it" in done.stdout, done.stderr
 
 

@@ -96,7 +96,7 @@ def test_a_failed_run_of_an_old_journal_is_retried(old, program):
         run = engine.get("order-bad")
         run.retry()
         with pytest.raises(program.PaymentFailed):
-            run.result(10)
+            run.result(60)
         assert program.RAN == ["charge bad", "charge bad"]
 
 

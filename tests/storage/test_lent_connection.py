@@ -108,7 +108,7 @@ def test_others_wait_for_a_transaction_of_its_own_and_do_not_join_it(journal, ma
 
     def user(connection):
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         raise ValueError
 
     def alone():
@@ -117,7 +117,7 @@ def test_others_wait_for_a_transaction_of_its_own_and_do_not_join_it(journal, ma
 
     threads = [threading.Thread(target=alone)]
     threads[0].start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     for position in range(1, 4):
         work = make.put(make.step(position=position))
         threads.append(threading.Thread(target=lambda work=work: written.append(journal.write(work))))

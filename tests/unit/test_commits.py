@@ -15,7 +15,7 @@ from durable._commits import Commits
 from durable._entries import Entry, NotWrittenError, Statement
 from durable.errors import EngineClosedError, JournalError, SerializationError
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 
 
 class Store:
@@ -889,7 +889,7 @@ def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on(write):
         if one.error is None and "a" not in store.file:
             wrong.append((striking.at, "acknowledged and not in the file"))
         follow_up = Task(commits.write, put("next"), full=True)
-        follow_up.join(1)
+        follow_up.join(PATIENCE)
         if follow_up.is_alive():
             stuck.append(striking.at)
         elif follow_up.error is not None:
@@ -917,8 +917,8 @@ def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_no
         gate.open()
         everybody = [first, leader, *others, Task(commits.write, put("next"), full=True)]
         for task in everybody:
-            task.join(2)
-        if any(task.is_alive() for task in everybody) or (others and not port._enough.wait(2)):
+            task.join(PATIENCE)
+        if any(task.is_alive() for task in everybody) or (others and not port._enough.wait(PATIENCE)):
             stuck.append(striking.at)
             if len(stuck) == 2:
                 break
