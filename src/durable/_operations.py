@@ -3,18 +3,18 @@
 Each takes its place in the run at the moment when it is called, and is then decided by a generator of `_replay.py`.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
-from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, Deliver, Effect, World
+from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, World
 from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
-from ._replay import decide_cancelled, replayed_outcome, require_same_operation
+from ._replay import decide_cancelled, from_journal, require_same_operation
 from .errors import DurableError, Halt, JournalError, NonDeterminismError
 
 if TYPE_CHECKING:
@@ -73,14 +73,15 @@ def take_place_beside(branch: Branch, call: Call, decide: Decide) -> tuple[Decis
 # -- values of the library's own --------------------------------------------------------------------------------------
 
 
-def decide_value(
-    call: Call, past: StepRecord | None, world: World, *, full: bool = False
-) -> Generator[Effect, Any, Any]:
+def decide_value(call: Call, past: StepRecord | None, world: World, *, full: bool = False) -> Decision:
     """A value that the library itself makes: written down at once (`full`: on disk), and so the same on replay."""
-    if past is not None:
-        require_same_operation(call, past, world)
-        yield Deliver(past)
-        return replayed_outcome(call, past)
+    if past is None:
+        return _make_value(call, world, full)
+    require_same_operation(call, past, world)
+    return from_journal(call, past)
+
+
+def _make_value(call: Call, world: World, full: bool) -> Decision:
     text, value = call.result.dump_load(call.function())
     now = world.now()
     record = StepRecord(

@@ -54,14 +54,13 @@ def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
         return _attempts(call, 0, 0, world)
     require_same_operation(call, past, world)  # now, where it is called, and not when somebody waits for it
     require_same_inputs(call, past, world)
+    if past.finished_at is not None and past.status in {"completed", "failed"}:
+        return from_journal(call, past)
     return _decide_again(call, past, world)
 
 
 def _decide_again(call: Call, past: StepRecord, world: World) -> Decision:
-    """The same, where the journal has this operation."""
-    if past.finished_at is not None and past.status in {"completed", "failed"}:
-        yield Deliver(past)
-        return replayed_outcome(call, past)
+    """The same, where the journal has attempts of it and no outcome."""
     if past.status == "retrying":
         if cut := (yield Sleep(remaining_delay(past, world.now()))):
             return (yield from journal_cut(cut, past, world))
@@ -187,6 +186,12 @@ def with_outcome(
 
 
 # -- outcomes from the journal ----------------------------------------------------------------------------------------
+
+
+def from_journal(call: Call, past: StepRecord) -> Decision:
+    """The outcome that the journal has of an operation, when it is its turn."""
+    yield Deliver(past)
+    return replayed_outcome(call, past)
 
 
 def replayed_outcome(call: Call, past: StepRecord) -> Any:

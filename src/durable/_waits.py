@@ -8,9 +8,9 @@ a signal and a timeout race, whichever outcome is written has won.
 from typing import Any
 
 from ._codec import dump_error, load_error, load_lenient
-from ._effects import Append, Call, Conclude, Cut, Decision, Deliver, Receive, Sleep, World
+from ._effects import Append, Call, Conclude, Cut, Decision, Receive, Sleep, World
 from ._model import MessageRecord, StepRecord
-from ._replay import journal_cut, replayed_outcome, require_same_operation, with_outcome
+from ._replay import from_journal, journal_cut, replayed_outcome, require_same_operation, with_outcome
 from .errors import SerializationError
 
 
@@ -68,12 +68,7 @@ def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | N
     """What is decided where the journal has the outcome; `None` where it has at most that the wait has begun."""
     if past is not None:
         require_same_operation(call, past, world)
-    return None if past is None or past.turn is None else _deliver(call, past)
-
-
-def _deliver(call: Call, past: StepRecord) -> Decision:
-    yield Deliver(past)
-    return replayed_outcome(call, past)
+    return None if past is None or past.turn is None else from_journal(call, past)
 
 
 def _begun(call: Call, now: float, due: float | None) -> StepRecord:
