@@ -69,7 +69,7 @@ def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaita
     if isinstance(effect, Conclude):
         return branches.conclude(effect.record, effect.attempt, effect.message)
     if isinstance(effect, Attempt):
-        return _attempt(execution, branches, effect.call, effect.record.attempt)
+        return _attempt(execution, effect.call, effect.record.attempt)
     if isinstance(effect, Deliver):
         return branches.deliver(effect.record)
     if isinstance(effect, Slot):
@@ -215,10 +215,8 @@ async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
     return limit.release
 
 
-async def _attempt(execution: Execution, branches: Branches, call: Call, attempt: int) -> Completed | Failed | Cut:
+async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
-    if branches.past:
-        await branches.past.end()
     token = SCOPE.set(StepScope(execution, call, attempt))
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None

@@ -13,8 +13,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from ._drive import perform
-from ._effects import CUT, Append, Attempt, Completed, Conclude, Deliver, Effect, Slot, Transact
-from ._execution import SCOPE, Execution
+from ._effects import CUT, Append, Completed, Conclude, Deliver, Effect, Slot, Transact
+from ._execution import SCOPE, Execution, current_branch
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
 from .errors import Halt
@@ -38,9 +38,9 @@ class RunThreads:
         self._awaited: dict[str, asyncio.Future[Any]] = {}
         """What the task of each thread awaits."""
         self._blocked: dict[str, asyncio.Task[Any]] = {}
-        """What threads in an operation wait for."""
+        """What awaits something on the loop for a thread that is in an operation."""
         self._waits: set[concurrent.futures.Future[None]] = set()
-        """The same, as the threads see it."""
+        """Through these the threads are told that it is over."""
         self._closed = False
         self._records: dict[str, StepRecord] = {}
         """Operations under way, as last written."""
@@ -85,8 +85,11 @@ class RunThreads:
     def close(self) -> None:
         """The run has ended on this loop: no thread is to wait for it any more."""
         self._closed = True
-        for wait in list(self._waits):
-            wait.cancel()
+        for over in list(self._waits):
+            over.cancel()
+        if not self._branches.loop.is_closed():
+            for task in self._blocked.values():
+                task.cancel()
 
     # -- called in threads --------------------------------------------------------------------------------------------
 
@@ -103,13 +106,17 @@ class RunThreads:
             raise asyncio.CancelledError from None
 
     def _perform(self, execution: Execution, effect: Effect) -> Any:
-        if isinstance(effect, Append):
-            if self._branches.past:  # not where a slot is held: that was waited for before
-                self.wait(effect.record.branch, self._branches.past.end, goes_on=False)
-            if effect.record.turn is None:
-                self._records[effect.record.branch] = effect.record
-        elif isinstance(effect, (Slot, Attempt)):
-            self._begin(effect)
+        branch = current_branch()
+        assert branch is not None
+        is_at_once = isinstance(effect, Append) and effect.record.turn is not None  # `now()` and its like
+        if branch.name in self.at_work and not is_at_once:
+            self._on_loop(branch.name, lambda: self._called(branch.name))
+        if isinstance(effect, (Append, Slot)) and self._branches.past:
+            # Nothing new goes to the file before everything journaled was delivered, and no slot is held till then:
+            # the loop's own thread may be waiting for it.
+            self.wait(branch.name, self._branches.past.end, goes_on=is_at_once)
+        if isinstance(effect, Append) and not is_at_once:
+            self._records[branch.name] = effect.record
         elif isinstance(effect, Transact):
             return self._transact(execution, effect)
         elif isinstance(effect, Conclude):
@@ -118,17 +125,8 @@ class RunThreads:
             return self._deliver(effect.record)
         return perform(execution, effect)
 
-    def _begin(self, effect: Slot | Attempt | Transact) -> None:
-        """Wait until everything journaled was delivered.
-
-        Before a slot and not while it holds one: the loop's own thread may be waiting for that.
-        """
-        if isinstance(effect, Slot) or not effect.call.concurrency:
-            self.wait(effect.call.branch, self._branches.past.end, goes_on=False)
-
     def _transact(self, execution: Execution, effect: Transact) -> Any:
         """Its outcome is on disk with what the body wrote; its turn is written over it."""
-        self._begin(effect)
         records: list[StepRecord] = []
 
         def conclude(value: Any) -> tuple[StepRecord, Any]:
@@ -145,7 +143,7 @@ class RunThreads:
 
     def _deliver(self, past: StepRecord) -> None:
         if past.turn == 0 and past.error != CUT and past.kind == "step":  # a transaction that has not had its turn
-            self._branches.loop.call_soon_threadsafe(self._branches.past.delivered, 0)
+            self._on_loop(past.branch, lambda: self._branches.past.delivered(0))
             self.wait(past.branch, self._branches.past.end, goes_on=False)
             self._conclude(past)
         else:
@@ -166,35 +164,53 @@ class RunThreads:
 
     def wait(self, branch: str, make: Callable[[], Awaitable[None]], *, goes_on: bool = True) -> None:
         """Await something on the loop; then the operation is over and the thread goes on, unless it is only begun."""
-        context = copy_context()
-        context.run(SCOPE.set, None)  # the helper is no task of the run
-        blocked = self._blocked_by(branch, make, goes_on)
+        over: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._waits.add(over)
         try:
-            wait = context.run(asyncio.run_coroutine_threadsafe, blocked, self._branches.loop)
-        except RuntimeError as error:
-            blocked.close()
-            raise self._interrupted(branch) from error
-        self._waits.add(wait)
-        if self._closed:
-            wait.cancel()
-        try:
-            while not wait.done():
-                concurrent.futures.wait([wait], _LOOK_SECONDS)
+            self._on_loop(branch, lambda: self._block(branch, make, goes_on, over))
+            while not over.done():
+                concurrent.futures.wait([over], _LOOK_SECONDS)
                 if self._branches.loop.is_closed():  # in the middle of it, by a KeyboardInterrupt
-                    wait.cancel()
-            wait.result()
-        except (concurrent.futures.CancelledError, RuntimeError) as error:
+                    over.cancel()
+            over.result()
+        except concurrent.futures.CancelledError as error:
             raise self._interrupted(branch) from error
         finally:
-            self._waits.discard(wait)
+            self._waits.discard(over)
+
+    def _on_loop(self, branch: str, callback: Callable[[], None]) -> None:
+        """Have this called by the loop, where nothing that it makes is a task of the run."""
+        context = copy_context()
+        context.run(SCOPE.set, None)
+        try:
+            self._branches.loop.call_soon_threadsafe(callback, context=context)
+        except RuntimeError as error:  # it is closed
+            raise self._interrupted(branch) from error
 
     def _interrupted(self, branch: str) -> Halt:
         self.require_wanted(branch)
         return self._branches.execution.interrupt("its event loop ended")
 
+    # -- on the loop, for a thread ------------------------------------------------------------------------------------
+
+    def _called(self, branch: str) -> None:
+        """The thread has called something: it no longer holds up what is to be delivered."""
+        if branch in self.at_work:
+            self.at_work.discard(branch)
+            self._branches.tick_soon()
+
+    def _block(
+        self, branch: str, make: Callable[[], Awaitable[None]], goes_on: bool, over: "concurrent.futures.Future[None]"
+    ) -> None:
+        if self._closed:
+            over.cancel()
+        else:
+            task = self._branches.loop.create_task(self._blocked_by(branch, make, goes_on))
+            task.add_done_callback(lambda _: _hand_on(task, over))
+
     async def _blocked_by(self, branch: str, make: Callable[[], Awaitable[None]], goes_on: bool) -> None:
         self.require_wanted(branch)
-        self.at_work.discard(branch)
+        self._called(branch)
         task = asyncio.current_task()
         assert task is not None
         self._blocked[branch] = task
@@ -205,3 +221,16 @@ class RunThreads:
             if goes_on and branch in self._awaited:
                 self.at_work.add(branch)
             self._branches.flush()
+
+
+def _hand_on(task: "asyncio.Task[None]", over: "concurrent.futures.Future[None]") -> None:
+    """What came of the wait is for the thread, unless it no longer waits."""
+    error = None if task.cancelled() else task.exception()
+    if over.done():
+        return
+    if task.cancelled():
+        over.cancel()
+    elif error is not None:
+        over.set_exception(error)
+    else:
+        over.set_result(None)

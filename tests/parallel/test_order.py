@@ -7,8 +7,9 @@ import time
 import pytest
 
 import durable
-from durable import JournalError
+from durable import JournalError, _threads
 from durable._effects import Slot
+from durable._execution import current_branch
 from durable._threads import RunThreads
 from tests.parallel import trials
 
@@ -511,7 +512,8 @@ def test_a_thread_that_holds_a_slot_needs_the_loop_for_nothing(journal, run_asyn
     assert run_async(flow()) == ["inline", "thread"]
 
 
-def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
+def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal, monkeypatch):
+    monkeypatch.setattr(_threads, "_LOOK_SECONDS", 0.01)
     interrupted = threading.Event()
 
     @durable.step(retry=None)
@@ -540,6 +542,66 @@ def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal):
         if thread.name.startswith("asyncio_"):
             thread.join(60)
             assert not thread.is_alive()
+
+
+def test_a_loop_that_is_closed_under_a_thread_that_waits_for_its_turn(journal, caplog, monkeypatch):
+    monkeypatch.setattr(_threads, "_LOOK_SECONDS", 0.01)
+    running = []
+
+    @durable.step(retry=None)
+    def quick() -> None:
+        pass
+
+    def stop_when_it_waits():
+        if running and running[0].execution.branches.threads._blocked:
+            loop.stop()
+        else:
+            loop.call_soon(stop_when_it_waits)
+
+    @durable.workflow
+    async def flow():
+        running.append(current_branch())
+        await asyncio.to_thread(quick)
+
+    loop = asyncio.new_event_loop()
+    call = loop.create_task(flow())
+    loop.call_soon(stop_when_it_waits)
+    loop.run_forever()
+    loop.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("asyncio_"):
+            thread.join(30)
+            assert not thread.is_alive()
+    assert not call.done()
+    call.get_coro().close()  # asyncio need not say that it is dropped
+    assert not [record for record in caplog.records if record.name == "concurrent.futures"]
+
+
+def test_a_thread_in_a_step_holds_up_nothing_that_came_while_it_was_between_two(journal, run_async):
+    delivered = threading.Event()
+
+    @durable.step(retry=None)
+    def blocking(text: str) -> bool:
+        return text == "first" or delivered.wait(10)
+
+    def thread(branches, is_between):
+        blocking("first")
+        branches.loop.call_soon_threadsafe(is_between.set)
+        while not branches._ready or branches._ticking:  # the outcome that came is held up
+            time.sleep(0.001)
+        return blocking("second")
+
+    async def beside(is_between):
+        await is_between.wait()
+        await label("a")
+        delivered.set()
+
+    @durable.workflow
+    async def flow():
+        branches, is_between = current_branch().execution.branches, asyncio.Event()
+        return (await asyncio.gather(asyncio.to_thread(thread, branches, is_between), beside(is_between)))[0]
+
+    assert run_async(flow())
 
 
 @pytest.mark.parametrize("seed", [1, 2])
