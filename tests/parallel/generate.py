@@ -204,7 +204,7 @@ class AsyncWriter(Writer):
         failing = self.dice.random() < 0.5
         calls = self.calls(level, failing=failing)
         group = f"group_{self.place()}"
-        with self.block("try:"), self.block(f"async with asyncio.TaskGroup() as {group}:"):
+        with self.block("try:"), self.block(f"async with TaskGroup() as {group}:"):
             for call in calls:
                 self.emit(f"{group}.create_task({call})")
             if self.dice.random() < 0.5:
@@ -321,7 +321,7 @@ class AsyncWriter(Writer):
             self.emit(f"item = {queue}.pop()")
             label = self.label("-{item}")
             self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
-        with self.block(f"async with asyncio.TaskGroup() as group_{place}:"):
+        with self.block(f"async with TaskGroup() as group_{place}:"):
             for index in range(self.dice.randint(2, 3)):
                 self.emit(f'group_{place}.create_task(worker_{place}(f"{{who}}.{place}b{index}"))')
 
