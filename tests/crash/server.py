@@ -18,7 +18,6 @@ from typing import Any
 
 import durable
 from durable import _running_async, _steering  # noqa: F401 - as above
-from tests.crash import programs, waiting_programs  # noqa: F401 - as above
 
 
 def warm_up() -> None:
@@ -48,6 +47,8 @@ def fork(function: Callable[[], object], folder: Path) -> int:
 
 
 def run(order: dict[str, Any]) -> int:
+    from tests.crash import programs, waiting_programs  # noqa: F401 - nobody else's: they change what a long wait is
+
     folder = Path(order["folder"])
     pid = fork(lambda: programs.execute(order["program"], folder, order["die_at"], order["resume"]), folder)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
