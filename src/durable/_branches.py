@@ -14,22 +14,21 @@ once: the order of such a run is not promised, but no value reaches the wrong ca
 """
 
 import asyncio
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ._commits import do_all
 from ._effects import CUT
-from ._entries import Entry
 from ._execution import Branch, Execution
 from ._model import TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import LoopPort, Outcome
 from ._threads import RunThreads
 from ._waiting import waits
-from .errors import DurableError, EngineClosedError, JournalError, SerializationError
+from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
     from ._rests import Rest
@@ -88,6 +87,10 @@ class Branches:
         """Whether this is the thread of the loop."""
         return threading.get_ident() == self._thread
 
+    def is_crowded(self) -> bool:
+        """Whether others are likely to write in the same turn of the loop."""
+        return bool(self.tasks) or self.port.users > 1
+
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def add(self, task: "asyncio.Task[Any]", branch: Branch) -> None:
@@ -139,7 +142,7 @@ class Branches:
 
     def _admit(self) -> None:
         """Give those that wait for a turn theirs."""
-        if self._committing or self.past:
+        if self._committing or not self.past.is_over:
             return
         for outcome in self._waiting:
             self._turn += 1
@@ -150,19 +153,23 @@ class Branches:
             self.tick_soon()
 
     def flush(self) -> None:
-        """Something of the run goes to the file by another way, now: what was delivered before it goes first."""
+        """Something of the run goes to the file by another way, now: what was put before goes first."""
+        self.put_owed()
+        self.port.flush()
+
+    def put_owed(self) -> None:
+        """Have it journaled before what is put next."""
         late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
         if late:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
             works = [outcome.work() for outcome in late]
-            with contextlib.suppress(JournalError, EngineClosedError):  # then nothing follows either
-                self.execution.journal.commits.submit(
-                    Entry(lambda transaction: [each(transaction) for each in works], False, self.port, _ignore)
-                )
+            self.port.put(lambda transaction: do_all(works, transaction), False, _ignore)
 
     def _submit_next(self) -> None:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
-        if self._committing or all(outcome.is_late for outcome in self._outbox):
+        if self._committing or not self._outbox:
+            return
+        if self._outbox[-1].is_late and all(outcome.is_late for outcome in self._outbox):
             return
         group, self._outbox = self._outbox, []
         self._submit(group)
@@ -182,26 +189,23 @@ class Branches:
                 shared = not alone
 
     def _submit(self, group: list[Outcome]) -> None:
-        self._give_turns(group)
         work: Callable[[Any], Any]
         if len(group) == 1:
-            work = group[0].work()
+            outcome = group[0]
+            if not outcome.is_late:
+                self._turn += 1
+                outcome.turn = self._turn
+            work = outcome.work()
         else:
+            self._give_turns(group)
             works = [outcome.work() for outcome in group]
-            work = lambda transaction: [each(transaction) for each in works]  # noqa: E731 - short, and used once
+            work = lambda transaction: do_all(works, transaction)  # noqa: E731 - short, and used once
         self._committing = True
-        self.port.flush()  # what has begun goes first: an outcome is written over it
-        try:
-            self.execution.journal.commits.submit(
-                Entry(work, True, self.port, lambda entry: self._on_disk(entry, group))
-            )
-        except (JournalError, EngineClosedError) as error:
-            self._committing = False
-            self._fail(group, error)
+        write = self.port.put if self.is_crowded() else self.port.write
+        write(work, True, lambda error: self._on_disk(group, error))
 
-    def _on_disk(self, entry: Entry, group: list[Outcome]) -> None:
+    def _on_disk(self, group: list[Outcome], error: BaseException | None) -> None:
         self._committing = False
-        error = entry.error
         if error is None:
             if len(group) == 1:
                 self._deliver_or_queue(group)
@@ -221,7 +225,7 @@ class Branches:
         self._submit_next()
 
     def _deliver_or_queue(self, group: list[Outcome]) -> None:
-        if self.tasks or self._ready or self.past or any(outcome.record.kind == "cancel" for outcome in group):
+        if self.tasks or self._ready or not self.past.is_over or group[0].record.kind == "cancel":  # alone in its turn
             self._ready.append(group)
             self.tick_soon()
         else:
@@ -229,7 +233,7 @@ class Branches:
 
     def _deliver(self, group: list[Outcome]) -> None:
         """In one order, live and on replay: that of branches and positions."""
-        for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]):
+        for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]) if len(group) > 1 else group:
             if outcome.is_late and not outcome.future.done():
                 self._outbox.append(outcome)
             outcome.settle()
@@ -348,5 +352,5 @@ class Branches:
         return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, self.threads.waiting())
 
 
-def _ignore(_: Entry) -> None:
+def _ignore(_: BaseException | None) -> None:
     """Nobody waits for it."""

@@ -296,7 +296,8 @@ class Commits:
         store = self._store
         try:
             transaction = store.begin(full)
-            _do(batch, transaction)
+            for entry, result in zip(batch, do_all([each.work for each in batch], transaction), strict=True):
+                entry.result = result
         except BaseException as error:
             store.rollback()
             if not isinstance(error, Exception):
@@ -342,26 +343,19 @@ class Commits:
             raise EngineClosedError(msg)
 
 
-def _do(batch: list[Entry], transaction: Any) -> None:
-    """The work of each entry in order; statements in a row are handed over together."""
-    row: list[Entry] = []
-    for entry in batch:
-        if type(entry.work) is Statement:
-            row.append(entry)
+def do_all(works: list[Work], transaction: Any) -> list[Any]:
+    """Do the works in order, and return what comes of each; statements in a row are handed over together."""
+    results: list[Any] = []
+    row: list[Statement] = []
+    for work in works:
+        if type(work) is Statement:
+            row.append(work)
             continue
-        _do_row(row, transaction)
-        row = []
-        entry.result = entry.work(transaction)
-    _do_row(row, transaction)
-
-
-def _do_row(row: list[Entry], transaction: Any) -> None:
-    if len(row) > 1:
-        results = transaction.run_all([entry.work for entry in row])
-        for entry, result in zip(row, results, strict=True):
-            entry.result = result
-    elif row:
-        row[0].result = row[0].work(transaction)
+        if row:
+            results += transaction.run_all(row)
+            row = []
+        results.append(work(transaction))
+    return results + transaction.run_all(row) if row else results
 
 
 def _mark_done(batch: list[Entry]) -> None:

@@ -73,11 +73,16 @@ def _flags(function: Any, what: str) -> int:
 
 def awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
-    from ._drive_async import drive_async
-
-    coroutine: Any = drive_async(execution, decision)
+    coroutine: Any = _async_driver()(execution, decision)
     coroutine.__name__ = name
     return coroutine  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _async_driver() -> Callable[[Execution, Any], Coroutine[Any, Any, Any]]:
+    from ._drive_async import drive_async  # imports asyncio, which is slow
+
+    return drive_async
 
 
 def require_async_run(execution: Execution, what: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
 
 from ._branches import Branches
 from ._drive import INTERRUPTS, timed_out
@@ -12,7 +12,6 @@ from ._effects import (
     CUT,
     Append,
     Attempt,
-    Call,
     Completed,
     Conclude,
     Cut,
@@ -25,12 +24,12 @@ from ._effects import (
     Sleep,
     Slot,
 )
-from ._entries import Entry, Statement
+from ._entries import Entry
 from ._execution import SCOPE, Execution, StepScope, write_step
 from ._limits import Limit
 from ._loop_hooks import enter_loop, leave_loop
 from ._model import MessageRecord
-from ._port import LoopPort
+from ._port import LoopPort, settle
 from ._suspension import rest
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -43,7 +42,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
         effect = next(decision)
         while True:
             try:
-                answer = await _perform(execution, branches, effect)
+                answer = await _PERFORM[type(effect)](execution, branches, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
                 continue
@@ -62,26 +61,6 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
         decision.close()
 
 
-def _perform(execution: Execution, branches: Branches, effect: Effect) -> Awaitable[Any]:
-    """What is to be awaited for an effect: a future where that does, and a coroutine only where it takes one."""
-    if isinstance(effect, Append):
-        return _append(execution, branches, effect)
-    if isinstance(effect, Conclude):
-        return branches.conclude(effect.record, effect.attempt, effect.message)
-    if isinstance(effect, Attempt):
-        return _attempt(execution, effect.call, effect.record.attempt)
-    if isinstance(effect, Deliver):
-        return branches.deliver(effect.record)
-    if isinstance(effect, Slot):
-        return _take_slot(execution, branches, effect.call)
-    if isinstance(effect, Receive):
-        return _receive(execution, branches, effect)
-    if isinstance(effect, End):
-        return effect.park()
-    assert isinstance(effect, Sleep)
-    return _pause(execution, branches, effect.seconds)
-
-
 async def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
     """The task was cancelled while it waited for an effect: that has to replay."""
     if isinstance(effect, (Conclude, Deliver)):  # before its outcome was delivered
@@ -96,23 +75,37 @@ async def _cut(branches: Branches, decision: Decision, effect: Effect, error: as
         await branches.conclude_cut(cut.record)
 
 
+def _conclude(_: Execution, branches: Branches, effect: Conclude) -> Awaitable[None]:
+    return branches.conclude(effect.record, effect.attempt, effect.message)
+
+
+def _deliver(_: Execution, branches: Branches, effect: Deliver) -> Awaitable[None]:
+    return branches.deliver(effect.record)
+
+
+def _park(_: Execution, __: Branches, effect: End) -> Awaitable[None]:
+    return effect.park()
+
+
 def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
     """Written at once where nobody else writes and no fsync is needed; what is to be awaited otherwise."""
-    if branches.past:
+    if not branches.past.is_over:
         return _append_after_replay(execution, branches, effect)
     work = write_step(effect.record, effect.attempt)
     full = effect.full or execution.needs_sync()
-    commits = execution.journal.commits
-    branches.flush()
-    if not full and type(work) is Statement and (branches.tasks or branches.port.users > 1):
-        return _begun(execution, branches.port.begin(work))
-    try:
-        if not full and commits.write_if_idle(work):
-            return NOTHING
-        future: asyncio.Future[None] = branches.loop.create_future()
-        commits.submit(Entry(work, full, branches.port, lambda entry: _settle_append(execution, future, entry)))
-    except (JournalError, EngineClosedError) as error:
-        raise execution.halt(error) from error
+    write = branches.port.put
+    if not branches.is_crowded():
+        write = branches.port.write
+        branches.flush()
+        try:
+            if not full and execution.journal.commits.write_if_idle(work):
+                return NOTHING
+        except (JournalError, EngineClosedError) as error:
+            raise execution.halt(error) from error
+    else:
+        branches.put_owed()
+    future: asyncio.Future[None] = branches.loop.create_future()
+    write(work, full, lambda error: _settle_append(execution, future, error))
     return future
 
 
@@ -122,18 +115,10 @@ async def _append_after_replay(execution: Execution, branches: Branches, effect:
     await _append(execution, branches, effect)
 
 
-async def _begun(execution: Execution, written: "asyncio.Future[None]") -> None:
-    try:
-        await written
-    except (JournalError, EngineClosedError) as error:
-        raise execution.halt(error) from error
-
-
-def _settle_append(execution: Execution, future: "asyncio.Future[None]", entry: Entry) -> None:
-    if isinstance(entry.error, (JournalError, EngineClosedError)):
-        entry.error = execution.halt(entry.error)
-    entry.result = None
-    settle_write(future, entry)
+def _settle_append(execution: Execution, future: "asyncio.Future[None]", error: BaseException | None) -> None:
+    if isinstance(error, (JournalError, EngineClosedError)):
+        error = execution.halt(error)
+    settle(future, error)
 
 
 class _Nothing:
@@ -157,10 +142,10 @@ def settle_write(future: "asyncio.Future[Any]", entry: Entry) -> None:
         future.set_exception(entry.error)
 
 
-async def _pause(execution: Execution, branches: Branches, seconds: float) -> None:
+async def _pause(execution: Execution, branches: Branches, effect: Sleep) -> None:
     """Wait, unless the run is taken down or suspended meanwhile."""
-    if seconds > 0:
-        await rest(execution, branches, seconds)
+    if effect.seconds > 0:
+        await rest(execution, branches, effect.seconds)
     if execution.halted is not None:
         raise execution.halted
 
@@ -178,15 +163,15 @@ async def _receive(execution: Execution, branches: Branches, effect: Receive) ->
             raise execution.halted
 
 
-async def _take_slot(execution: Execution, branches: Branches, call: Call) -> None:
+async def _take_slot(execution: Execution, branches: Branches, effect: Slot) -> None:
     """Wait for a slot without blocking the loop. It may be given from any thread.
 
     Not before everything journaled was delivered: a sync step of the body may block the loop until it has the slot.
     """
     if branches.past:
         await branches.past.end()
-    limit = execution.limits.of("step", call.name, call.concurrency)
-    call.release_slot = await take_slot(limit)
+    call = effect.call
+    call.release_slot = await take_slot(execution.limits.of("step", call.name, call.concurrency))
 
 
 async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
@@ -215,9 +200,10 @@ async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
     return limit.release
 
 
-async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
+async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
-    token = SCOPE.set(StepScope(execution, call, attempt))
+    call = effect.call
+    token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None
     try:
@@ -241,8 +227,23 @@ async def _attempt(execution: Execution, call: Call, attempt: int) -> Completed 
         return Failed(error)
     finally:
         execution.attempts_in_flight -= 1
-        with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
+        try:  # noqa: SIM105 - what it suggests takes a microsecond
             SCOPE.reset(token)
+        except ValueError:  # a coroutine that is collected is ended in whatever context
+            pass
+
+
+_PERFORM: Final[dict[type[Effect], Callable[[Execution, Branches, Any], Awaitable[Any]]]] = {
+    Append: _append,
+    Attempt: _attempt,
+    Conclude: _conclude,
+    Deliver: _deliver,
+    End: _park,
+    Receive: _receive,
+    Sleep: _pause,
+    Slot: _take_slot,
+}
+"""What is to be awaited for each effect: a future where that does, and a coroutine only where it takes one."""
 
 
 # -- the task of a run ------------------------------------------------------------------------------------------------

@@ -219,13 +219,16 @@ class Execution:
 
 
 def write_step(
-    record: StepRecord, attempt: AttemptRecord | None, message: MessageRecord | None = None
+    record: tuple[Any, ...], attempt: AttemptRecord | None, message: MessageRecord | None = None
 ) -> Callable[[Transaction], int]:
     """The work of a write: an operation, an attempt of it that did not complete, the message that it was made of."""
     statement = Statement(PUT_STEP, step_row(record))
-    if attempt is None and message is None:
-        return statement
+    return statement if attempt is None and message is None else _write_more(statement, attempt, message)
 
+
+def _write_more(
+    statement: Statement, attempt: AttemptRecord | None, message: MessageRecord | None
+) -> Callable[[Transaction], int]:
     def work(transaction: Transaction) -> int:
         if attempt is not None:
             transaction.put_attempt(attempt)

@@ -38,7 +38,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     call.branch = branch.name
     call.position = branch.position
     branch.position += 1
-    past = execution.past.pop((call.branch, call.position), None)
+    past = execution.past.pop((call.branch, call.position), None) if execution.past else None
     if past is None and execution.past and not beside and execution.branches is None:
         _require_not_lost(execution, call)
     if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):

@@ -30,6 +30,8 @@ class PastOrder:
         self._inline = sum(step.turn == 0 and step.error != CUT for step in execution.past.values())
         """How many that blocked the loop, and so have no turn, were not called yet."""
         self._turns = deque(sorted(self._owed))
+        self.is_over = not self._turns and not self._inline
+        """Whether all were delivered."""
         self.last_turn = self._turns[-1] if self._turns else 0
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
@@ -38,7 +40,7 @@ class PastOrder:
         """Operations that the code is to cut again."""
 
     def __bool__(self) -> bool:
-        return bool(self._turns) or self._inline > 0
+        return not self.is_over
 
     @property
     def is_awaited(self) -> bool:
@@ -100,10 +102,11 @@ class PastOrder:
             turn = self._turns.popleft()
             del self._owed[turn]
             self._called.pop(turn, None)
-        if not self:
+        self.is_over = not self._turns and not self._inline
+        if self.is_over:
             for gate in self._gates:
                 settle(gate)
-        if self._called or self._gates or self._cuts or not self:
+        if self._called or self._gates or self._cuts or self.is_over:
             self._on_news()
 
     def next_is_timeout(self) -> bool:

@@ -3,13 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Final
 
-from ._commits import Commits
-from ._entries import Entry, Statement
+from ._commits import Commits, do_all
+from ._entries import Entry, Work
 from ._execution import write_step
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._transaction import Transaction
-from .errors import DurableError, SerializationError
+from .errors import DurableError
+
+Told = Callable[[BaseException | None], None]
+"""Hears that something is in the file, or why not."""
+_MOST_AT_ONCE: Final = 64
+"""Then a part is written while the loop goes on."""
 
 
 class LoopPort:
@@ -20,45 +26,53 @@ class LoopPort:
         self.users = 0
         """Runs that execute on the loop."""
         self._commits = commits
-        self._begun: list[tuple[Statement, asyncio.Future[None]]] = []
+        self._pending: list[tuple[Work, Told]] = []
+        self._full = False
+        """Whether any of these is to be on disk."""
 
-    def begin(self, start: Statement) -> "asyncio.Future[None]":
-        """Write down that an attempt begins, without an fsync, with all that begin in this turn of the loop.
+    def put(self, work: Work, full: bool, told: Told) -> None:
+        """Write it with all else that goes to the file in this turn of the loop; `told` hears of it on the loop.
 
-        A commit for each costs a busy loop more than all else that a step does.
+        An entry of its own for each costs a busy loop more than all else that a step does.
         """
-        future = self.loop.create_future()
-        if not self._begun:
+        if not self._pending:
             self.loop.call_soon(self.flush)
-        self._begun.append((start, future))
-        return future
+        self._pending.append((work, told))
+        if full:
+            self._full = True
+        if len(self._pending) == _MOST_AT_ONCE:
+            self.flush()
 
     def flush(self) -> None:
-        """Write what has begun: before anything of the same runs that comes later, and at the end of the turn."""
-        if not self._begun:
+        """Write what was put: at the end of the turn, and before anything of the same runs that goes another way."""
+        if not self._pending:
             return
-        begun, self._begun = self._begun, []
-        starts = [start for start, _ in begun]
+        (pending, full), self._pending, self._full = (self._pending, self._full), [], False
+        if len(pending) == 1:
+            self.write(pending[0][0], full, pending[0][1])
+            return
+        works = [work for work, _ in pending]
 
-        def told(entry: Entry) -> None:
-            if isinstance(entry.error, SerializationError) and len(begun) > 1:  # one is too large: each by itself
-                for start, future in begun:
-                    self._submit(Entry(start, False, self, lambda each, future=future: settle(future, each.error)))
+        def told_all(error: BaseException | None) -> None:
+            if error is not None and not self._commits.is_broken():  # one of them is at fault: each by itself
+                for work, told in pending:
+                    self.write(work, full, told)
                 return
-            for _, future in begun:
-                settle(future, entry.error)
+            for _, told in pending:
+                told(error)
 
-        self._submit(Entry(lambda transaction: transaction.run_all(starts), False, self, told))
+        self.write(lambda transaction: do_all(works, transaction), full, told_all)
 
-    def _submit(self, entry: Entry) -> None:
+    def write(self, work: Work, full: bool, told: Told) -> None:
+        """Write it now; at once where nobody else writes and no fsync is needed."""
+        entry = Entry(work, full, self, lambda entry: told(entry.error))
         try:
-            if self._commits.write_if_idle(entry.work):
-                entry.then(entry)
+            if not full and self._commits.write_if_idle(work):
+                told(None)
             else:
                 self._commits.submit(entry)
         except DurableError as error:
-            entry.error = error
-            entry.then(entry)
+            told(error)
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""
@@ -98,7 +112,7 @@ class Outcome:
 
     def work(self) -> Callable[[Transaction], int]:
         """What writes it."""
-        record = StepRecord(*self.record[:-1], self.turn)
+        record = (*self.record[:-1], self.turn)
         if not self.is_late or self.message is None:
             return write_step(record, self.attempt, self.message)
         put, message = write_step(record, None), self.message

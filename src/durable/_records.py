@@ -6,13 +6,16 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from struct import Struct
 from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
 
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord, operation_number
 from .errors import JournalError
 
-_STEP: Final = "%s|" * len(StepRecord._fields)
+_STEP_TEXTS: Final = StepRecord._fields.index("started_at")
+_STEP: Final = "%s|" * _STEP_TEXTS
+_STEP_TIMES: Final = Struct("<4d").pack
 _RUN: Final = "%s|" * len(RunRecord._fields)
 _ATTEMPT: Final = "%s|" * len(AttemptRecord._fields)
 _MESSAGE: Final = "%s|" * len(MessageRecord._fields)
@@ -65,9 +68,21 @@ def run_row(record: RunRecord) -> tuple[Any, ...]:
     return (*record, crc32((_RUN % record).encode()))
 
 
-def step_row(record: StepRecord) -> tuple[Any, ...]:
+def step_row(record: tuple[Any, ...]) -> tuple[Any, ...]:
     """The columns of an operation, with its checksum."""
-    return (*record, crc32((_STEP % record).encode()))
+    return (*record, _step_checksum(record))
+
+
+def _step_checksum(record: tuple[Any, ...]) -> int:
+    """Times go into it as they are in memory: to spell a float in decimal takes longer than all else here."""
+    started_at, finished_at, retry_at, turn = record[_STEP_TEXTS:]
+    times = _STEP_TIMES(
+        started_at,
+        -1.0 if finished_at is None else finished_at,
+        -1.0 if retry_at is None else retry_at,
+        -1.0 if turn is None else turn,
+    )
+    return crc32(times, crc32((_STEP % record[:_STEP_TEXTS]).encode()))
 
 
 def attempt_row(record: AttemptRecord) -> tuple[Any, ...]:
@@ -112,7 +127,7 @@ def run_from(row: tuple[Any, ...]) -> RunRecord:
 def step_from(row: tuple[Any, ...]) -> StepRecord:
     """An operation, from its row."""
     columns = row[:-1]
-    if crc32((_STEP % columns).encode()) != row[-1] or tuple(map(type, columns)) not in _STEP_TYPES:
+    if tuple(map(type, columns)) not in _STEP_TYPES or _step_checksum(columns) != row[-1]:
         _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of", columns[0])
     return StepRecord._make(columns)
 

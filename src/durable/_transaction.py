@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from ._database import authorize_user, named_statements
@@ -51,10 +52,12 @@ class Transaction:
         SQLite lets go of the interpreter lock at each call, and a busy event loop gives it back late: under load that
         is what a batch costs most.
         """
+        if len(statements) == 1:
+            return [self.run(statements[0])]
         rows = [statement.values for statement in statements]
         for size, sql in _PUT_STEPS.items():
             while len(rows) >= size:
-                self.execute(sql, [value for row in rows[:size] for value in row])
+                self.execute(sql, tuple(chain.from_iterable(rows[:size])))
                 del rows[:size]
         return [self.number] * len(statements)
 
