@@ -1,9 +1,11 @@
 """Files that are no journal, a damaged one, one of a newer version, or one that somebody changed: the library's own errors."""
 
+import contextlib
 import os
 import random
 import re
 import sqlite3
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -363,8 +365,11 @@ def test_columns_of_a_wrong_type_are_noticed_whatever_their_checksum_says(make):
         ("started_at", "now"),
         ("run", 1.0),
     ):
+        record = make.step(**{column: value})
+        with contextlib.suppress(struct.error):  # there is no checksum over a time that is no number
+            row = records.step_row(record)
         with pytest.raises(JournalError, match="is damaged"):
-            records.step_from(records.step_row(make.step(**{column: value})))
+            records.step_from((*record, row[-1]))
     for column, value in (
         ("workflow", 7),
         ("status", b"queued"),

@@ -1,6 +1,6 @@
 -- Format 1. One row a run, one row an operation of a run, one row an attempt that did not complete.
 -- Texts in input, output and error are JSON. Times are seconds since the Unix epoch.
--- checksum is the CRC-32 of the other columns (see _journal.py); a row whose checksum is off is never used.
+-- checksum is the CRC-32 of the other columns (see _records.py); a row whose checksum is off is never used.
 
 CREATE TABLE durable_meta (
     key TEXT PRIMARY KEY,
