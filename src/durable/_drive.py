@@ -8,7 +8,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import (
     Append,
@@ -77,37 +77,30 @@ def perform(execution: Execution, effect: Effect) -> Any:
     """Carry out one effect here, in the thread that this is called in."""
     if execution.branches is not None:
         _flush(execution.branches, effect)
-    if type(effect) is Append:
-        record = effect.record
-        full = effect.full or (record.turn is None and execution.needs_sync())
-        transaction = _write(execution, record, effect.attempt, full)
-        if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
-            execution.unsynced = transaction
-    elif type(effect) is Attempt:
-        return run_attempt(execution, effect.call, effect.record.attempt)
-    elif type(effect) is Conclude:
-        _write(execution, effect.record, effect.attempt, True, effect.message)
-        if execution.halted is not None:
-            raise execution.halted
-    else:
-        return _wait_or_transact(execution, effect)
-    return None
+    return _PERFORM[type(effect)](execution, effect)
 
 
-def _wait_or_transact(execution: Execution, effect: Effect) -> Any:
-    if isinstance(effect, Sleep):
-        return _pause(execution, effect.seconds)
-    if isinstance(effect, Receive):
-        return _receive(execution, effect)
-    if isinstance(effect, Transact):
-        return _run_in_transaction(execution, effect)
-    if isinstance(effect, Slot):
-        return _take_slot(execution, effect.call)
-    if isinstance(effect, End):
-        effect.stop()
-    if isinstance(effect, Deliver) and execution.branches is not None:  # blocks the loop: has no turn
+def _append(execution: Execution, effect: Append) -> None:
+    record = effect.record
+    full = effect.full or (record.turn is None and execution.needs_sync())
+    transaction = _write(execution, record, effect.attempt, full)
+    if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
+        execution.unsynced = transaction
+
+
+def _conclude(execution: Execution, effect: Conclude) -> None:
+    _write(execution, effect.record, effect.attempt, True, effect.message)
+    if execution.halted is not None:
+        raise execution.halted
+
+
+def _end(_: Execution, effect: End) -> None:
+    effect.stop()
+
+
+def _deliver(execution: Execution, effect: Deliver) -> None:
+    if execution.branches is not None:  # blocks the loop: has no turn
         execution.branches.past.delivered(effect.record.turn)
-    return None
 
 
 def _flush(branches: "Branches", effect: Effect) -> None:
@@ -143,11 +136,11 @@ def _fenced(execution: Execution, work: Callable[[Any], Any], branch: str) -> Ca
     return fenced
 
 
-def _pause(execution: Execution, seconds: float) -> Cut | None:
+def _pause(execution: Execution, effect: Sleep) -> Cut | None:
     """Wait, unless the run is taken down, suspended or cancelled meanwhile."""
     event = threading.Event()
-    with known_rest(execution, Rest(event.set, execution.now() + seconds)):
-        execution.rest(event, seconds)
+    with known_rest(execution, Rest(event.set, execution.now() + effect.seconds)):
+        execution.rest(event, effect.seconds)
     return _cut_by_cancel(execution)
 
 
@@ -184,7 +177,8 @@ def _cut_by_cancel(execution: Execution) -> Cut | None:
     return Cut(execution.cancellation())
 
 
-def _take_slot(execution: Execution, call: Call) -> Cut | None:
+def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
+    call = effect.call
     limit = execution.limits.of("step", call.name, call.concurrency)
     granted = threading.Event()
     limit.request(granted.set)
@@ -202,9 +196,10 @@ def _take_slot(execution: Execution, call: Call) -> Cut | None:
     return None
 
 
-def run_attempt(execution: Execution, call: Call, attempt: int) -> Completed | Failed | Cut:
+def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     """Run the body of a sync step once, in this thread, or in another one when it has a timeout."""
-    token = SCOPE.set(StepScope(execution, call, attempt))
+    call = effect.call
+    token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
     execution.attempts_in_flight += 1
     try:
         if call.timeout_seconds is None:
@@ -293,3 +288,16 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:
 def timed_out(call: Call, timeout_seconds: float) -> StepTimeoutError:
     """The error of an attempt that took too long."""
     return StepTimeoutError(f"step {call.name!r} took longer than its timeout of {timeout_seconds:g} s")
+
+
+_PERFORM: Final[dict[type[Effect], Callable[[Execution, Any], Any]]] = {
+    Append: _append,
+    Attempt: _attempt,
+    Conclude: _conclude,
+    Deliver: _deliver,
+    End: _end,
+    Receive: _receive,
+    Sleep: _pause,
+    Slot: _take_slot,
+    Transact: _run_in_transaction,
+}
