@@ -28,8 +28,11 @@ types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on co
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Twice as many as processors: many tests wait for a disk, a clock or another process.
+WORKERS := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
+
 pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
-	@$(BIN)/pytest -q -n auto
+	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/images, drawn anew
 	@DURABLE_PICTURES=docs/images $(BIN)/pytest -q tests/page/test_browser.py -k pictures

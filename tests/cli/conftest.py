@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.forked import server
+
 SHOP = """
 import asyncio, os, sys, time
 import threading
@@ -176,10 +178,11 @@ class Folder:
         )
 
     def run(self, code: str, prelude: str = SHOP, expect: int = 0) -> str:
-        with self.start(code, prelude) as process:
-            output = process.communicate(timeout=60)[0]
-        assert process.returncode == expect
-        return output
+        (self.path / "shop.py").write_text(prelude + textwrap.dedent(code))
+        done = server().run(["shop.py"], self.path, self.environment)
+        sys.stderr.write(done.stderr)
+        assert done.returncode == expect
+        return done.stdout
 
     def run_and_kill(self, code: str, hanging: int) -> int:
         """Run until so many lines say that something hangs, then kill; the pid."""
@@ -189,11 +192,7 @@ class Folder:
         return process.pid
 
     def durable(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "durable", *arguments],
-            cwd=self.path, env=self.environment | environment, capture_output=True, text=True, timeout=60,
-            encoding="utf-8", stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        return server().run(["-m", "durable", *arguments], self.path, self.environment | environment)
 
     def on_a_terminal(
         self, *arguments: str, width: int = 100, program: tuple[str, ...] = ("-m", "durable"), **environment: str
@@ -205,14 +204,11 @@ class Folder:
         mode[1] &= ~termios.OPOST
         termios.tcsetattr(follower, termios.TCSANOW, mode)
         env = {**self.environment, "PYTHONIOENCODING": "utf-8", **environment}
-        command = [sys.executable, *program, *arguments]
-        with subprocess.Popen(command, cwd=self.path, env=env, stdin=follower, stdout=follower, stderr=follower):
+        try:
+            return server().run_on_terminal([*program, *arguments], self.path, env, leader, follower).decode()
+        finally:
+            os.close(leader)
             os.close(follower)
-            pieces = []
-            while piece := _read(leader):
-                pieces.append(piece)
-        os.close(leader)
-        return b"".join(pieces).decode()
 
     def objects(self, *arguments: str) -> "list[dict]":
         done = self.durable(*arguments, "--json")
@@ -230,13 +226,6 @@ class Folder:
     def content(self) -> "dict[str, bytes]":
         """Every file with its bytes; the index of the WAL, which readers mark their place in, only by name."""
         return {p.name: b"" if p.name.endswith("-shm") else p.read_bytes() for p in self.path.iterdir()}
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # how Linux says that the other side is closed
-        return b""
 
 
 def wait_for_hanging(process: "subprocess.Popen[str]", count: int) -> None:

@@ -32,7 +32,7 @@ import mutants
 for trial in mutants.trials({base!r}, Path({str(tmp_path)!r}), 3, 2):
     print(json.dumps(trial), flush=True)
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     trials = [mutants.Trial(*json.loads(line)) for line in done.stdout.splitlines()]
     assert len(trials) >= 6

@@ -195,7 +195,7 @@ _MUTANTS = (
     Mutant("sync of at-most-once starts", "power", 7200, _without_sync(_is_start_of_once), 775),
     Mutant("sync of what a step shows", "power", 4800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 2000, _acknowledge_before_commit),
-    Mutant("end of acknowledgements after a failed commit", "power", 12000, _go_on_after_a_failed_commit),
+    Mutant("end of acknowledgements after a failed commit", "power", 12000, _go_on_after_a_failed_commit, 7),
     Mutant("mending of the WAL after a failed sync", "failed-syncs", 2000, _never_mend),
     Mutant("checksum", "bits", 2000, _no_checksum),
     Mutant("comparison of the schema", "files", 600, _any_schema),

@@ -18,7 +18,7 @@ import durable
 from .tally import Tally
 
 PROCESSES = 3
-PATIENCE_SECONDS = 4.0
+PATIENCE_SECONDS = 20.0
 """What a process may wait until it is told that another one owns the journal, on a machine that is busy."""
 METHODS = ("fork", "server", "forkserver", "fork", "server", "fork", "server") * 4 + ("spawn", "spawn")
 

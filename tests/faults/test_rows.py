@@ -13,7 +13,7 @@ from tests.faults.rows import ROWS
 def run(row, trials, *options, seed=1):
     command = [sys.executable, "-m", "tests.faults", row, f"--trials={trials}", f"--seed={seed}", *options]
     root = Path(__file__).resolve().parents[2]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -106,7 +107,7 @@ def test_waits_are_told_from_work(folder: Any, browser: Browser) -> None:
         return durable.wait_for_signal("go", str)
 
     napping.start()
-    time.sleep(2)
+    while durable.get("napping").status != "waiting": time.sleep(0.01)
     """)
     with serving(folder) as site:
         browser.open(f"{site.url}#run=napping")
@@ -155,13 +156,13 @@ def test_a_new_run_comes_in_and_those_in_sight_stay(folder: Any, browser: Browse
 
 def test_the_end_of_the_server_is_told_and_its_return_noticed(folder: Any, browser: Browser) -> None:
     folder.run('buy({"id": 1, "item": "tea"})')
-    with serving(folder) as site:
+    port = str(random.randrange(10_000, 30_000))  # none that the system gives to somebody else meanwhile
+    with serving(folder, "--port", port) as site:
         browser.open(site.url)
         browser.lists("order-1")
-        port = site.port
     browser.sees("durable ui has ended", "#trouble")
     folder.run('buy({"id": 2, "item": "tea"})')
-    with serving(folder, "--port", str(port)):
+    with serving(folder, "--port", port):
         browser.lists("order-2", "order-1")
         assert not browser.find("#trouble").is_displayed()
 
@@ -442,10 +443,13 @@ def test_a_page_that_is_not_looked_at_asks_for_nothing(site: Site, browser: Brow
     browser.open(site.url)
     browser.sees("order-1")
     browser.run("Object.defineProperty(document, 'hidden', {value: true})")
-    time.sleep(1)
-    browser.run("performance.clearResourceTimings()")
-    time.sleep(1.5)
-    assert browser.run("return performance.getEntriesByType('resource').length") == 0
+
+    def is_quiet() -> bool:  # soon, when what is under way has come
+        browser.run("performance.clearResourceTimings()")
+        time.sleep(1.5)
+        return browser.run("return performance.getEntriesByType('resource').length") == 0
+
+    browser.wait(is_quiet)
 
 
 # -- pictures for the docs ------------------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ def asking() -> str:
     init({})
     return durable.wait_for_signal("answer", dict)["text"]
 """
+WAITING = """
+asking.start()
+while durable.get("asking").status != "waiting": time.sleep(0.01)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +183,7 @@ def test_fork_from_nowhere(writable: Site, position: object) -> None:
 
 
 def test_signal(folder: Any) -> None:
-    folder.run(f"{ASK}\nasking.start(); time.sleep(0.5)")
+    folder.run(f"{ASK}\n{WAITING}")
     with serving(folder, "--write", "--port", "0") as site:
         assert asked_by_the_page(site, "signal", id="asking", name="answer", value="yes")[0] == 400
         assert asked_by_the_page(site, "signal", id="asking", name="answer", value='{"text": "yes"}')[0] == 200
@@ -239,7 +243,7 @@ def test_buttons_of_the_page(writable: Site, folder: Any, browser: Browser) -> N
 
 
 def test_a_signal_from_the_page(folder: Any, browser: Browser) -> None:
-    folder.run(f"{ASK}\nasking.start(); time.sleep(0.5)")
+    folder.run(f"{ASK}\n{WAITING}")
     with serving(folder, "--write", "--port", "0") as site:
         browser.open(f"{site.url}#token={site.token}&run=asking")
         browser.sees("Send", ".actions")

@@ -103,7 +103,7 @@ def module() -> Any:
     import subprocess
     import sys
 
-    def run(name: str, *arguments: str, timeout: float = 110.0) -> tuple[int, str]:
+    def run(name: str, *arguments: str, timeout: float = 280.0) -> tuple[int, str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
         command = [sys.executable, "-m", name, *arguments]
         done = subprocess.run(
