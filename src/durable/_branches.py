@@ -201,7 +201,10 @@ class Branches:
             works = [outcome.work() for outcome in group]
             work = lambda transaction: do_all(works, transaction)  # noqa: E731 - short, and used once
         self._committing = True
-        write = self.port.put if self.is_crowded() else self.port.write
+        write = self.port.put
+        if not self.is_crowded():
+            self.port.flush()
+            write = self.port.write
         write(work, True, lambda error: self._on_disk(group, error))
 
     def _on_disk(self, group: list[Outcome], error: BaseException | None) -> None:
