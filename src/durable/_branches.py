@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._commits import do_all
 from ._effects import CUT
-from ._execution import Branch, Execution
+from ._execution import EXITS, Branch, Execution
 from ._model import TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import LoopPort, Outcome
 from ._threads import RunThreads
-from ._waiting import waits
+from ._waiting import interrupt_of_group, waits
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Branches:
         """Waits for timers, signals and children."""
         self.look: asyncio.Handle | None = None
         """Looks whether the run can be suspended."""
+        self._has_looked = False
         self._thread = threading.get_ident()
         self._turn = self.past.last_turn
         self._outbox: list[Outcome] = []
@@ -101,7 +102,25 @@ class Branches:
 
     def _task_done(self, task: "asyncio.Task[Any]") -> None:
         self.tasks.pop(task, None)
+        if isinstance(error := getattr(task, "_exception", None), EXITS):  # before a group hears of it
+            self.execution.interrupt(type(error).__name__)
         self.tick_soon()
+
+    def look_for_interrupt(self) -> None:
+        """A task was cancelled: where that is because of an interrupt, it is the run that is interrupted.
+
+        All that one `TaskGroup` cancels gets to know in the same turn of the loop: it is looked for once a turn.
+        """
+        if self._has_looked or not self.is_here() or self.loop.is_closed():
+            return
+        self._has_looked = True
+        self.loop.call_soon(self._forget_look)
+        for task in [*self.tasks, *([self.root] if self.root is not None else [])]:
+            if (interrupt := interrupt_of_group(task)) is not None:
+                self.execution.interrupt(type(interrupt).__name__)
+
+    def _forget_look(self) -> None:
+        self._has_looked = False
 
     async def end_all(self) -> None:
         """Cancel and await what outlives the body, so that nothing of the run happens after its outcome."""

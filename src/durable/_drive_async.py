@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from typing import Any, Final
@@ -47,6 +48,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
                 effect = decision.throw(error)
                 continue
             except asyncio.CancelledError as error:
+                branches.look_for_interrupt()
                 if execution.halted is None:
                     await _cut(branches, decision, effect, error)
                 raise
@@ -318,6 +320,7 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
 
 
 async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    branches.execution.handled = sys.exception()  # what is around the loop
     try:
         value = await function(*args, **kwargs)
     except GeneratorExit:  # its loop was dropped: nothing more can be awaited

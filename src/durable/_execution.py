@@ -4,6 +4,7 @@ One `Execution` belongs to one call of a workflow function. What it does with th
 effects are performed, blocking or awaiting, in `_drive.py`; its tasks, when it has several, in `_branches.py`.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -39,6 +40,7 @@ class Execution:
         "chance",
         "clock",
         "halted",
+        "handled",
         "journal",
         "limits",
         "may_suspend",
@@ -98,6 +100,8 @@ class Execution:
         """The transaction of the last record that others may have seen and that may not be on disk yet."""
         self.halted: Halt | None = None
         """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
+        self.handled = sys.exception()
+        """What the code around its body is handling."""
         self.on_halt: Callable[[], None] | None = None
         self.on_give_up: Callable[[], None] | None = None
         """Ends attempts in flight, where that can be done: those of async steps."""
@@ -296,6 +300,8 @@ class StepScope:
         return idempotency_key(self.execution.record.id, self.call.branch, self.call.position)
 
 
+EXITS: Final = (KeyboardInterrupt, SystemExit)
+"""What interrupts a run, wherever it is raised."""
 SCOPE: Final[ContextVar[Branch | StepScope | None]] = ContextVar("durable_scope", default=None)
 """Where the running code is: in a branch of a workflow, in a step, or (`None`) in neither."""
 

@@ -3,6 +3,7 @@
 Each takes its place in the run at the moment when it is called, and is then decided by a generator of `_replay.py`.
 """
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, World
-from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
+from ._execution import EXITS, SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
@@ -34,6 +35,8 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     execution = branch.execution
     if execution.halted is not None:
         raise execution.halted
+    if (error := sys.exception()) is not None:
+        _require_not_interrupted(execution, error)
     call.run = execution.record.seq
     call.branch = branch.name
     call.position = branch.position
@@ -55,6 +58,19 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
         return decision if execution.rehearse is None else execution.rehearse(call, decision)
     except Halt as halt:  # code and journal disagree
         raise execution.halt(halt.error) from halt.__cause__
+
+
+def _require_not_interrupted(execution: Execution, error: BaseException | None) -> None:
+    """Raise the interrupt that the body handles (`finally`, `except`): a replay will not come this way."""
+    while error is not None and error is not execution.handled:
+        if isinstance(error, EXITS):
+            execution.interrupt(type(error).__name__)
+            raise error
+        if execution.branches is not None and type(error).__name__ == "CancelledError":  # asyncio is not imported here
+            execution.branches.look_for_interrupt()
+        error = error.__context__
+    if execution.halted is not None:
+        raise execution.halted
 
 
 def _require_not_lost(execution: Execution, call: Call) -> None:

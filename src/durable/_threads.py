@@ -37,8 +37,8 @@ class RunThreads:
         self._branches = branches
         self._awaited: dict[str, asyncio.Future[Any]] = {}
         """What the task of each thread awaits."""
-        self._blocked: dict[str, asyncio.Task[Any]] = {}
-        """What awaits something on the loop for a thread that is in an operation."""
+        self._blocked: dict[str, asyncio.Future[None]] = {}
+        """What threads in an operation wait for, on the loop."""
         self._waits: set[concurrent.futures.Future[None]] = set()
         """Through these the threads are told that it is over."""
         self._closed = False
@@ -61,6 +61,7 @@ class RunThreads:
         record, message = self._records.pop(branch, None), self._messages.pop(branch, None)
         if given_up:
             self._given_up.add(branch)
+            self._branches.look_for_interrupt()
             if branch in self._blocked:
                 self._blocked[branch].cancel()
             self._branches.past.drop(branch)
@@ -88,8 +89,8 @@ class RunThreads:
         for over in list(self._waits):
             over.cancel()
         if not self._branches.loop.is_closed():
-            for task in self._blocked.values():
-                task.cancel()
+            for awaited in self._blocked.values():
+                awaited.cancel()
 
     # -- called in threads --------------------------------------------------------------------------------------------
 
@@ -202,33 +203,28 @@ class RunThreads:
     def _block(
         self, branch: str, make: Callable[[], Awaitable[None]], goes_on: bool, over: "concurrent.futures.Future[None]"
     ) -> None:
-        if self._closed:
+        if self._closed or branch in self._given_up:
             over.cancel()
-        else:
-            task = self._branches.loop.create_task(self._blocked_by(branch, make, goes_on))
-            task.add_done_callback(lambda _: _hand_on(task, over))
-
-    async def _blocked_by(self, branch: str, make: Callable[[], Awaitable[None]], goes_on: bool) -> None:
-        self.require_wanted(branch)
+            return
         self._called(branch)
-        task = asyncio.current_task()
-        assert task is not None
-        self._blocked[branch] = task
-        try:
-            await make()
-        finally:
+        awaited = self._blocked[branch] = asyncio.ensure_future(make())
+
+        def ended(_: object) -> None:
             del self._blocked[branch]
             if goes_on and branch in self._awaited:
                 self.at_work.add(branch)
             self._branches.flush()
+            _hand_on(awaited, over)
+
+        awaited.add_done_callback(ended)
 
 
-def _hand_on(task: "asyncio.Task[None]", over: "concurrent.futures.Future[None]") -> None:
+def _hand_on(awaited: "asyncio.Future[None]", over: "concurrent.futures.Future[None]") -> None:
     """What came of the wait is for the thread, unless it no longer waits."""
-    error = None if task.cancelled() else task.exception()
+    error = None if awaited.cancelled() else awaited.exception()
     if over.done():
         return
-    if task.cancelled():
+    if awaited.cancelled():
         over.cancel()
     elif error is not None:
         over.set_exception(error)

@@ -19,15 +19,23 @@ def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container[
     children = getattr(awaited, "_children", None)  # asyncio.gather
     if children:
         return all(child in tasks or child.done() for child in children)
-    return _innermost_code(task) in _COMBINATORS
+    return getattr(_innermost(task), "cr_code", None) in _COMBINATORS
 
 
-def _innermost_code(task: "asyncio.Task[Any]") -> Any:
-    """The code object of the innermost coroutine that a task is in."""
+def interrupt_of_group(task: "asyncio.Task[Any]") -> BaseException | None:
+    """The `KeyboardInterrupt` or `SystemExit` because of which a `TaskGroup` that the task is in cancels its tasks."""
+    coroutine = _innermost(task)
+    if getattr(coroutine, "cr_code", None) is not _END_OF_GROUP or coroutine.cr_frame is None:
+        return None
+    return getattr(coroutine.cr_frame.f_locals["self"], "_base_error", None)
+
+
+def _innermost(task: "asyncio.Task[Any]") -> Any:
+    """The innermost coroutine that a task is in."""
     coroutine: Any = task.get_coro()
     while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
         coroutine = inner
-    return getattr(coroutine, "cr_code", None)
+    return coroutine
 
 
 def _code_of_as_completed() -> Any:
@@ -40,8 +48,9 @@ def _code_of_as_completed() -> Any:
     )
 
 
+_END_OF_GROUP: Final = asyncio.TaskGroup.__aexit__.__code__
 _COMBINATORS: Final = {
-    asyncio.TaskGroup.__aexit__.__code__,
+    _END_OF_GROUP,
     _code_of_as_completed(),
     asyncio.wait.__code__,
     asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """DESIGN, "Interrupts", and errors that are not interrupts: what a run is after each."""
 
+import asyncio
 import gc
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 import durable
-from durable import RetryPolicy, RunInterruptedError
+from durable import RetryPolicy, RunInterruptedError, _threads
 
 PATIENCE = 60.0
 
@@ -138,6 +139,144 @@ def test_body_that_swallows_an_interrupt_calls_nothing_more_and_stays_interrupte
         flow()
     assert calls == []
     assert durable.get("run").status == "interrupted"
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_operations_called_while_the_body_handles_an_interrupt_do_not_run(journal, run_async, interrupt, asynchronous):
+    calls, armed = [], True
+
+    def strike():
+        if armed:
+            raise interrupt
+
+    def note(text):
+        calls.append(text)
+
+    async def note_async(text):
+        calls.append(text)
+
+    step = durable.step(name="note")(note_async if asynchronous else note)
+
+    def flow():
+        step("first")
+        try:
+            strike()
+        finally:
+            try:
+                raise ValueError  # whatever the code does in between
+            except ValueError:
+                step("clean up")
+        step("last")
+
+    async def flow_async():
+        await step("first")
+        try:
+            strike()
+        finally:
+            try:
+                raise ValueError
+            except ValueError:
+                await step("clean up")
+        await step("last")
+
+    run = durable.workflow(id="run", name="flow")(flow_async if asynchronous else flow)
+
+    with pytest.raises(interrupt):
+        run_async(run()) if asynchronous else run()
+    assert durable.get("run").status == "interrupted"
+    assert calls == ["first"]
+    journal.restart()
+    armed = False
+    run_async(run()) if asynchronous else run()
+    assert calls == ["first", "clean up", "last"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_run_that_begins_while_its_caller_handles_an_interrupt_is_as_any_other(journal, run_async, asynchronous):
+    @durable.step
+    def plain():
+        return 5
+
+    @durable.step
+    async def awaited():
+        return 5
+
+    @durable.workflow
+    def flow():
+        return plain()
+
+    @durable.workflow
+    async def flow_async():
+        return (await asyncio.gather(awaited(), asyncio.to_thread(plain)))[0]
+
+    try:
+        raise SystemExit
+    except SystemExit:
+        assert (run_async(flow_async()) if asynchronous else flow()) == 5
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["group", "task", "task in the background"])
+def test_what_a_group_cancels_because_of_an_interrupt_is_not_cut_and_cleans_nothing_up(
+    journal, run_async, interrupt, where, monkeypatch
+):
+    monkeypatch.setattr(_threads, "_LOOK_SECONDS", 0.01)
+    calls, armed = [], True
+
+    @durable.step(retry=None)
+    async def quick(text):
+        calls.append(text)
+
+    @durable.step(retry=None)
+    async def slow(text):
+        await asyncio.sleep(60 if armed else 0)
+
+    @durable.step(retry=None)
+    def in_thread():
+        if armed:
+            struck.wait(10)
+
+    async def waits(awaited, text):
+        try:
+            await awaited
+        except asyncio.CancelledError:
+            struck.set()
+            await quick(f"clean up {text}")
+            raise
+        await quick(text)
+
+    async def strikes():
+        await quick("first")
+        if armed:
+            raise interrupt
+        event.set()
+
+    @durable.workflow(id="run")
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(waits(slow("a"), "a"))
+            group.create_task(waits(event.wait(), "b"))
+            group.create_task(waits(asyncio.to_thread(in_thread), "c"))
+            if where == "group":
+                await strikes()
+            else:
+                group.create_task(strikes())
+        return sorted(calls)
+
+    struck, event = threading.Event(), asyncio.Event()
+    if where == "task in the background":
+        with pytest.raises(RunInterruptedError):
+            flow.start().result(30)
+    else:
+        with pytest.raises(interrupt):
+            run_async(flow())
+    assert durable.get("run").status == "interrupted"
+    assert calls == ["first"]
+    assert not [step for step in durable.get("run").steps() if step.status == "failed"]
+    journal.restart()
+    armed, event = False, asyncio.Event()
+    assert run_async(flow()) == ["a", "b", "c", "first"]
 
 
 def test_waiting_parent_of_an_interrupted_child_is_interrupted(journal):

@@ -154,7 +154,7 @@ def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
 def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
     """The same, in a thread that is given up when it does not end."""
     outcomes: list[Outcome] = []
-    life = Life(plan.seed, plan.mode, plan.at, is_async=main.is_async)
+    life = Life(plan.seed, plan.mode, plan.at)
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
@@ -191,7 +191,7 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            life = Life(plan.seed, plan.mode, plan.at, is_async=main.is_async)
+            life = Life(plan.seed, plan.mode, plan.at)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
             watchdog = threading.Timer(STUCK_SECONDS - 2, lambda: life.note("stuck", _stacks()))
             watchdog.daemon = True

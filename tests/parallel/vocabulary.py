@@ -32,13 +32,12 @@ class Declined(Exception):
 class Life:
     """One life of the program, from its start until its end or its crash."""
 
-    def __init__(self, seed: str, mode: str, at: int, *, is_async: bool) -> None:
+    def __init__(self, seed: str, mode: str, at: int) -> None:
         self.dice = random.Random(seed)
         self.mode = mode
         """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
         self.at = at
         """The number of the moment at which it crashes; 0: when the body is about to return."""
-        self.is_async = is_async
         self.moments = 0
         self.crashed = False
         self.notes: list[list[str]] = []
@@ -57,8 +56,8 @@ class Life:
         with self._guard:
             self.moments += 1
             dies = self.mode != "none" and not self.crashed and (last if self.at == 0 else self.moments >= self.at)
-            if self.mode == "interrupt" and (where == "journal" or (where == "workflow" and self.is_async)):
-                dies = False  # asyncio's own groups would take it for a failure of theirs, and cancel what is beside
+            if self.mode == "interrupt" and where == "journal":
+                dies = False  # in whatever thread writes
             self.crashed = self.crashed or dies
         if dies:
             self._die()
@@ -76,7 +75,7 @@ class Life:
             threading.Thread(target=self.close).start()
 
 
-life = Life("", "none", 0, is_async=False)
+life = Life("", "none", 0)
 
 
 def begin_life(new: Life, engine: durable.Engine, slow_disk: bool) -> None:
