@@ -4,9 +4,9 @@ Journal order: outcomes are committed in groups, and each group has a number, it
 outcomes of a turn are delivered together, and the next turn only when every task of the run waits again. So code that
 asks who came first takes the same path again. A run of one task pays nothing for it.
 
-What else happens to a task from outside has a turn of its own, as has each outcome of a thread: that a timeout fires
-(`_timers.py`), that an operation which the code has cut lets go. These two cost no fsync. They are journaled when they
-are delivered, with the next record of the run: where nothing follows, a crash leaves no trace of them.
+What else happens to a task from outside has a turn of its own, as has each outcome of a thread: that a timeout fires or
+a run ends which it awaits (`_timers.py`), that an operation which the code has cut lets go. These cost no fsync. They
+are journaled when they are delivered, with the next record of the run: where nothing follows, a crash leaves no trace.
 
 A task "waits" when what it awaits (`_fut_waiter`) is not done; wake-ups travel through callbacks, so that only several
 quiet turns of the loop in a row count. A run that is never quiet for long counts as unordered, and is delivered to at
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._commits import do_all
 from ._effects import CUT
 from ._execution import EXITS, Branch, Execution
-from ._model import TIMER, AttemptRecord, MessageRecord, StepRecord
+from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import LoopPort, Outcome
 from ._threads import RunThreads
@@ -164,6 +164,11 @@ class Branches:
         if self._committing or not self.past.is_over:
             return
         for outcome in self._waiting:
+            last = self._ready[-1] if self._ready else []
+            if _is_end(outcome) and last and _is_end(last[0]):
+                outcome.turn = last[0].turn  # a thousand runs that are awaited take few turns
+                last.append(outcome)
+                continue
             self._turn += 1
             outcome.turn = self._turn
             self._ready.append([outcome])
@@ -338,7 +343,7 @@ class Branches:
         self._deliver_next()
 
     def _deliver_next(self) -> None:
-        if self.past and self.past.deliver_next():
+        if self.past and (self.past.deliver_next() or self.past.let_go_on()):
             return
         if not self.past and self._ready:
             self._deliver(self._ready.popleft())
@@ -376,3 +381,7 @@ class Branches:
 
 def _ignore(_: BaseException | None) -> None:
     """Nobody waits for it."""
+
+
+def _is_end(outcome: Outcome) -> bool:
+    return outcome.record.kind == TIMER and outcome.record.name == END

@@ -273,7 +273,7 @@ class Branch:
         self.created: dict[str, int] = {}
         """How many tasks of each coroutine name this one has created."""
         self.timeouts = 0
-        """How many timeouts of asyncio it has set."""
+        """How many timeouts of asyncio it has set, and runs it has awaited."""
 
     def child(self, coroutine_name: str) -> "Branch":
         """The branch of a task created now."""

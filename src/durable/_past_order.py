@@ -36,6 +36,8 @@ class PastOrder:
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
         self._gates: set[asyncio.Future[None]] = set()
+        self._last: deque[asyncio.Future[None]] = deque()
+        """What has no turn, and waits until nothing that has one can be delivered without it."""
         self._cuts: dict[asyncio.Future[None], StepRecord] = {}
         """Operations that the code is to cut again."""
 
@@ -90,6 +92,24 @@ class PastOrder:
             finally:
                 self._gates.discard(gate)
 
+    async def last(self) -> None:
+        """Returns when everything was delivered, or nothing more can be before the caller goes on."""
+        if self:
+            gate = self._loop.create_future()
+            self._last.append(gate)
+            self._on_news()
+            await gate
+
+    def let_go_on(self) -> bool:
+        """Let one go on of those that wait until nothing else can be delivered; say whether there was one."""
+        while self._last:
+            gate = self._last.popleft()
+            if not gate.done():
+                settle(gate)
+                self._on_news()
+                return True
+        return False
+
     def delivered(self, turn: int | None) -> None:
         """One of this turn is where it belongs."""
         if turn in self._owed:
@@ -104,9 +124,10 @@ class PastOrder:
             self._called.pop(turn, None)
         self.is_over = not self._turns and not self._inline
         if self.is_over:
-            for gate in self._gates:
+            for gate in (*self._gates, *self._last):
                 settle(gate)
-        if self._called or self._gates or self._cuts or self.is_over:
+            self._last.clear()
+        if self._called or self._gates or self._last or self._cuts or self.is_over:
             self._on_news()
 
     def next_is_timeout(self) -> bool:

@@ -1,15 +1,16 @@
-"""The timeouts of a run's own code (`asyncio.timeout`, `wait_for`, `wait` and the like), which take turns.
+"""What comes to a run's own code from outside, and takes turns: timeouts of asyncio, the ends of runs that it awaits.
 
-That a timeout fired is journaled, with its turn among the outcomes, and on replay it fires in that turn: not sooner,
-although everything goes faster, and not later. One that did not fire leaves no trace.
+That a timeout (`asyncio.timeout`, `wait_for` and the like) fired is journaled, with its turn among the outcomes,
+and on replay it fires in that turn: not sooner, although everything goes faster, and not later. One that did not fire
+leaves no trace.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._execution import Branch
-from ._model import FIRST_TIMEOUT, TIMER, StepRecord
+from ._execution import Branch, Execution
+from ._model import END, FIRST_TIMEOUT, TIMER, StepRecord
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -59,12 +60,7 @@ class RunTimer:
         if execution.halted is not None:
             self._fire()
             return
-        now = execution.now()
-        record = StepRecord(
-            execution.record.seq, *self._place, TIMER, "timeout", "durable", "completed", 0, 0,
-            None, None, None, now, now, None, 0,
-        )  # fmt: skip
-        self._fire_in(self._branches.take_turn(record))
+        self._fire_in(self._branches.take_turn(_came(execution, self._place, "timeout")))
 
     def _fire_in(self, turn: "asyncio.Future[None]") -> None:
         self._turn = turn
@@ -82,7 +78,40 @@ def arm(branch: Branch, when: float, call_at: Callable[..., asyncio.TimerHandle]
     branches = branch.execution.branches
     if branches is None:
         return call_at(when, *call[1:], context=call[0])
-    timer = RunTimer(branches, (branch.name, FIRST_TIMEOUT - branch.timeouts), when, call)
-    branch.timeouts += 1
+    timer = RunTimer(branches, _take_place(branch), when, call)
     timer.set(call_at)
     return timer
+
+
+class EndOfRun:
+    """That a run ended which a task awaits: else a replay, for which it ended long ago, would go on with it sooner."""
+
+    __slots__ = ("_branches", "_past", "_place")
+
+    def __init__(self, branch: Branch, branches: "Branches") -> None:
+        self._branches = branches
+        self._place = _take_place(branch)
+        self._past = branch.execution.past.pop(self._place, None)
+
+    async def come(self) -> None:
+        """The run has ended: returns when it is the turn of that."""
+        branches, past = self._branches, self._branches.past
+        if self._past is not None and self._past.turn:
+            await past.turn_of(self._past)
+            return
+        await past.last()
+        if branches.tasks and branches.execution.halted is None:
+            await branches.take_turn(_came(branches.execution, self._place, END))
+
+
+def _take_place(branch: Branch) -> tuple[str, int]:
+    branch.timeouts += 1
+    return branch.name, FIRST_TIMEOUT + 1 - branch.timeouts
+
+
+def _came(execution: Execution, place: tuple[str, int], name: str) -> StepRecord:
+    now = execution.now()
+    return StepRecord(
+        execution.record.seq, *place, TIMER, name, "durable", "completed", 0, 0,
+        None, None, None, now, now, None, 0,
+    )  # fmt: skip

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ._execution import Execution
     from ._listing import StepInfo
     from ._scheduler import Scheduler
+    from ._timers import EndOfRun
 
     R = TypeVar("R", default=Any)
 else:
@@ -172,13 +173,15 @@ class Run(Generic[R]):
     async def _result_async(self) -> R:
         from ._running_async import Change, waiting
 
-        change = Change()
+        change, end = Change(), _turn_of_end()
         with _not_ending_in_a_run(), self._runtime.watchers.watching(self._id, change.tell):
             async with waiting(self._runtime):
                 while True:
                     change.clear()
                     record = self._record()
                     if record.status in FINISHED:
+                        if end is not None:
+                            await end.come()
                         return cast("R", recorded_result(record, self._result_codec(record)))
                     active = self._going(record)
                     await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
@@ -352,6 +355,16 @@ class Run(Generic[R]):
         from ._steering import retry
 
         retry(self._scheduler, self._record(), self.status, yes_or_no(trust_journal, "trust_journal"))
+
+
+def _turn_of_end() -> EndOfRun | None:
+    """What orders the end of a run that a task of an async run awaits; `None` where nothing is to be ordered."""
+    branch = current_branch()
+    if branch is None or branch.execution.branches is None or not branch.execution.branches.is_here():
+        return None
+    from ._timers import EndOfRun
+
+    return EndOfRun(branch, branch.execution.branches)
 
 
 def _parent_of(record: RunRecord) -> Execution | None:

@@ -610,3 +610,66 @@ def test_a_sample_of_random_programs(seed):
     modes = ["abandon", "abandon", "interrupt", "cancel", "close"]
     seen = trials.trials(seed, range(15), frozenset(), modes, loud=False)
     assert not any(seen[fault] for fault in trials.FAULTS)
+
+
+@durable.step(retry=None)
+def mark(text: str) -> str:
+    """Blocks the loop."""
+    return text
+
+
+@pytest.mark.parametrize("dies_before", [False, True])
+def test_the_end_of_a_run_that_a_task_awaits_comes_in_its_turn(journal, run_async, dies_before):
+    """On replay that run has ended long before, and the other tasks have yet to come to where they were."""
+    may_end = threading.Event()
+    seen = []
+
+    @durable.step(retry=None)
+    async def wait():
+        while not may_end.is_set():  # noqa: ASYNC110 - another loop sets it
+            await asyncio.sleep(0.001)
+        return "child"
+
+    @durable.workflow
+    async def child():
+        return await wait()
+
+    async def awaits(order):
+        order.append(await child.start())
+        order.append(mark("after"))
+
+    async def beside(order):
+        for text in "abcdef":
+            order += [await label(text), mark(text.upper())]
+            if text == "c" and dies_before:
+                journal.crash()
+            elif text == "c":
+                may_end.set()
+
+    @durable.workflow
+    async def flow():
+        seen.append([])
+        await asyncio.gather(awaits(seen[-1]), beside(seen[-1]))
+        journal.crash()
+        return len(seen)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    may_end.set()
+    durable.runs(workflow="test_the_end_of_a_run_that_a_task_awaits_comes_in_its_turn.child")[0].result()
+    assert run_async(flow()) == 2
+    assert seen[1].index("child") > seen[1].index("C")
+    assert dies_before or seen[0] == seen[1]
+
+
+def test_runs_that_are_awaited_together_take_few_turns(journal, run_async):
+    @durable.workflow
+    async def child(number: int):
+        return number
+
+    @durable.workflow
+    async def flow():
+        return await asyncio.gather(*child.start_many(range(200)))
+
+    assert run_async(flow()) == list(range(200))
