@@ -28,8 +28,8 @@ types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on co
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Twice as many as processors: many tests wait for a disk, a clock or another process.
-WORKERS := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
+# Twice as many as processors, since many tests wait for a disk, a clock or another process; but no crowd.
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
 
 pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
 	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
