@@ -57,6 +57,7 @@ def test_a_locked_journal_knows_the_pid():
 def test_a_step_error_reads_like_the_one_it_stands_for():
     assert str(StepError("shop:PaymentFailed", "card 42", "Traceback …")) == "shop:PaymentFailed: card 42"
     assert str(StepError("shop:PaymentFailed", "")) == "shop:PaymentFailed"
+    assert StepError("a:B", "c").traceback == ""
     error = StepError("a:B", "c", "d")
     assert (error.type_name, error.message, error.traceback) == ("a:B", "c", "d")
 
@@ -69,7 +70,18 @@ def test_retry_after_says_when():
 
 def test_halt_carries_what_callers_get():
     error = NonDeterminismError("other")
-    assert Halt(error).error is error
+    halt = Halt(error)
+    assert halt.error is error
+    assert str(halt) == "other", "where it is seen all the same, it says why"
+
+
+def test_a_blocked_run_is_named_once_also_by_the_run_that_called_it():
+    error = NonDeterminismError("other")
+    assert error.run_id == ""
+    error.of_run("child-1", "refund")
+    error.of_run("order-42", "order")
+    assert error.run_id == "child-1"
+    assert str(error) == "other (run child-1 of 'refund')"
 
 
 @pytest.mark.parametrize("error", [StepError("a:B", "c", "d"), RetryAfter(2.5, "x"), DurableError("m")])

@@ -94,3 +94,40 @@ def test_short_work_shows_nothing(terminal, monkeypatch):
     with Progress("exporting", "runs", 4, stream=terminal.stream) as progress:
         progress.advance(4)
     assert terminal.written() == ""
+
+
+def test_a_terminal_that_does_not_say_how_wide_it_is_has_80_columns(monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(_progress, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(_progress, "_EACH_SECONDS", 0)
+    stream = Stream()
+    with Progress("exporting " * 20, "runs", 4, stream=stream) as progress:
+        progress.advance()
+    assert max(map(len, stream.getvalue().split("\r\x1b[K"))) == 79
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (30, "30s left"),
+        (59.4, "59s left"),
+        (60, "1m left"),
+        (3_540, "59m left"),
+        (3_600, "1.0h left"),
+        (9_000, "2.5h left"),
+    ],
+)
+def test_what_is_left_is_said_in_a_unit_that_fits(seconds, words):
+    progress = Progress("exporting", "runs", 4, stream=io.StringIO())
+    progress.done = 2
+    assert progress._line(seconds, 79).endswith(words)
+
+
+def test_what_has_no_total_is_counted():
+    progress = Progress("reading", "rows", 0, stream=io.StringIO())
+    progress.done = 1234
+    assert progress._line(5.0, 79) == "reading  1,234 rows"

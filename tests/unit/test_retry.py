@@ -275,6 +275,7 @@ def test_equal_policies_are_equal():
     one, same = RetryPolicy(2.0, non_retryable=[KeyError]), RetryPolicy(2, non_retryable=(KeyError,))
     assert one == same
     assert hash(one) == hash(same)
+    assert len({hash(RetryPolicy(float(n))) for n in range(1, 9)}) > 1
     assert one != RetryPolicy(2.5, non_retryable=[KeyError])
     assert one != (2.0,)
 

@@ -2,8 +2,10 @@
 
 import functools
 import json
+import re
 import warnings
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ def variadic(first: int, *rest: int, key: str = "k", **more: float) -> None: ...
 def mixed(a: int, /, b: int, *args: int, c: int, **kwargs: int) -> None: ...
 def gap(a: int = 1, b: int = 2, *, c: int = 3) -> None: ...
 def untyped(value, other=None): ...
+def typed_rest(first: date, *rest: Order, **more: Order) -> None: ...
 def with_client(url: str, client: Any = CLOSURE) -> None: ...
 
 
@@ -195,6 +198,61 @@ def test_what_cannot_be_held_is_described_with_one_warning_an_argument():
         signature.dump_step_inputs(("u", lambda: None, 1), {}, "step 'fetch'")
     with pytest.warns(RuntimeWarning, match="argument 'other'"):
         signature.dump_step_inputs(("u", 1, lambda: None), {}, "step 'fetch'")
+
+
+def test_the_warning_says_what_is_done_instead():
+    def fetch(client: Any, other: Any = None): ...
+
+    signature = Signature(fetch)
+    with pytest.warns(RuntimeWarning, match="kept instead") as seen:
+        signature.dump_step_inputs((CLOSURE,), {}, "step 'fetch'")
+    text = str(seen[0].message)
+    assert text.startswith("argument 'client' of step 'fetch' cannot be journaled (")
+    assert text.endswith("): a description is kept instead, and it is not compared on replay")
+
+
+# -- from plain JSON --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "args", "kwargs"),
+    [
+        (defaulted, [{"id": "a"}, 2], (Order("a"), 2), {}),
+        (defaulted, {"order": {"id": "a"}, "urgent": True}, (Order("a"),), {"urgent": True}),
+        (typed_rest, ["2026-01-02", {"id": "a"}, {"id": "b"}], (date(2026, 1, 2), Order("a"), Order("b")), {}),
+        (typed_rest, {"first": "2026-01-02", "x": {"id": "a"}}, (date(2026, 1, 2),), {"x": Order("a")}),
+        (untyped, [{"id": "a"}], ({"id": "a"},), {}),
+    ],
+)
+def test_a_call_from_plain_json(function, given, args, kwargs):
+    assert Signature(function).read_call(given, WHAT) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "argument"),
+    [
+        (defaulted, [{"id": 5}], "order"),
+        (defaulted, {"order": {"id": "a"}, "count": "two"}, "count"),
+        (typed_rest, ["2026-01-02", {"id": "a"}, 7], "rest"),
+        (typed_rest, {"first": "2026-01-02", "x": 7}, "more"),
+    ],
+)
+def test_plain_json_that_does_not_fit_names_the_argument(function, given, argument):
+    with pytest.raises(SerializationError) as error:
+        Signature(function).read_call(given, WHAT)
+    assert str(error.value).startswith(f"argument {argument!r} of {WHAT} does not fit: $")
+    assert isinstance(error.value.__cause__, SerializationError)
+
+
+def test_plain_json_for_other_parameters_is_a_wrong_call():
+    for call in ([], {"count": 1}, [{"id": "a"}, 1, 2], {"order": {"id": "a"}, "counts": 1}):
+        with pytest.raises(TypeError, match=re.escape(WHAT)):
+            Signature(defaulted).read_call(call, WHAT)
+
+
+def test_a_wrong_call_says_of_what():
+    with pytest.raises(TypeError, match=re.escape(WHAT)):
+        Signature(defaulted).bind((), {}, WHAT)
 
 
 def test_an_opaque_input_is_never_a_difference():

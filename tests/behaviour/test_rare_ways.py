@@ -1,0 +1,300 @@
+"""What few programs do: calls outside of a run, wrong arguments, and ways that a run seldom takes."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import durable
+from durable import _engine
+
+PATIENCE = 10.0
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+# -- waits and events ---------------------------------------------------------------------------------------------------
+
+
+def test_outside_of_a_run_a_time_that_has_passed_is_no_wait(no_engine, run_async):
+    durable.sleep_until(LONG_AGO)
+    run_async(durable.aio.sleep_until(LONG_AGO))
+    run_async(durable.aio.sleep(0))
+
+
+def test_an_async_run_waits_until_a_time(journal, run_async):
+    @durable.workflow
+    async def flow():
+        await durable.aio.sleep_until(datetime.now(UTC) + timedelta(milliseconds=5))
+        await durable.aio.sleep_until(LONG_AGO)
+
+    run_async(flow())
+    (run,) = durable.runs()
+    assert [(step.kind, step.name, step.status) for step in run.steps()] == [("sleep", "sleep_until", "completed")] * 2
+
+
+@pytest.mark.parametrize(
+    ("when", "error", "words"),
+    [
+        (5.0, TypeError, "sleep_until takes a datetime, not 5.0"),
+        (LONG_AGO.replace(tzinfo=None), ValueError, "has no time zone"),
+    ],
+)
+def test_a_time_to_wait_for_is_an_aware_datetime(when, error, words):
+    for wait in durable.sleep_until, durable.aio.sleep_until:
+        with pytest.raises(error, match=words):
+            wait(when)
+
+
+def test_nobody_waits_for_less_than_nothing():
+    for seconds in -1, float("inf"), timedelta(seconds=-1):
+        with pytest.raises(ValueError, match="the duration of a sleep must be 0 or more, and finite"):
+            durable.sleep(seconds)
+
+
+def test_an_event_that_cannot_be_journaled_is_named(journal):
+    @durable.workflow
+    def flow():
+        durable.set_event("progress", threading.Lock())
+
+    with pytest.raises(durable.SerializationError, match="the value of event 'progress' cannot be journaled: "):
+        flow()
+
+
+def test_who_waits_for_an_event_gets_it_or_is_told_why_not(journal):
+    @durable.workflow
+    def flow(key):
+        durable.set_event(key, 1)
+
+    run = flow.start("shown")
+    assert run.event("shown", timeout=PATIENCE) == 1
+    run.result(PATIENCE)
+    assert run.event("other") is None
+    with pytest.raises(durable.RunFinishedError, match="is completed, and has never set event 'other'"):
+        run.event("other", timeout=PATIENCE)
+
+
+def test_a_wait_for_an_event_ends(journal):
+    @durable.workflow
+    def flow():
+        durable.wait_for_signal("go", str)
+        durable.set_event("late", 1)
+
+    run = flow.start()
+    with pytest.raises(TimeoutError, match=r"did not set event 'late' within 0.01 s; it goes on"):
+        run.event("late", timeout=0.01)
+    run.signal("go", "now")
+    assert run.event("late", timeout=PATIENCE) == 1
+
+
+def test_what_cannot_be_a_signal(journal):
+    @durable.workflow
+    def flow():
+        durable.wait_for_signal("go", str)
+
+    run = flow.start()
+    with pytest.raises(TypeError, match="a signal has a value or an error="):
+        run.signal("go", "now", error=ValueError())
+    with pytest.raises(TypeError, match="a signal has a value or an error="):
+        run.signal("go", error="no exception")
+    with pytest.raises(durable.SerializationError, match="the value of signal 'go' cannot be written: "):
+        run.signal("go", threading.Lock())
+    run.signal("go", "now")
+    run.result(PATIENCE)
+
+
+def test_info_shows_what_it_knows(journal):
+    @durable.step
+    def look():
+        return repr(durable.info())
+
+    @durable.workflow(id="one")
+    def flow():
+        return look()
+
+    assert flow().startswith("Info(run_id='one', workflow='")
+    assert "attempt=1, idempotency_key='" in flow()
+
+
+# -- engines ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_that_is_open_here_is_opened_again_with_the_same_options_only(journal):
+    @durable.workflow
+    def flow(): ...
+
+    flow()
+    assert durable.open(journal.path) is journal.engine
+    with pytest.raises(ValueError, match="is open in this process with other options"):
+        durable.open(journal.path, durability="process")
+    assert repr(journal.engine) == f"<durable.Engine {journal.engine.path}>"
+    durable.close()
+    assert repr(journal.engine) == f"<durable.Engine {journal.engine.path} (closed)>"
+
+
+def test_close_without_an_engine_does_nothing(no_engine):
+    durable.close()
+    assert _engine._default is None
+
+
+def test_two_threads_that_need_the_default_engine_first_get_the_same(no_engine, monkeypatch):
+    faster = _engine.Engine("durable.db")
+
+    class Lock:
+        """Another thread was faster between the look and the lock."""
+
+        def __enter__(self):
+            monkeypatch.setattr(_engine, "_default", faster)
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(_engine, "_choosing", Lock())
+    assert _engine.current_engine() is faster
+    faster.close()
+
+
+def test_a_run_that_was_deleted_meanwhile_is_not_found(journal):
+    @durable.workflow
+    def flow(): ...
+
+    flow()
+    (run,) = durable.runs()
+    run._id = "gone"
+    with pytest.raises(durable.RunNotFoundError):
+        run.result()
+
+
+# -- declared -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_a_template_or_a_callable():
+    with pytest.raises(TypeError, match="is a format string or a callable of its arguments, not 5"):
+        durable.workflow(id=5)(lambda: None)
+    with pytest.raises(ValueError, match=r"id='order-\{' of workflow .* is not a format string"):
+        durable.workflow(id="order-{", name="broken")(lambda: None)
+
+
+# -- who waits for whom -------------------------------------------------------------------------------------------------
+
+
+def test_a_sync_run_cannot_wait_for_its_own_result(journal):
+    @durable.workflow(id="self")
+    def flow():
+        return durable.get("self").result()
+
+    with pytest.raises(durable.RunConflictError, match="run self executes in this thread, and cannot wait for its own"):
+        flow()
+
+
+def test_a_sync_run_cannot_call_itself(journal):
+    @durable.workflow(id="self")
+    def flow():
+        return flow()
+
+    with pytest.raises(durable.RunConflictError, match="a run cannot call itself or a run that waits for it"):
+        flow()
+
+
+def test_a_child_that_fails_gives_the_slot_of_its_parent_back(journal, run_async):
+    @durable.workflow
+    def child():
+        raise ValueError("declined")
+
+    @durable.workflow(concurrency=1)
+    def parent():
+        try:
+            child()
+        except ValueError as error:
+            return str(error)
+
+    @durable.workflow
+    async def async_child():
+        raise ValueError("declined")
+
+    @durable.workflow(concurrency=1)
+    async def async_parent():
+        try:
+            await async_child()
+        except ValueError as error:
+            return str(error)
+
+    async def twice():
+        return [await async_parent.with_options(id=str(n))() for n in range(2)]
+
+    assert [parent.with_options(id=f"sync-{n}")() for n in range(2)] == ["declined"] * 2
+    assert run_async(twice()) == ["declined"] * 2
+
+
+def test_a_run_in_which_the_process_died_too_often_is_blocked(journal, monkeypatch):
+    from durable import _runtime
+
+    monkeypatch.setattr(_runtime, "MAXIMUM_CRASHES", 1)
+    begun = []
+
+    @durable.workflow(id="deadly")
+    def flow():
+        begun.append(1)
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    monkeypatch.setattr(_runtime.Transaction, "closed_cleanly", lambda *_: False)
+    journal.restart()
+    with pytest.raises(durable.RunBlockedError, match="the process died 1 times in a row"):
+        flow()
+    assert durable.get("deadly").status == "blocked"
+    assert begun == [1]
+
+
+def test_two_who_wait_for_one_run(journal):
+    granted, entered = threading.Event(), threading.Barrier(3)
+
+    @durable.workflow(id="slow")
+    def slow():
+        granted.wait(PATIENCE)
+        return 42
+
+    run = slow.start()
+    results = []
+
+    def wait():
+        entered.wait(PATIENCE)
+        results.append(run.result(PATIENCE))
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    entered.wait(PATIENCE)
+    granted.set()
+    for thread in threads:
+        thread.join()
+    assert results == [42, 42]
+
+
+def test_a_signal_wait_that_is_cancelled_in_memory(journal):
+    @durable.workflow(id="waits")
+    def flow():
+        durable.wait_for_signal("never", str)
+
+    errors = []
+
+    def call():
+        try:
+            flow()
+        except durable.RunCancelledError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: durable.runs() and durable.get("waits").steps())
+    durable.get("waits").cancel()
+    thread.join(PATIENCE)
+    assert len(errors) == 1
