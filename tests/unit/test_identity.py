@@ -160,8 +160,12 @@ def test_a_claim_stands_for_workflow_and_inputs():
 def test_two_workflows_of_one_name_in_different_modules_are_an_error_at_the_second():
     registry = Registry()
     registry.declare_workflow(Declared("order", "shop", "/shop.py"))
-    with pytest.raises(ValueError, match="two workflows are called 'order': one in module 'shop', one in 'depot'"):
+    with pytest.raises(ValueError, match="two workflows are called 'order'") as error:
         registry.declare_workflow(Declared("order", "depot", "/depot.py"))
+    assert str(error.value) == (
+        "two workflows are called 'order': one in module 'shop', one in 'depot'. The journal finds a workflow by its "
+        "name: give one of them another, @durable.workflow(name=...)"
+    )
     assert registry.workflows["order"].module == "shop"
 
 

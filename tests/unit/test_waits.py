@@ -147,6 +147,13 @@ def test_another_operation_at_this_place_is_told_when_it_is_called(turn):
         with pytest.raises(Halt) as halt:
             decide(past)
         assert isinstance(halt.value.error, NonDeterminismError)
+    for kind, name, decide, made in (
+        ("sleep", "sleep", decide_sleep, sleep(10.0)),
+        ("signal", "paid", decide_signal, signal()),
+    ):
+        elsewhere = begun(kind, name, 1011.0)._replace(module="other", turn=turn)
+        with pytest.raises(Halt, match="of module 'other'"):
+            decide(made, elsewhere, World())
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""The text of a value under an annotation, to the letter: what a journal of an earlier version holds is still read."""
+
+import pathlib
+from collections import abc
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import attrs
+import pydantic
+import pytest
+
+from durable._codec import codec_for, fit
+from durable._codec.shapes import _runtime_types
+from durable.errors import RetryAfter, SerializationError
+
+T = TypeVar("T")
+
+
+@dataclass
+class Item:
+    sku: str
+    count: int = 1
+
+
+@dataclass
+class Ware:
+    sku: str
+
+
+@attrs.define
+class Parcel:
+    to: str
+    weight: float = 1.0
+
+
+class Point(NamedTuple):
+    x: int
+    y: float = 0.5
+
+
+class Shelf(pydantic.BaseModel):
+    name: str = pydantic.Field(alias="label")
+    items: tuple[list[int], dict[str, int]] = ([], {})
+
+
+class Tagged(pydantic.BaseModel):
+    parts: Any = None
+
+
+class Box(Generic[T]): ...
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (list[date], [date(2026, 1, 2)], '["2026-01-02"]'),
+        (list[list[Item]], [[Item("a")], []], '[[{"sku":"a","count":1}],[]]'),
+        (abc.Sequence[Point], [Point(1)], '[{"x":1,"y":0.5}]'),
+        (set[date], {date(2026, 1, 2), date(2025, 1, 2)}, '["2025-01-02","2026-01-02"]'),
+        (frozenset[Point], frozenset({Point(2), Point(1)}), '[{"x":1,"y":0.5},{"x":2,"y":0.5}]'),
+        (abc.Set[date], {date(2026, 1, 2)}, '["2026-01-02"]'),
+        (tuple[date, ...], (date(2026, 1, 2),) * 2, '["2026-01-02","2026-01-02"]'),
+        (tuple[date, int, Item], (date(2026, 1, 2), 5, Item("a")), '["2026-01-02",5,{"sku":"a","count":1}]'),
+        (dict[str, date], {"a": date(2026, 1, 2)}, '{"a":"2026-01-02"}'),
+        (dict[date, Item], {date(2026, 1, 2): Item("a")}, '[["2026-01-02",{"sku":"a","count":1}]]'),
+        (abc.Mapping[str, Point], {"a": Point(1)}, '{"a":{"x":1,"y":0.5}}'),
+        (Item | None, Item("a"), '{"sku":"a","count":1}'),
+        (Item | None, None, "null"),
+        (int | str | None, 5, "5"),
+        (Literal["a", 5], 5, "5"),
+        (Point, Point(1), '{"x":1,"y":0.5}'),
+        (Parcel, Parcel("me"), '{"to":"me","weight":1.0}'),
+        (Shelf, Shelf(label="s", items=([1], {"b": 2})), '{"label":"s","items":[[1],{"b":2}]}'),
+        (pathlib.PurePosixPath, pathlib.PurePosixPath("/a"), '"/a"'),
+        (list[bytes], [b"\x00" * 60], f'["{"A" * 80}"]'),
+        (bytes, b"abc", '"YWJj"'),
+        (datetime, NOON, '"2026-01-01T12:00:00+00:00"'),
+    ],
+)
+def test_the_text_of_a_value_under_its_annotation(annotation, value, text):
+    codec = codec_for(annotation)
+    assert codec.dump(value) == text
+    back = codec.load(text)
+    assert (type(back), back) == (type(value), value)
+
+
+@pytest.mark.parametrize("parts", [{1}, [{1}], {"a": frozenset({1})}, ({1},), [[{"b": [{1}]}]], [1, {2}]])
+def test_a_set_in_a_model_is_found_wherever_it_is(parts):
+    """It would be written in any order, so that equal inputs would differ; the self-describing form sorts it."""
+    assert codec_for(Tagged).dump(Tagged(parts=parts)).startswith('{"$')
+    assert codec_for(Tagged).dump(Tagged(parts=[1, {"a": [2]}])) == '{"parts":[1,{"a":[2]}]}'
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "words"),
+    [
+        (list[date], "5", "$: list is expected here, not int"),
+        (list[Item], '[{"sku":"a"},{"sku":2}]', "$[1].sku: str is expected here, not int"),
+        (list[list[Item]], '[[],[{"sku":2}]]', "$[1][0].sku: str is expected here, not int"),
+        (set[int], "[1,1]", "$: a set is expected here, and members are repeated"),
+        (tuple[int, str], "[1]", "$: 2 items are expected here, not 1"),
+        (tuple[int, str], "5", "$: list is expected here, not int"),
+        (tuple[int, str, int], '[1,"a","b"]', "$[2]: int is expected here, not str"),
+        (dict[str, Item], "[]", "$: dict is expected here, not list"),
+        (dict[int, str], "5", "$: list is expected here, not int"),
+        (dict[str, Item], '{"a":{"sku":2}}', "$.a.sku: str is expected here, not int"),
+        (Item, '{"count":1}', "$.sku: the journal has no such field"),
+        (Item, '{"sku":"a","colour":1}', "$: Item has no field 'colour' any more"),
+        (Point, '{"x":"1"}', "$.x: int is expected here, not str"),
+        (Point, '{"x":1,"z":1}', "has no field 'z' any more"),
+    ],
+)
+def test_a_text_that_does_not_fit_says_where(annotation, text, words):
+    with pytest.raises(SerializationError) as error:
+        codec_for(annotation).load(text)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "words"),
+    [
+        ({"z": 1}, Item | Parcel, "fits none of Item | Parcel"),
+        ({"sku": "a"}, Item | Ware | Parcel, "fits more than one of Item | Ware | Parcel"),
+    ],
+)
+def test_a_signal_that_fits_no_member_or_several_names_them(value, annotation, words):
+    with pytest.raises(SerializationError) as error:
+        fit(value, annotation)
+    assert words in str(error.value)
+
+
+def test_what_a_member_of_a_union_is_when_the_program_runs():
+    assert _runtime_types(Literal["a", 5]) == {str, int}
+    assert _runtime_types(list[int]) == {list}
+    assert _runtime_types(Item) == {Item}
+
+
+def test_a_value_of_the_readers_type_is_taken_as_it_is():
+    items = [Item("a")]
+    assert fit(items, list[Item]) == items
+    assert fit({1, 2}, set[int]) == {1, 2}
+    assert fit({"a": date(2026, 1, 2)}, dict[str, date]) == {"a": date(2026, 1, 2)}
+    assert fit((1, Item("b")), tuple[int, Item]) == (1, Item("b"))
+    value = object()
+    assert fit(value, Any) is value
+    assert fit(5, Item | int) == 5
+
+
+@pytest.mark.parametrize("text", ['"YWJj\\n"', '"YW Jj"', '"YQ"'])
+def test_bytes_are_base64_and_nothing_else(text):
+    with pytest.raises(SerializationError):
+        codec_for(bytes).load(text)
+
+
+@pytest.mark.parametrize("seconds", [True, "5", None])
+def test_retry_after_takes_a_number(seconds):
+    with pytest.raises(TypeError, match=f"RetryAfter takes a number of seconds, not {seconds!r}"):
+        RetryAfter(seconds)
