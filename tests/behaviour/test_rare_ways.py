@@ -298,3 +298,27 @@ def test_a_signal_wait_that_is_cancelled_in_memory(journal):
     durable.get("waits").cancel()
     thread.join(PATIENCE)
     assert len(errors) == 1
+
+
+def test_the_id_of_what_has_no_code_is_not_checked_before_it_is_called(journal):
+    class Flow:
+        def __call__(self, order):
+            return order
+
+    flow = durable.workflow(id="order-{order}", name="flow")(Flow())
+    assert flow("42") == "42"
+    assert [run.id for run in durable.runs()] == ["order-42"]
+
+
+def test_where_as_completed_waits_is_found_in_every_version_of_python(monkeypatch):
+    import asyncio
+    from types import SimpleNamespace
+
+    from durable._waiting import _code_of_as_completed
+
+    def wait_for_one(): ...
+
+    monkeypatch.setattr(
+        asyncio.tasks, "_AsCompletedIterator", SimpleNamespace(_wait_for_one=wait_for_one), raising=False
+    )
+    assert _code_of_as_completed() is wait_for_one.__code__
