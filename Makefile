@@ -69,6 +69,10 @@ bench: $(VENV)/.dev                  ## the figures of docs/benchmarks.md, again
 faults: $(VENV)/.dev                 ## the trials of docs/reliability.md at full size: takes hours
 	@$(BIN)/python -m tests.faults all --full $(ARGS)
 
+.PHONY: corpus
+corpus: $(VENV)/.dev                 ## whether `durable check` says of changed programs what happens to them: an hour
+	@$(BIN)/python -W ignore -m tests.cli.corpus $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VENV)/.dev            ## the same steps with other libraries, installed into .bench/
 	@$(BIN)/python -m benchmarks.peers $(ARGS)

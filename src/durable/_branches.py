@@ -161,7 +161,7 @@ class Branches:
 
     def _admit(self) -> None:
         """Give those that wait for a turn theirs."""
-        if self._committing or not self.past.is_over:
+        if self._committing or self._is_held():
             return
         for outcome in self._waiting:
             last = self._ready[-1] if self._ready else []
@@ -324,7 +324,7 @@ class Branches:
 
     def _tick(self) -> None:
         """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
-        if not self.past:
+        if not self._is_held():
             self._admit()
             if not self._ready and not self.past.waits_for_cut:
                 self._ticking = False
@@ -345,7 +345,7 @@ class Branches:
     def _deliver_next(self) -> None:
         if self.past and (self.past.deliver_next() or self.past.let_go_on()):
             return
-        if not self.past and self._ready:
+        if not self._is_held() and self._ready:
             self._deliver(self._ready.popleft())
             if self._ready or self.past.waits_for_cut:
                 self.tick_soon()
@@ -369,14 +369,20 @@ class Branches:
         if self.threads.at_work and (self.past or self._ready) and self._next_is_timeout():
             self._deliver_next()
 
+    def _is_held(self) -> bool:
+        """Whether what is new waits for what the journal has."""
+        return bool(self.past) and not self.past.may_be_cut
+
     def _is_quiet(self) -> bool:
         return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
     def _is_stuck(self) -> bool:
-        if not self.past and (self.timers or self.has_news()):  # what may yet lead to a cut
+        if not self._is_held() and (self.timers or self.has_news()):  # what may yet lead to a cut
             return False
         tasks = [*self.tasks, *([self.root] if self.root else [])]
-        return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, self.threads.waiting())
+        queued = [outcome.future for group in [*self._ready, self._waiting] for outcome in group]
+        known = [*self.threads.waiting(), *self.resting, *queued]
+        return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, known)
 
 
 def _ignore(_: BaseException | None) -> None:

@@ -17,6 +17,7 @@ from ._identity import Registry, idempotency_key
 from ._journal import Journal
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import step_row
+from ._replay import describe, place, require_called
 from ._transaction import PUT_STEP, Transaction
 from .errors import Cancelled, DurableError, Halt, RunInterruptedError, TimedOut
 
@@ -209,6 +210,16 @@ class Execution:
             if rest.child == run_id:
                 rest.wake()
 
+    def require_all_called(self, awaited: Call | str) -> None:
+        """Before a sync run waits for what the journal has no outcome of: `Halt` where the code is another."""
+        if not self.past:
+            return
+        what = awaited if isinstance(awaited, str) else f"{describe(awaited)} at {place(awaited)}"
+        try:
+            require_called(what, list(self.past.values()))
+        except Halt as halt:
+            raise self.halt(halt.error) from None
+
     def require_going_on(self, branch: str) -> None:
         """For work of a write transaction: nothing is written of a run that somebody else may be executing by now."""
         if self.over:
@@ -310,3 +321,10 @@ def current_branch() -> Branch | None:
     """The branch of the workflow body that is running here, `None` outside of one and inside a step."""
     scope = SCOPE.get()
     return scope if type(scope) is Branch else None
+
+
+def require_all_called(awaited: str, timeout: float | None) -> None:
+    """The same for the sync run of this context, if any, before it waits for as long as it takes."""
+    branch = current_branch()
+    if branch is not None and branch.execution.branches is None and timeout is None:
+        branch.execution.require_all_called(awaited)

@@ -42,8 +42,8 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     call.position = branch.position
     branch.position += 1
     past = execution.past.pop((call.branch, call.position), None) if execution.past else None
-    if past is None and execution.past and not beside and execution.branches is None:
-        _require_not_lost(execution, call)
+    if (past is None or past.turn is None) and (execution.past or past is not None):
+        _has_no_outcome(execution, call, past, beside=beside)
     if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
         execution.replaying = False
     cancel = execution.cancel
@@ -52,7 +52,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
         cancel.timed_out = past.error == TIMED_OUT
     elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
         cancel.delivered = True
-        return decide_cancelled(call, execution)
+        decide = _decide_cancelled
     try:
         decision = decide(call, past, execution)
         return decision if execution.rehearse is None else execution.rehearse(call, decision)
@@ -73,11 +73,26 @@ def _require_not_interrupted(execution: Execution, error: BaseException | None) 
         raise execution.halted
 
 
+def _has_no_outcome(execution: Execution, call: Call, past: StepRecord | None, *, beside: bool) -> None:
+    """Here the journal ends for whoever calls: what else it has was called before, or is called by others."""
+    if execution.branches is not None:
+        if past is not None:
+            execution.branches.past.begun_again()
+    elif not beside:
+        if past is None:
+            _require_not_lost(execution, call)
+        execution.require_all_called(call)
+
+
 def _require_not_lost(execution: Execution, call: Call) -> None:
     try:
         require_not_lost(call.branch, call.position, execution.past, execution.record, execution.journal.steps)
     except JournalError as error:
         raise execution.halt(error) from error
+
+
+def _decide_cancelled(call: Call, _: StepRecord | None, world: World) -> Decision:
+    return decide_cancelled(call, world)
 
 
 def take_place_beside(branch: Branch, call: Call, decide: Decide) -> tuple[Decision, StepRecord | None]:

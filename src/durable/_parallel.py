@@ -12,10 +12,11 @@ from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
-from ._effects import Decision
+from ._effects import Call, Decision
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._model import StepRecord
+from ._replay import decide_cancelled
 
 R = TypeVar("R")
 
@@ -23,9 +24,11 @@ R = TypeVar("R")
 class StepFuture(Generic[R]):
     """A step that was submitted: its result comes when it has one."""
 
-    def __init__(self, name: str, execution: Execution | None = None) -> None:
+    def __init__(self, name: str, execution: Execution | None = None, unknown: Call | None = None) -> None:
         self._name = name
         self._execution = execution
+        self._unknown = unknown
+        """What was called, where the journal had no outcome of it."""
         self._ended = threading.Event()
         self._value: Any = None
         self.error: BaseException | None = None
@@ -47,6 +50,8 @@ class StepFuture(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes, and the step goes on.
         """
         try:
+            if self._unknown is not None and self._execution is not None and timeout is None:
+                self._execution.require_all_called(self._unknown)
             self._wait(timeout)
         except BaseException as interrupt:
             if self._execution is not None:  # the body may catch it, but it calls nothing more
@@ -101,10 +106,9 @@ class Item(NamedTuple):
     """One item of a map: its place among them, what is decided for it, and what the journal has of it."""
 
     place: int
+    call: Call
     decision: Decision
     past: StepRecord | None
-    cancelled: Callable[[], Decision]
-    """What is decided for it instead, where the run is cancelled before it has begun."""
 
     @property
     def has_outcome(self) -> bool:
@@ -121,10 +125,15 @@ class Parallel:
         self._futures: list[StepFuture[Any]] = []
 
     def go(
-        self, name: str, decision: Decision, then: Callable[[StepFuture[Any]], None] | None = None
+        self,
+        call: Call,
+        decision: Decision,
+        past: StepRecord | None,
+        then: Callable[[StepFuture[Any]], None] | None = None,
     ) -> StepFuture[Any]:
         """Set a decided step going on the pool, and call `then` when it has ended."""
-        future: StepFuture[Any] = StepFuture(name, self._execution)
+        unknown = call if past is None or past.turn is None else None
+        future: StepFuture[Any] = StepFuture(call.name, self._execution, unknown)
         context = copy_context()
 
         threads = self._execution.threads
@@ -160,18 +169,20 @@ class Parallel:
             for item in sorted(items, key=_how_far_from_done):
                 self._take_slot(slots)
                 if item.has_outcome:
-                    future = self._read(name, item.decision)
+                    futures[item.place] = future = self._read(name, item.decision)
                     ended(future)
-                elif item.past is None and failed.is_set():
+                    continue
+                if item.past is None and failed.is_set():
                     slots.put()
                     continue
-                elif item.past is None and self._execution.cancel.is_due():
+                self._execution.require_all_called(item.call)
+                if item.past is None and self._execution.cancel.is_due():
                     self._execution.cancel.delivered = True
                     failed.set()
-                    future = self._read(name, item.cancelled())
+                    future = self._read(name, decide_cancelled(item.call, self._execution))
                     slots.put()
                 else:
-                    future = self.go(name, item.decision, ended)
+                    future = self.go(item.call, item.decision, item.past, ended)
                 futures[item.place] = future
         except BaseException as interrupt:
             self._execution.interrupt(type(interrupt).__name__)

@@ -1,11 +1,13 @@
 """The order of what the journal has of an async run: on replay, each outcome reaches its task in its turn."""
 
 import asyncio
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ._effects import CUT
+from ._effects import CUT, Call
 from ._execution import Execution
 from ._model import FIRST_TIMEOUT, StepRecord
 from ._port import settle
@@ -15,7 +17,11 @@ from .errors import NonDeterminismError
 
 
 class PastOrder:
-    """Outcomes, cuts and timeouts that the journal has, until all were delivered; true while there are any."""
+    """Outcomes, cuts and timeouts that the journal has, until all were delivered; true while there are any.
+
+    What had only begun counts until it is called again. When it was called first, the run had got no more than the
+    outcomes that the journal has: code that waits with all of these, and has not called it, is other code.
+    """
 
     def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop, on_news: Callable[[], None]) -> None:
         self._execution = execution
@@ -29,9 +35,11 @@ class PastOrder:
                 self._owed[step.turn] = self._owed.get(step.turn, 0) + 1
         self._inline = sum(step.turn == 0 and step.error != CUT for step in execution.past.values())
         """How many that blocked the loop, and so have no turn, were not called yet."""
+        self._begun = sum(step.turn is None for step in execution.past.values())
+        """How many that had begun, and have no outcome, were not called yet."""
         self._turns = deque(sorted(self._owed))
-        self.is_over = not self._turns and not self._inline
-        """Whether all were delivered."""
+        self.is_over = not self._turns and not self._inline and not self._begun
+        """Whether all were delivered, and what had begun was called."""
         self.last_turn = self._turns[-1] if self._turns else 0
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
@@ -53,6 +61,11 @@ class PastOrder:
     def waits_for_cut(self) -> bool:
         """Whether some operation waits for the code to cut it again."""
         return bool(self._cuts)
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether all outcomes were delivered, and a thread waits to be given up again, as something new may do."""
+        return bool(self._cuts) and not self._turns and not self._inline
 
     def turn_of(self, record: StepRecord) -> "asyncio.Future[None]":
         """Done when it is the turn of this record; may be cancelled before."""
@@ -82,7 +95,7 @@ class PastOrder:
             del self._cuts[cut]
 
     async def end(self) -> None:
-        """Returns when everything was delivered."""
+        """Returns when everything was delivered, and what had begun was called."""
         while self:
             gate = self._loop.create_future()
             self._gates.add(gate)
@@ -111,24 +124,34 @@ class PastOrder:
         return False
 
     def delivered(self, turn: int | None) -> None:
-        """One of this turn is where it belongs."""
+        """One of this turn is where it belongs; `None`: what had begun was called."""
         if turn in self._owed:
             self._owed[turn] -= 1
         elif turn == 0 and self._inline:
             self._inline -= 1
+        elif turn is None and self._begun:
+            self._begun -= 1
         else:
             return
         while self._turns and not self._owed[self._turns[0]]:
             turn = self._turns.popleft()
             del self._owed[turn]
             self._called.pop(turn, None)
-        self.is_over = not self._turns and not self._inline
+        self.is_over = not self._turns and not self._inline and not self._begun
         if self.is_over:
             for gate in (*self._gates, *self._last):
                 settle(gate)
             self._last.clear()
         if self._called or self._gates or self._last or self._cuts or self.is_over:
             self._on_news()
+
+    def begun_again(self) -> None:
+        """The code has called something that the journal has as begun. From any thread of the run."""
+        if threading.get_ident() == self._execution.thread:
+            self.delivered(None)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
+                self._loop.call_soon_threadsafe(self.delivered, None)
 
     def next_is_timeout(self) -> bool:
         """Whether the next turn is that of a timeout which the code has set."""
@@ -152,7 +175,8 @@ class PastOrder:
         past = self._execution.past
         for key in [key for key in list(past) if key[0] == branch or key[0].startswith(branch + "/")]:
             dropped = past.pop(key)
-            self.delivered(None if dropped.turn == 0 and dropped.error == CUT else dropped.turn)
+            if dropped.turn != 0 or dropped.error != CUT:
+                self.delivered(dropped.turn)
 
     def is_stuck(self, tasks: Iterable["asyncio.Task[Any]"], known: Iterable["asyncio.Future[Any]"]) -> bool:
         """Whether every task waits on the journal or on other tasks: then the next turn can never be called."""
@@ -161,7 +185,7 @@ class PastOrder:
         tasks = set(tasks)
         return all(waits_on_known(task, ids, tasks) for task in tasks)
 
-    def require_called(self, record: StepRecord) -> None:
+    def require_called(self, record: StepRecord | Call) -> None:
         """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.
 
         It blocked the loop before too, if it was there, so that nothing was called after it. And nothing new goes to
@@ -175,7 +199,8 @@ class PastOrder:
     def nothing_can_follow(self) -> NonDeterminismError:
         """The error of a run that is stuck."""
         turn = self._turns[0] if self._turns else None
-        missing = next((s for s in list(self._execution.past.values()) if s.turn == (turn or 0)), None)
+        left = list(self._execution.past.values())
+        missing = next((s for s in left if s.turn == (turn or 0)), left[0] if left and turn is None else None)
         cut = next((s for s in self._cuts.values() if turn is None or s.turn == turn), None)
         if cut is not None:
             what = f"cancels {describe(cut)} at {place(cut)}, as the journal has it"

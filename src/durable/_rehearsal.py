@@ -1,4 +1,4 @@
-"""A run replayed without its file: how far code and journal agree, with no step run and nothing written.
+"""Runs replayed without their file: how far code and journal agree, with no step run and nothing written.
 
 The body is executed as on any replay, by the same drivers. Only the end is another: where a decision wants to do what
 the journal does not have, the operation stops for good. A thread of a sync run ends there. In an async run only that
@@ -7,20 +7,20 @@ has called everything that the journal has.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from ._active import ENGINE, Declaration
 from ._clock import SYSTEM_CLOCK
+from ._codec import load_error
 from ._effects import Append, Call, Conclude, Cut, Decision, Deliver, End, Slot
 from ._execution import SCOPE, Execution
 from ._helpers import run_in_helper
 from ._identity import Registry
 from ._limits import Limits
-from ._model import RunRecord, StepRecord
+from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord
 from ._outcome import raised, returned
 from ._replay import describe, place
+from ._stand_ins import EngineStandIn, Here, Sealed, ThreadEnds
 from .errors import DurableError, EngineClosedError, Halt, JournalError, RunBlockedError, SerializationError
 
 if TYPE_CHECKING:
@@ -48,60 +48,90 @@ class JournalEndsError(DurableError):
     """Takes a rehearsal down: the journal has nothing more."""
 
 
-class _ThreadEnds(BaseException):
-    """The journal has nothing more for a step that would run beside the body, which goes on."""
+class Rehearsals:
+    """The unfinished runs of a journal, each replayed with the code that is declared now; see `of`."""
 
+    def __init__(self, journal: "Journal", registry: Registry, timeout_seconds: float) -> None:
+        self.journal = journal
+        self.registry = registry
+        self._timeout_seconds = timeout_seconds
+        self._known: dict[str, Verdict] = {}
 
-def rehearse(
-    journal: "Journal", registry: Registry, workflow: Declaration, record: RunRecord, timeout_seconds: float
-) -> Verdict:
-    """What would become of a run if it went on with the code that is declared now. Reads the journal, and no more.
+    def of(self, record: RunRecord) -> Verdict:
+        """What would become of a run if it went on. Reads the journal, and no more.
 
-    The body runs, in a thread of its own, and so does whatever it does besides calling operations. After
-    `timeout_seconds` it is given up.
-    """
-    past = journal.steps(record.seq)
-    found: list[Verdict] = []
-    over = threading.Event()
-    rehearsal = _Rehearsal(journal, registry, workflow, record, past)
+        The body runs, in a thread of its own, and so does whatever it does besides calling operations. After
+        `timeout_seconds` it is given up.
+        """
+        if record.id in self._known:
+            return self._known[record.id]
+        rehearsal = _Rehearsal(self, self.registry.workflows[record.workflow], record, frozenset())
+        over = threading.Event()
+        found: list[Verdict] = []
 
-    def body() -> None:
-        try:
-            found.append(rehearsal.verdict())
-        except BaseException as error:
-            found.append(Verdict("unclear", f"the rehearsal itself failed: {type(error).__name__}: {error}"))
-        finally:
-            over.set()
+        def body() -> None:
+            try:
+                found.append(rehearsal.verdict())
+            except BaseException as error:
+                found.append(Verdict("unclear", f"the rehearsal itself failed: {type(error).__name__}: {error}"))
+            finally:
+                over.set()
 
-    run_in_helper(body)
-    if over.wait(timeout_seconds):
-        return found[0]
-    return rehearsal.give_up(timeout_seconds)
+        run_in_helper(body)
+        verdict = found[0] if over.wait(self._timeout_seconds) else rehearsal.give_up(self._timeout_seconds)
+        return self._known.setdefault(record.id, verdict)
+
+    def what_stops(self, run_id: str, ancestors: frozenset[str]) -> str | None:
+        """Why a run would not come to its end, for another one that may wait for it; `None` where it would."""
+        record = self.journal.run(run_id)
+        if record is None or record.status in FINISHED or run_id in ancestors:
+            return None
+        workflow = self.registry.workflows.get(record.workflow)
+        if workflow is None:
+            return "is of a workflow that is not declared"
+        verdict = self._known.get(run_id)
+        if verdict is None:
+            verdict = self._known[run_id] = _Rehearsal(self, workflow, record, ancestors).verdict()
+        return None if verdict.is_what == "goes on" else f"{verdict.is_what}: {verdict.why}"
 
 
 class _Rehearsal:
     """One run, replayed once."""
 
     def __init__(
-        self, journal: "Journal", registry: Registry, workflow: Declaration, record: RunRecord, past: list[StepRecord]
+        self, rehearsals: Rehearsals, workflow: Declaration, record: RunRecord, ancestors: frozenset[str]
     ) -> None:
+        self._rehearsals = rehearsals
         self._workflow = workflow
-        self._engine: Any = _Engine(self, journal, registry)
-        sealed: Any = _Sealed(journal)
-        pool: Any = _Here(self)
-        self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, frozenset(), Limits(), pool)
+        journal, registry = rehearsals.journal, rehearsals.registry
+        sealed: Any = Sealed(journal)
+        pool: Any = Here(self)
+        past = journal.steps(record.seq)
+        self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, ancestors, Limits(), pool)
         self.execution.rehearse = self._rehearse
+        self._engine = EngineStandIn(self, journal)
+        self._is_cancelled = bool(journal.messages(record.seq, "cancel", ""))
+        if not workflow.is_async:  # it is told at the first operation that has no outcome, which is its end here
+            is_late = record.deadline is not None and record.deadline <= SYSTEM_CLOCK.now()
+            self.execution.cancel.requested = self._is_cancelled or is_late
         self.is_submitted = False
         """Whether what runs now would run on another thread."""
+        self._awaited: list[str] = []
+        """The runs that this one waits for, by their ids."""
         self._parked: list[asyncio.Future[None]] = []
         self._look: Any = None
 
     def verdict(self) -> Verdict:
         """Replay the run, in this thread."""
         execution, signature = self.execution, self._workflow.signature
+        record = execution.record
+        if record.status == "queued" and self._is_cancelled:
+            return GOES_ON  # to its end, without its body
+        if record.status == "blocked" and record.crashes >= MAXIMUM_CRASHES:
+            return Verdict("would block", str(load_error(record.error or "null")))
         execution.thread = threading.get_ident()
         try:
-            inputs = signature.load_inputs(execution.record.input, f"workflow {self._workflow.name!r}")
+            inputs = signature.load_inputs(record.input, f"workflow {self._workflow.name!r}")
             args, kwargs = signature.unbind(inputs)
         except SerializationError as error:
             return Verdict("would block", str(error))
@@ -109,7 +139,7 @@ class _Rehearsal:
         scope, engine = SCOPE.set(execution.root), ENGINE.set(self._engine)
         try:
             value = run(args, kwargs)
-        except _ThreadEnds:
+        except ThreadEnds:
             return self._at_the_end()
         except BaseException as error:
             ending = None if execution.halted else raised(execution, error)
@@ -123,29 +153,37 @@ class _Rehearsal:
         return self._judged(ending.error) if ending is not None and ending.error is not None else GOES_ON
 
     def _judged(self, error: BaseException) -> Verdict:
-        if isinstance(error, JournalEndsError):
+        if isinstance(error, (JournalEndsError, EngineClosedError)):
             return self._at_the_end()
-        if isinstance(error, RunBlockedError):
+        if isinstance(error, (RunBlockedError, JournalError)):
             return Verdict("would block", str(error))
-        if isinstance(error, JournalError):
-            return Verdict("unclear", str(error))
         return GOES_ON  # it completes, or fails, or was interrupted by its own code
 
     def _at_the_end(self) -> Verdict:
         """Code that has come to the end of the journal has called everything that is in it."""
         left = list(self.execution.past.values())
         if not left and not self._is_owed():
-            return GOES_ON
+            return self._with_others()
         what = f"has not called {describe(left[0])} at {place(left[0])}" if left else "has not got all its outcomes"
         return Verdict("unclear", f"the code wants to go on with something else, and {what}, which the journal has")
+
+    def _with_others(self) -> Verdict:
+        """What stops a run that this one waits for stops this one too."""
+        ancestors = self.execution.ancestors
+        for run_id in self._awaited if not self._is_cancelled or not self._workflow.is_async else ():
+            if why := self._rehearsals.what_stops(run_id, ancestors):
+                return Verdict("would block", f"it waits for run {run_id!r}, which {why}")
+        for child in self._rehearsals.journal.children(self.execution.record.seq) if not self._is_cancelled else ():
+            if why := self._rehearsals.what_stops(child.id, ancestors):
+                return Verdict("unclear", f"if it waits for run {child.id!r}, it stops with that one, which {why}")
+        return GOES_ON
 
     def give_up(self, seconds: float) -> Verdict:
         """The body does not come to an end: in a loop, or waiting for something outside."""
         if not self.execution.past and not self._is_owed():
             return GOES_ON  # it is beyond the journal
-        verdict = self._at_the_end()
         self.execution.halt(JournalEndsError("it took too long"))
-        return verdict._replace(why=f"the workflow's own code takes longer than {seconds:g} s: --timeout gives it more")
+        return Verdict("unclear", f"the workflow's own code takes longer than {seconds:g} s: --timeout gives it more")
 
     def _is_owed(self) -> bool:
         branches = self.execution.branches
@@ -162,23 +200,35 @@ class _Rehearsal:
         try:
             effect = next(decision)
             while isinstance(effect, (Append, Deliver, Slot)):
+                if isinstance(effect, Append) and effect.record.turn is not None:
+                    self._require_called(call)
                 effect = decision.send((yield effect) if isinstance(effect, Deliver) else None)
-            branch = call.branch
-            cut: Cut = yield End(lambda: self._stop(branch), self._park)
+            if call.kind == "child" and not isinstance(effect, Conclude):
+                self._awaited.append(call.args[0].run_id)
+            cut: Cut | None = yield End(lambda: self._stop(call), self._park)
+            if cut is None:  # released
+                raise self.end()
             yield effect if isinstance(effect, Conclude) else decision.send(cut)
         except StopIteration as done:
             return done.value
         finally:
             decision.close()
 
-    def _stop(self, branch: str) -> NoReturn:
+    def _stop(self, call: Call) -> NoReturn:
         """The end, for an operation that blocks."""
         branches = self.execution.branches
         if branches is not None and not branches.is_here():
-            branches.threads.wait(branch, self._park, goes_on=False)
+            branches.threads.wait(call.branch, self._park, goes_on=False)
         elif self.is_submitted:
-            raise _ThreadEnds
+            raise ThreadEnds
+        self._require_called(call)
         raise self.end()
+
+    def _require_called(self, call: Call) -> None:
+        """What blocks the loop of an async run, and is new, comes after all outcomes that the journal has."""
+        branches = self.execution.branches
+        if branches is not None and branches.is_here():
+            branches.past.require_called(call)
 
     def end(self) -> Halt:
         """Take the run down: nothing more is to be learned."""
@@ -193,13 +243,25 @@ class _Rehearsal:
         await branches.past.end()
         future = branches.loop.create_future()
         self._parked.append(future)
-        if self._look is None:
-            self._look = branches.loop.call_soon(self._look_again, 0)
+        self._look_soon()
         await future
+
+    def wait_for(self, run_id: str) -> None:
+        """The code waits for another run, which does not end here: its task waits for ever."""
+        self._awaited.append(run_id)
+        branches = self.execution.branches
+        if branches is None or not branches.is_here():
+            raise self.end()
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        branches = self.execution.branches
+        if self._look is None and branches is not None:
+            self._look = branches.loop.call_soon(self._look_again, 0)
 
     def _look_again(self, quiet_turns: int) -> None:
         """End the run when every task of it waits, and what the journal has was called; or can be called no more."""
-        from ._waiting import waits, waits_on_known
+        from ._waiting import waits
 
         branches = self.execution.branches
         assert branches is not None
@@ -210,13 +272,11 @@ class _Rehearsal:
         quiet_turns = quiet_turns + 1 if all(map(waits, tasks)) else 0
         soon = True
         if quiet_turns >= _QUIET_TURNS:
-            called_all = not self.execution.past and not self._is_owed()
-            known = {id(future) for future in self._parked if not future.done()}
-            if called_all or all(waits_on_known(task, known, branches.tasks) for task in tasks):
+            if not self.execution.past and not self._is_owed():
                 self.end()
                 self._release()
                 return
-            soon = False
+            soon = False  # that nothing can follow is found out as always
         again = branches.loop.call_soon if soon else (lambda *args: branches.loop.call_later(_LATER_SECONDS, *args))
         self._look = again(self._look_again, quiet_turns)
 
@@ -242,70 +302,3 @@ class _Rehearsal:
             return await run_body(self.execution, self._workflow.function, args, kwargs, port)
 
         return asyncio.run(main())
-
-
-# -- what stands in for the engine ------------------------------------------------------------------------------------
-
-
-class _Sealed:
-    """A journal that takes nothing."""
-
-    epoch = 0
-    synced = 0
-
-    def __init__(self, journal: "Journal") -> None:
-        self.path = journal.path
-        self.steps = journal.steps
-        self.commits = self
-
-    def submit(self, *_: Any) -> NoReturn:
-        """Refuse to write."""
-        msg = f"{self.path} is only read by a rehearsal"
-        raise EngineClosedError(msg)
-
-    write = write_if_idle = submit
-
-
-class _Here:
-    """The threads for steps that are submitted: each is replayed at once, in this one."""
-
-    def __init__(self, rehearsal: _Rehearsal) -> None:
-        self._rehearsal = rehearsal
-
-    def submit(self, job: Callable[[], None], **_: Any) -> None:
-        """Replay a step."""
-        self._rehearsal.is_submitted = True
-        try:
-            job()
-        finally:
-            self._rehearsal.is_submitted = False
-
-
-class _Engine:
-    """The engine of the body, its runtime and its scheduler: runs can be read. Whatever else is wanted is the end."""
-
-    def __init__(self, rehearsal: _Rehearsal, journal: "Journal", registry: Registry) -> None:
-        self._rehearsal = rehearsal
-        self._runtime = self._scheduler = self.runtime = self.watchers = self
-        self.journal = journal
-        self.path = journal.path
-        self.registry = registry
-        self.clock = SYSTEM_CLOCK
-        self.active: dict[str, Any] = {}
-
-    def waiting(self, *_: Any) -> Any:
-        """While a result is looked for, which is there or is not."""
-        return nullcontext()
-
-    watching = waiting
-
-    def get(self, run_id: str) -> Any:
-        """The run of an id."""
-        from .run import Run, not_found
-
-        if self.journal.run(run_id) is None:
-            raise not_found(run_id, self.path)
-        return Run(self, run_id)  # type: ignore[arg-type]
-
-    def __getattr__(self, _: str) -> Any:
-        raise self._rehearsal.end()

@@ -9,6 +9,7 @@ attempted again. An attempt is written down before it begins, an outcome before 
 disagree, nothing is returned at all: a `Halt` takes the execution down.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from ._codec import dump_error, load_error
@@ -264,6 +265,18 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
     raise Halt(NonDeterminismError(msg))
 
 
+def require_called(awaited: str, left: Iterable[StepRecord]) -> None:
+    """Before a sync workflow waits for what has no outcome yet, it has called everything that the journal has."""
+    first = next(iter(left), None)
+    if first is not None:
+        msg = (
+            f"the code waits for {awaited}, whose outcome the journal does not have, and has not called "
+            f"{describe(first)}, which the journal has at {place(first)}. The workflow was changed under this run: put "
+            "its code back, or start a new run; completed steps are kept"
+        )
+        raise Halt(NonDeterminismError(msg))
+
+
 def require_nothing_left(left: list[StepRecord], ending: str) -> None:
     """When the workflow ends, it has called everything that the journal has."""
     if left:
@@ -289,7 +302,7 @@ _OWN: Final = frozenset({"now", "uuid4", "random", "sleep"})
 _SPOKEN: Final = {"child": "workflow", "start": "the start of workflow", "map": "a map of step"}
 
 
-def place(record: StepRecord) -> str:
+def place(record: StepRecord | Call) -> str:
     """Where an operation stands in its run: position 3, or position 0 of branch '/fetch:1'."""
     return f"position {record.position}" + (f" of branch {record.branch!r}" if record.branch else "")
 

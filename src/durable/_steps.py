@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from ._arguments import iterable, seconds, slots, yes_or_no
@@ -14,7 +13,7 @@ from ._execution import SCOPE, Branch
 from ._identity import require_name
 from ._operations import mark_map, take_place, take_place_beside
 from ._parallel import Item, Parallel, StepFuture
-from ._replay import decide_cancelled, decide_step
+from ._replay import decide_step
 from ._retry import ONE_ATTEMPT, RetryPolicy
 
 if TYPE_CHECKING:
@@ -103,8 +102,9 @@ class Step(Decorated[P, R]):
             self._require_sync("submit")
             return StepFuture[R](self.name).run(lambda: self(*args, **kwargs))
         parallel = self._parallel(scope, "submit")
-        decision, _ = take_place_beside(scope, self._call((*self._bound, *args), kwargs), decide_step)
-        return parallel.go(self.name, decision)
+        step = self._call((*self._bound, *args), kwargs)
+        decision, past = take_place_beside(scope, step, decide_step)
+        return parallel.go(step, decision, past)
 
     # A step of one argument, as the callable that it is: mypy infers the items' type from no other form.
     @overload
@@ -137,7 +137,7 @@ class Step(Decorated[P, R]):
         branch = scope.child(f"{self.name}[]")
         places = [take_place_beside(branch, step, decide_step) for step in steps]
         found = [
-            Item(place, decision, past, partial(decide_cancelled, step, scope.execution))
+            Item(place, step, decision, past)
             for place, (step, (decision, past)) in enumerate(zip(steps, places, strict=True))
         ]
         return parallel.map(self.name, found, limit or len(found) or 1, return_exceptions=return_exceptions)

@@ -40,6 +40,8 @@ async def rest(
     timer: Any = None if seconds is None else execution.clock.call_later(loop, seconds, settle)
     execution.rests.add(mine)
     branches.resting[future] = mine
+    if branches.past:
+        branches.tick_soon()  # it may be that nothing can follow
     if execution.may_suspend:
         _look_soon(execution, branches)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from ._arguments import waiting_time, yes_or_no
 from ._codec import codec_for, dump_error, load_error
 from ._drive import known_rest
-from ._execution import current_branch
+from ._execution import current_branch, require_all_called
 from ._identity import require_name
 from ._model import FINISHED, HIDDEN_KINDS, RunRecord, RunStatus, seen_status
 from ._outcome import raise_recorded, recorded_result
@@ -132,9 +132,8 @@ class Run(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes. `RunInterruptedError` when the engine closes meanwhile,
         or when nobody here can execute the run.
         """
-        seconds = waiting_time(timeout, "timeout of result()")
         with _not_ending_in_a_run(), self._scheduler.waiting():
-            return self._wait(seconds)
+            return self._wait(waiting_time(timeout, "timeout of result()"))
 
     def _wait(self, timeout: float | None) -> R:
         clock = self._runtime.clock
@@ -146,6 +145,7 @@ class Run(Generic[R]):
                 record = self._record()
                 if record.status in FINISHED:
                     return cast("R", recorded_result(record, self._result_codec(record)))
+                require_all_called(f"the end of run {self._id!r}", timeout)
                 active = self._going(record)
                 left = None if deadline is None else max(0.0, deadline - clock.monotonic())
                 if active is None:

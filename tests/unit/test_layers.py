@@ -49,6 +49,7 @@ ROWS: list[tuple[str, ...]] = [
     # 5 what users touch
     ("_listing",),
     ("run",),
+    ("_stand_ins",),
     ("_rehearsal",),
     ("_engine",),
     ("_decorated",),

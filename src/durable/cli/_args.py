@@ -142,6 +142,14 @@ def age(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def seconds(text: str) -> float:
+    """A number of seconds."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        msg = f"{text!r} is no number of seconds: write one above 0, as 30 or 0.5"
+        raise argparse.ArgumentTypeError(msg)
+    return float(text)
+
+
 def limit(text: str) -> int:
     """A number of runs, 0 for all."""
     if not re.fullmatch(r"[0-9]{1,18}", text):

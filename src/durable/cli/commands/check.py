@@ -6,9 +6,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from durable._progress import Progress
+from durable.cli._args import seconds
 from durable.cli._facts import json_line
 from durable.cli._reader import Reader, Wanted
 from durable.cli._screen import Cell, Column, Screen
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="MODULE", help="the program as it is to be deployed, by its name or file")
     parser.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=_TIMEOUT_SECONDS,
+        "--timeout", metavar="SECONDS", type=seconds, default=_TIMEOUT_SECONDS,
         help=f"give a run up whose own code takes longer; default: {_TIMEOUT_SECONDS:g}",
     )  # fmt: skip
 
@@ -64,8 +65,9 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
 
 def _checked(options: argparse.Namespace, reader: Reader) -> Iterator[Checked]:
     from durable._engine import REGISTRY
-    from durable._rehearsal import rehearse
+    from durable._rehearsal import Rehearsals
 
+    rehearsals = Rehearsals(reader, REGISTRY, options.timeout)
     keys = sorted(reader.newest(Wanted(_UNFINISHED, options.workflow, 0, 2**63 - 1)))
     with Progress("checking", "runs", len(keys), stream=sys.__stderr__) as progress:
         for key in keys:
@@ -73,11 +75,10 @@ def _checked(options: argparse.Namespace, reader: Reader) -> Iterator[Checked]:
                 record = reader.run_of_seq(key)
                 if record is None or record.status not in _UNFINISHED:
                     continue  # it has ended meanwhile
-                workflow: Any = REGISTRY.workflows.get(record.workflow)
-                if workflow is None:
+                if record.workflow not in REGISTRY.workflows:
                     verdict, why = "not declared", f"{options.module} has no workflow of this name: it would be left"
                 else:
-                    verdict, why = rehearse(reader, REGISTRY, workflow, record, options.timeout)
+                    verdict, why = rehearsals.of(record)
                 yield Checked(record.workflow, record.id, verdict, why)
             except JournalError as error:
                 yield Checked("", "", "unclear", str(error))

@@ -1,0 +1,200 @@
+"""What the journal has as begun is called again before anything new begins: other code is blocked before it does harm."""
+
+import asyncio
+import contextlib
+import threading
+
+import pytest
+
+import durable
+from durable import NonDeterminismError
+
+ran = []
+
+
+@durable.step(retry=None)
+async def label(text: str) -> str:
+    ran.append(text)
+    return text
+
+
+@durable.step(retry=None)
+def mark(text: str) -> str:
+    ran.append(text)
+    return text
+
+
+def test_other_code_is_blocked_before_a_new_step_begins(journal, run_async):
+    ran.clear()
+
+    @durable.step(name="dies", retry=None)
+    async def dies(text: str) -> str:
+        journal.crash()
+        return text
+
+    async def part(step, text):
+        return await step(text)
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        if journal.crashing:
+            await asyncio.gather(part(dies, "a"), part(label, "b"))
+        await label("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    ran.clear()
+    with pytest.raises(NonDeterminismError, match="has called step .dies., which the journal has at position 0"):
+        run_async(flow())
+    assert durable.get("run").status == "blocked"
+    assert ran == []
+
+
+def test_code_that_comes_to_it_late_goes_on(journal, run_async):
+    """What it waits for in the meantime is not known to the library, so that nobody says that nothing can follow."""
+    order = []
+
+    @durable.step(retry=None)
+    async def dies(text: str) -> str:
+        order.append("again")
+        journal.crash()
+        return text
+
+    @durable.step(retry=None)
+    async def other(text: str) -> str:
+        order.append("new")
+        return text
+
+    async def late():
+        if journal.crashing:
+            return await dies("a")
+        await asyncio.sleep(0.02)
+        return await dies("a")
+
+    async def soon():
+        await asyncio.sleep(0.05 if journal.crashing else 0)
+        return await other("b")
+
+    @durable.workflow
+    async def flow() -> list[str]:
+        return list(await asyncio.gather(late(), soon()))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    order.clear()
+    assert run_async(flow()) == ["a", "b"]
+    assert order == ["again", "new"]
+
+
+def test_a_timer_that_is_waited_for_lets_nothing_follow(journal, run_async):
+    @durable.step(retry=None)
+    async def dies(text: str) -> str:
+        journal.crash()
+        return text
+
+    async def nap():
+        await durable.aio.sleep(3600)
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nap())
+            if journal.crashing:
+                await asyncio.sleep(0.02)
+                group.create_task(dies("a"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    with pytest.raises(NonDeterminismError):
+        run_async(asyncio.wait_for(flow(), 30))
+    assert durable.get("run").status == "blocked"
+
+
+@pytest.mark.parametrize("changed", ["directly", "result", "map"])
+def test_a_sync_workflow_waits_for_nothing_new_before_it_has_called_all(journal, changed):
+    ran.clear()
+    marked = threading.Event()
+
+    @durable.step(retry=None)
+    def dies(text: str) -> str:
+        marked.wait(30)
+        journal.crash()
+        return text
+
+    @durable.workflow(id="run")
+    def flow() -> str:
+        if journal.crashing:
+            first = dies.submit("a")
+            mark("b")
+            marked.set()
+            return first.result()
+        if changed == "directly":
+            return dies("a")
+        if changed == "result":
+            return dies.submit("a").result()
+        dies.submit("a")
+        mark.map(["c"])
+        return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    ran.clear()
+    with pytest.raises(NonDeterminismError, match="step 'mark'"):
+        flow()
+    assert durable.get("run").status == "blocked"
+    assert ran == []
+
+
+def test_after_a_wait_that_was_given_up_what_follows_is_called(journal):
+    marked = threading.Event()
+
+    @durable.step(retry=None)
+    def dies(text: str) -> str:
+        marked.wait(30)
+        journal.crash()
+        return text
+
+    @durable.workflow
+    def flow() -> list[str]:
+        first = dies.submit("a")
+        with contextlib.suppress(TimeoutError):
+            first.result(timeout=0)
+        second = mark("b")
+        marked.set()
+        return [first.result(), second]
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    assert flow() == ["a", "b"]
+
+
+def test_the_end_of_another_run_is_waited_for_after_all_is_called(journal):
+    @durable.workflow(id="child")
+    def child() -> str:
+        if journal.crashing:
+            return durable.wait_for_signal("go", str)
+        return "done"
+
+    @durable.step(retry=None)
+    def dies(text: str) -> str:
+        journal.crash()
+        return text
+
+    @durable.workflow(id="run")
+    def flow() -> str:
+        run = child.start()
+        if not journal.crashing:
+            run.result()
+        mark("b")
+        return dies("c")
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    with pytest.raises(NonDeterminismError, match="waits for the end of run 'child'.*has not called step 'mark'"):
+        flow()
