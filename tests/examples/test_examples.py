@@ -19,8 +19,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LAST_LINE_OF_DEMO = "init_order ran once, fulfill_order twice, archive_order once"
 SEED = int(os.environ.get("EXAMPLES_SEED", "20"))
-
-pytestmark = pytest.mark.timeout(120)
+MOST_KILLS = 8
 
 
 def command(example: str, *arguments: str) -> list[str]:
@@ -129,9 +128,9 @@ def test_import_killed_at_random_moments_has_each_row_exactly_once(tmp_path: Pat
 
 
 def import_with_kills(where: Path, chance: random.Random) -> int:
-    """Runs the import, kills it, until it gets to its end; returns the number of kills."""
+    """Runs the import, kills it, until it gets to its end, at last undisturbed; returns the number of kills."""
     arguments, promised = last_comment("import_csv.py")
-    for kills in range(100):
+    for kills in range(MOST_KILLS + 1):
         with subprocess.Popen(
             command("import_csv.py", *arguments),
             cwd=where,
@@ -140,17 +139,18 @@ def import_with_kills(where: Path, chance: random.Random) -> int:
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
-            if chance.random() < 0.3:  # at any moment: at start-up too, or at the end
-                time.sleep(chance.uniform(0, 0.5))
-            else:  # at work
-                wait_for_next_row(process, where, count_rows(where))
-                time.sleep(chance.uniform(0, 0.02))
-            process.kill()
+            if kills < MOST_KILLS:
+                if chance.random() < 0.3:  # at any moment: at start-up too, or at the end
+                    time.sleep(chance.uniform(0, 0.5))
+                else:  # at work
+                    wait_for_next_row(process, where, count_rows(where))
+                    time.sleep(chance.uniform(0, 0.02))
+                process.kill()
             output, _ = process.communicate()
         if process.returncode != -signal.SIGKILL:
             assert (process.returncode, output) == (0, promised)
             return kills
-    pytest.fail("killed a hundred times, and never at its end")
+    pytest.fail("it was killed by somebody else")
 
 
 def wait_for_next_row(process: subprocess.Popen[str], where: Path, rows: int) -> None:
