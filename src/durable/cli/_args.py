@@ -39,7 +39,12 @@ class Help(argparse.HelpFormatter):
 
 
 class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its parsers are plain ones
-    """The choice of a command: the module of that one, and no other, is imported and adds its options."""
+    """The choice of a command: for that one, and no other, a parser is made and its module imported."""
+
+    def offer(self, name: str, what: str) -> None:
+        """Have the help list a command."""
+        self._choices_actions.append(self._ChoicesPseudoAction(name, (), what))
+        self.choices[name] = what
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -52,7 +57,10 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its par
     def load(self, name: str) -> argparse.ArgumentParser:
         """The parser of a command with all its options."""
         command = importlib.import_module(f"durable.cli.commands.{name}")
-        parser: argparse.ArgumentParser = self.choices[name]
+        what = self.choices.pop(name)
+        description = f"{what[0].upper()}{what[1:]}."
+        parser: argparse.ArgumentParser
+        parser = self.add_parser(name, description=description, allow_abbrev=False, formatter_class=Help)
         _add_journal(parser, argparse.SUPPRESS)  # else it would overrule the one before the command
         command.add_options(parser)
         if getattr(command, "PRINTS", True):
@@ -87,8 +95,7 @@ def parsers(commands: Mapping[str, str]) -> tuple[argparse.ArgumentParser, Comma
     choice = parser.add_subparsers(action=Commands, dest="command", metavar="COMMAND", title="commands")
     assert isinstance(choice, Commands)
     for name, what in commands.items():
-        description = f"{what[0].upper()}{what[1:]}."
-        choice.add_parser(name, help=what, description=description, allow_abbrev=False, formatter_class=Help)
+        choice.offer(name, what)
     return parser, choice
 
 
