@@ -315,7 +315,7 @@ def test_the_pool_is_as_small_as_before_when_the_children_have_ended(journal, pe
 
 
 def test_children_by_the_hundred(journal, size):
-    count = size(200, 2000)
+    count = size(60, 2000)
 
     @durable.workflow(name="child")
     def child(number: int) -> int:

@@ -35,7 +35,7 @@ class Watch:
 
 
 def test_sync_runs_at_once(journal, size):
-    count, steps = size(300, 2000), 5
+    count, steps = size(100, 2000), 5
     journal.open(threads=16)
 
     @durable.step
@@ -59,7 +59,7 @@ def test_sync_runs_at_once(journal, size):
 
 
 def test_async_runs_at_once_on_the_engines_loop(journal, size):
-    count, steps = size(1000, 10_000), 5
+    count, steps = size(300, 10_000), 5
 
     @durable.step
     async def add(number: int) -> int:
@@ -83,7 +83,7 @@ def test_async_runs_at_once_on_the_engines_loop(journal, size):
 
 
 def test_async_runs_at_once_on_the_callers_loop(journal, run_async, size):
-    count = size(500, 5000)
+    count = size(150, 5000)
 
     @durable.step
     async def double(number: int) -> int:

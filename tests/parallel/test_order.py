@@ -7,13 +7,19 @@ import time
 import pytest
 
 import durable
-from durable import JournalError, _threads
+from durable import JournalError, _branches, _threads
 from durable._effects import Slot
 from durable._execution import current_branch
 from durable._threads import RunThreads
 from tests.parallel import trials
 
 LONG_SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def what_cannot_be_seen_is_looked_at_soon(monkeypatch):
+    monkeypatch.setattr(_branches, "_LATER_SECONDS", 0.05)
+    monkeypatch.setattr(_branches, "_PATIENCE_SECONDS", 0.05)
 
 
 @durable.step(retry=None)
@@ -608,7 +614,7 @@ def test_a_thread_in_a_step_holds_up_nothing_that_came_while_it_was_between_two(
 def test_a_sample_of_random_programs(seed):
     """Many more: `python -m tests.parallel.trials --trials 10000`."""
     modes = ["abandon", "abandon", "interrupt", "cancel", "close"]
-    seen = trials.trials(seed, range(15), frozenset(), modes, loud=False)
+    seen = trials.trials(seed, range(8), frozenset(), modes, loud=False)
     assert not any(seen[fault] for fault in trials.FAULTS)
 
 

@@ -345,7 +345,7 @@ def test_beside_other_runs_that_commit(journal, rows, insert):
 
 
 def test_table_and_journal_agree_whenever_the_process_is_killed(module, size):
-    kills = size(40, 1000)
+    kills = size(15, 1000)
     code, output = module("tests.parallel.transfers", "--kills", str(kills), timeout=size(280, 1000))
     print(output[-800:])
     assert code == 0, output
