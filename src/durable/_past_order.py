@@ -9,6 +9,7 @@ from typing import Any
 
 from ._effects import CUT, Call
 from ._execution import Execution
+from ._identity import is_thread
 from ._model import FIRST_TIMEOUT, StepRecord
 from ._port import settle
 from ._replay import describe, place
@@ -189,9 +190,11 @@ class PastOrder:
         """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.
 
         It blocked the loop before too, if it was there, so that nothing was called after it. And nothing new goes to
-        the file while the code may turn out to be another.
+        the file while the code may turn out to be another. A transaction of a thread that has not had its turn is
+        called whenever its thread comes to it.
         """
-        if self and any(step.turn is not None for step in list(self._execution.past.values())):
+        past = [step for step in list(self._execution.past.values()) if step.turn is not None]
+        if self and not all(step.turn == 0 and is_thread(step.branch) for step in past):
             error = self.nothing_can_follow()
             msg = f"the code called {describe(record)} at {place(record)}, which the journal does not have, and {error}"
             raise self._execution.halt(NonDeterminismError(msg))

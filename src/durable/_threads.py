@@ -17,6 +17,7 @@ from ._effects import CUT, Append, Completed, Conclude, Deliver, Effect, Slot, T
 from ._execution import SCOPE, Execution, current_branch
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
+from ._waiting import waits
 from .errors import Halt
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ class RunThreads:
 
     def waiting(self) -> "list[asyncio.Future[Any]]":
         """What the tasks await whose threads wait for their turn."""
-        return [self._awaited[branch] for branch in self._blocked if branch in self._awaited]
+        return [
+            self._awaited[branch]
+            for branch, awaited in self._blocked.items()
+            if branch in self._awaited and (not isinstance(awaited, asyncio.Task) or waits(awaited))
+        ]
 
     def close(self) -> None:
         """The run has ended on this loop: no thread is to wait for it any more."""

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import durable
-from durable import JournalError, _branches, _threads
+from durable import JournalError, RunInterruptedError, _branches, _threads
 from durable._effects import Slot
 from durable._execution import current_branch
 from durable._threads import RunThreads
@@ -345,6 +345,65 @@ def test_a_transaction_in_a_thread_has_its_turn(journal, run_async):
     journal.restart()
     run_async(flow())
     assert seen[0] == seen[1] == [*"abcdefgh", "paid"]
+
+
+def test_a_transaction_that_a_crash_kept_from_its_turn_is_called_whenever_its_thread_comes_to_it(
+    journal, run_async, monkeypatch
+):
+    beside = threading.Event()
+    conclude = RunThreads._conclude
+
+    def die(self, *outcome):
+        journal.crash()
+        conclude(self, *outcome)
+
+    monkeypatch.setattr(RunThreads, "_conclude", die)
+
+    @durable.step(transaction=True)
+    def paid(text: str) -> str:
+        return text
+
+    @durable.step
+    def blocks_the_loop(text: str) -> str:
+        return text
+
+    def pays():
+        if not journal.crashing:
+            beside.wait(10)
+        return paid("paid")
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(pays))
+        if not journal.crashing:
+            await asyncio.sleep(0)
+            blocks_the_loop("b")
+            beside.set()
+        return await thread
+
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == "paid"
+
+
+def test_a_thread_that_is_about_to_wait_for_its_turn_is_not_taken_for_stuck(journal, run_async, monkeypatch):
+    monkeypatch.setattr(_branches, "_QUIET_TURNS", 0)
+
+    @durable.step
+    def blocking(number: int) -> int:
+        return number
+
+    @durable.workflow
+    async def flow():
+        numbers = await asyncio.to_thread(lambda: [blocking(number) for number in range(5)])
+        journal.crash()
+        return numbers
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == [0, 1, 2, 3, 4]
 
 
 def test_an_outcome_on_disk_that_the_code_cancelled_before_its_turn_is_cut_on_replay_too(journal, run_async):
