@@ -190,11 +190,10 @@ class PastOrder:
         """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.
 
         It blocked the loop before too, if it was there, so that nothing was called after it. And nothing new goes to
-        the file while the code may turn out to be another. A transaction of a thread that has not had its turn is
-        called whenever its thread comes to it.
+        the file while the code may turn out to be another. What a thread did is called whenever the thread comes to it.
         """
-        past = [step for step in list(self._execution.past.values()) if step.turn is not None]
-        if self and not all(step.turn == 0 and is_thread(step.branch) for step in past):
+        past = list(self._execution.past.values())
+        if self and not all(step.turn is None or is_thread(step.branch) for step in past):
             error = self.nothing_can_follow()
             msg = f"the code called {describe(record)} at {place(record)}, which the journal does not have, and {error}"
             raise self._execution.halt(NonDeterminismError(msg))

@@ -387,6 +387,40 @@ def test_a_transaction_that_a_crash_kept_from_its_turn_is_called_whenever_its_th
     assert run_async(flow()) == "paid"
 
 
+def test_what_blocks_the_loop_may_come_before_a_thread_calls_what_the_journal_has_of_it(journal, run_async):
+    """It was called first in the life before; how soon a thread comes to its first call is not journaled."""
+    beside = threading.Event()
+
+    @durable.step
+    def blocks_the_loop(text: str) -> str:
+        return text
+
+    @durable.step
+    def done(text: str) -> str:
+        return text
+
+    def works():
+        if not journal.crashing:
+            beside.wait(10)
+        return done("thread")
+
+    @durable.workflow
+    async def flow():
+        thread = asyncio.create_task(asyncio.to_thread(works))
+        if journal.crashing:
+            await thread
+            journal.crash()
+        await asyncio.sleep(0)
+        blocks_the_loop("b")
+        beside.set()
+        return await thread
+
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == "thread"
+
+
 def test_a_thread_that_is_about_to_wait_for_its_turn_is_not_taken_for_stuck(journal, run_async, monkeypatch):
     monkeypatch.setattr(_branches, "_QUIET_TURNS", 0)
 
