@@ -29,9 +29,8 @@ const list = new RunList($("list"), {
 });
 const listed = told(list.restart(filters())); // is under way while the modules that show a run are loaded
 
-let view = null;
 const { RunView } = await import("./run.js");
-view = new RunView($("run"), {
+const view = new RunView($("run"), {
   onOpen: (id) => go({ run: id, step: null }, true),
   onStep: (key) => go({ step: key }, true),
   onBack: () => leaveRun(),
@@ -55,7 +54,7 @@ function showRun(entered) {
   document.body.classList.toggle("entered", Boolean(entered && id !== null));
   document.title = id === null ? "durable" : `${id} · durable`;
   list.mark(id);
-  return view === null ? null : told(view.open(id, state.get("step"))); // the address is looked at again when it is there
+  return told(view.open(id, state.get("step")));
 }
 
 function leaveRun() {
