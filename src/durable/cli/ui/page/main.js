@@ -3,6 +3,7 @@
 import { Refusal, get, keepToken } from "./api.js";
 import { h, icon } from "./dom.js";
 import { RunList } from "./list.js";
+import { RunView } from "./run.js";
 
 const POLL_MS = 500;
 const STALE_MS = 10_000; // "retry in 5s" is told anew so often, though nothing has changed
@@ -27,9 +28,6 @@ const list = new RunList($("list"), {
   onChoose: (id, entered) => go({ run: id, step: null }, entered),
   onNewer: (there) => ($("newer").hidden = !there),
 });
-const listed = told(list.restart(filters())); // is under way while the modules that show a run are loaded
-
-const { RunView } = await import("./run.js");
 const view = new RunView($("run"), {
   onOpen: (id) => go({ run: id, step: null }, true),
   onStep: (key) => go({ step: key }, true),
@@ -311,5 +309,6 @@ async function look() {
 showTheme();
 $("age").replaceChildren(...AGES.map(([value, name]) => h("option", { value }, name)));
 writeFilters();
+told(list.restart(filters()));
 showRun(state.has("run") && innerWidth < 900);
-listed.then(poll);
+poll();
