@@ -9,7 +9,6 @@ from typing import Any
 
 from ._effects import CUT, Call
 from ._execution import Execution
-from ._identity import is_thread
 from ._model import FIRST_TIMEOUT, StepRecord
 from ._port import settle
 from ._replay import describe, place
@@ -190,10 +189,12 @@ class PastOrder:
         """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.
 
         It blocked the loop before too, if it was there, so that nothing was called after it. And nothing new goes to
-        the file while the code may turn out to be another. What a thread did is called whenever the thread comes to it.
+        the file while the code may turn out to be another. What a thread did that is there now may be called later: how
+        soon it comes to that is not journaled.
         """
-        past = list(self._execution.past.values())
-        if self and not all(step.turn is None or is_thread(step.branch) for step in past):
+        branches, past = self._execution.branches, list(self._execution.past.values())
+        assert branches is not None
+        if self and not all(step.turn is None or branches.threads.has(step.branch) for step in past):
             error = self.nothing_can_follow()
             msg = f"the code called {describe(record)} at {place(record)}, which the journal does not have, and {error}"
             raise self._execution.halt(NonDeterminismError(msg))

@@ -139,7 +139,7 @@ def test_the_list_grows_and_control_c_ends_it(folder):
     with Terminal(folder, "watch", height=10) as terminal:
         terminal.until(lambda text: "order-1" in text)
         folder.run("for i in range(2, 30): buy({'id': i, 'item': 'x'})")
-        terminal.until(lambda text: "order-29" in text)
+        terminal.until(lambda text: "order-29" in text and "more" in text)  # all of the picture
         assert terminal.lines()[0].startswith("STATUS")
         assert len(terminal.lines()) == 10
         assert "more" in terminal.lines()[-1]
