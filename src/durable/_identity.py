@@ -6,7 +6,7 @@ task of the run: "" is the workflow's own, "/fetch:1" the second task whose coro
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ._codec import fingerprint, module_name
 
@@ -49,15 +49,6 @@ def require_name(name: object, what: str) -> str:
 def claim_of(workflow: str, inputs: str) -> str:
     """What a call without an id looks for: the workflow and its inputs, less those that equal their default."""
     return fingerprint(f"{workflow} {inputs}")
-
-
-THREAD: Final = "thread"
-"""What the branch of a thread is called in its task."""
-
-
-def is_thread(branch: str) -> bool:
-    """Whether it is that of a thread."""
-    return branch.rpartition("/")[2].startswith(THREAD + ":")
 
 
 def idempotency_key(run_id: str, branch: str, position: int) -> str:

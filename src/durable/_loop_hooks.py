@@ -13,7 +13,6 @@ from contextvars import Context, copy_context
 from typing import Any, Final
 
 from ._execution import SCOPE, Branch
-from ._identity import THREAD
 from ._timers import arm
 
 _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
@@ -119,7 +118,7 @@ def _thread_hook(run_in_executor: Any) -> Callable[..., Any]:
         carried = getattr(getattr(function, "func", function), "__self__", None)
         if type(carried) is not Context or carried.get(SCOPE) is not scope:  # it does not take the run along
             return run_in_executor(executor, function, *args)
-        branch = scope.child(THREAD)
+        branch = scope.child("thread")
         carried.run(SCOPE.set, branch)
         branches.flush()
         future = run_in_executor(executor, function, *args)
