@@ -12,7 +12,7 @@ if "MUTANT_UNDER_TEST" in os.environ:
         from durable._codec import conversion, leaves
         from durable._codec.hooks import user_hooks
 
-        conversion.CONVERTER = conversion._make_converter()
+        conversion.converter = conversion._make_converter()
         vars(durable).pop("converter", None)
         leaves._known.clear()
         for forget in user_hooks._listeners:

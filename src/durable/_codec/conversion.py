@@ -143,4 +143,4 @@ def _read_named_tuple(annotation: Any, converter: Any) -> Any:
     return namedtuple_dict_structure_factory(annotation, converter, "from_converter", True)
 
 
-CONVERTER: Final = _make_converter()
+converter: Final = _make_converter()

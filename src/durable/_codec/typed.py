@@ -26,9 +26,9 @@ class Hooks(NamedTuple):
 
 def converter() -> "DurableConverter":
     """The one cattrs converter, made when first needed: cattrs takes tens of ms to import."""
-    from durable._codec.conversion import CONVERTER  # made once, under Python's lock of imports
+    from durable._codec.conversion import converter as made  # made once, under Python's lock of imports
 
-    return CONVERTER
+    return made
 
 
 class TypedCodec(TypeCodec):
