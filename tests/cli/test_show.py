@@ -137,6 +137,53 @@ def test_a_pipe_gets_tabs_and_whole_values(folder):
     assert len(on_terminal) < 6000
 
 
+ENDED_EARLY = """
+@durable.step
+def nap(x: int) -> None: time.sleep(0.01)
+
+@durable.workflow(id="late", timeout=0.1)
+def late() -> None:
+    while True: nap(1)
+
+@durable.workflow(id="told")
+def told() -> None:
+    nap(1)
+    durable.get("told").cancel()
+    while True: nap(2)
+
+async def forget(): await durable.aio.sleep(3600)
+
+@durable.workflow(id="cutting")
+async def cutting() -> str:
+    task = asyncio.create_task(forget())
+    await durable.aio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    return "done"
+
+attempt(late)
+attempt(told)
+asyncio.run(cutting())
+"""
+HOW_IT_ENDED = {
+    "late": ("Cancelled", "the timeout of the run passed here"),
+    "told": ("Cancelled", "the run was cancelled here"),
+    "cutting": ("CancelledError", "cut by the workflow itself: cancelled, or out of time"),
+}
+
+
+def test_an_operation_that_was_ended_from_outside_says_by_what(folder):
+    folder.run(ENDED_EARLY)
+    for id, (error, message) in HOW_IT_ENDED.items():
+        ended = next(o for o in folder.objects("show", id)[1:] if o["status"] == "failed")
+        assert (ended["error"]["type"], ended["error"]["message"]) == (error, message)
+        assert any(message in line for line in shown(folder, id))
+        place = (*filter(None, [ended["branch"]]), str(ended["position"]))
+        assert folder.durable("step", id, *place).stdout.splitlines()[-1] == f"ended\t{message}"
+    assert next(row[8] for row in folder.rows() if row[2] == "late").startswith("TimeoutError: run late of")
+    assert folder.durable("stats").returncode == 0
+
+
 # -- waits ------------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,6 @@ from durable._codec.exceptions import (
     _DEEPEST,
     _LONGEST_TRACEBACK,
     TRACEBACK_ATTRIBUTE,
-    error_summary,
 )
 from durable.errors import RetryAfter, SerializationError, StepError, StepTimeoutError
 
@@ -280,13 +279,6 @@ def test_parts_that_no_longer_read_are_left_out() -> None:
     assert vars(back)["b"] == 2
     assert "a" not in vars(back)
     assert not hasattr(back, "code")
-
-
-def test_summary() -> None:
-    name, message, trace = error_summary(dump_error(caught(lambda: 1 / 0)))
-    assert (name, message) == ("builtins:ZeroDivisionError", "division by zero")
-    assert trace.startswith("Traceback")
-    assert error_summary('{"type":"a:B","message":"m"}') == ("a:B", "m", "")
 
 
 def test_text_that_is_no_error() -> None:

@@ -71,12 +71,6 @@ def restore(tree: dict[str, Any]) -> BaseException:
     return error
 
 
-def error_summary(text: str) -> tuple[str, str, str]:
-    """Class as `module:qualname`, message and traceback of an exception's text; makes no exception."""
-    tree = decode(text)
-    return str(tree["type"]), str(tree["message"]), str(tree.get("traceback", ""))
-
-
 def shown(value: object) -> str:
     """A short `repr`, whatever the class makes of it."""
     try:

@@ -3,20 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from durable._codec.exceptions import error_summary
-from durable._codec.json_text import decode
-from durable._effects import CANCELLED, CUT
 from durable._model import FINISHED, WAITS, MessageRecord, OwnerRecord, RunRecord, StepRecord, seen_status
+from durable.cli._errors import error_object, first_line
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import ago, ahead, iso
 from durable.errors import JournalError
-
-_IN_WORDS: Final = {
-    CUT: (("asyncio", "CancelledError"), "cut by the workflow itself: cancelled, or out of time"),
-    CANCELLED: (("durable.errors", "Cancelled"), "the run was cancelled here"),
-}
-"""Ends of operations that are no error of theirs: class, and what happened."""
-
 
 NOBODY: Final = "nobody owns the journal"
 
@@ -193,35 +184,6 @@ def elapsed(facts: Facts, now: float) -> float | None:
     return now - run.created_at if facts.status in {"running", "waiting"} else None
 
 
-# -- errors -----------------------------------------------------------------------------------------------------------
-
-
-def first_line(error: str | None, *, named: bool = True) -> str:
-    """A journaled error in one line: its class without the module, and the first line of its message."""
-    if error is None:
-        return "the process died in it"
-    if error in _IN_WORDS:
-        return _IN_WORDS[error][1]
-    kind, message, _ = error_summary(error)
-    line = next((line for line in message.splitlines() if line.strip()), "")
-    name = kind.rpartition(":")[2]
-    return f"{name}: {line}" if named and line else line or name
-
-
-def error_object(error: str | None, *, traceback: bool = False) -> dict[str, str] | None:
-    """A journaled error for programs: class, its module, message, and the traceback if it is wanted."""
-    if error is None:
-        return None
-    if error in _IN_WORDS:
-        (module, name), message = _IN_WORDS[error]
-        trace = ""
-    else:
-        kind, message, trace = error_summary(error)
-        module, _, name = kind.rpartition(":")
-    found = {"type": name, "module": module, "message": message}
-    return {**found, "traceback": trace} if traceback else found
-
-
 # -- for programs -----------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +212,11 @@ def damaged_object(message: str) -> dict[str, Any]:
 
 def value(text: str | None) -> Any:
     """A journaled value as the file has it: JSON, in which tagged objects stand for what JSON has no form for."""
-    return None if text is None else decode(text)
+    if text is None:
+        return None
+    import json
+
+    return json.loads(text)
 
 
 def json_line(tree: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
 from durable._model import TIMER, AttemptRecord, RunRecord, StepRecord
-from durable.cli._facts import Facts, Owners, error_object, run_object, status_of, value
+from durable.cli._errors import error_object
+from durable.cli._facts import Facts, Owners, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
 from durable.errors import RunConflictError

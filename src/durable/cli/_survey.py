@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from durable._clock import SYSTEM_CLOCK
 from durable._model import HIDDEN_KINDS, RunRecord, StepRecord
 from durable._records import attempt_from, step_from
-from durable.cli._facts import error_object
+from durable.cli._errors import error_object
 from durable.cli._reader import Reader, Wanted
 from durable.errors import JournalError
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from durable._codec.exceptions import error_summary
+from durable.cli._errors import parts_of
 from durable.cli._facts import value
 from durable.cli._screen import Screen
 
@@ -32,7 +32,7 @@ def shortened(text: str, screen: Screen) -> str:
 
 def show_error(error: str, screen: Screen) -> None:
     """A journaled error with its traceback."""
-    kind, message, traceback = error_summary(error)
+    kind, message, traceback = parts_of(error)
     name = kind.rpartition(":")[2]
     screen.entry("error", f"{name}: {message}" if message else name, "red")
     if traceback:

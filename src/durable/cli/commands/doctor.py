@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._codec.exceptions import error_summary
 from durable._database import FORMAT
 from durable._progress import Progress
+from durable.cli._errors import parts_of
 from durable.cli._facts import json_line
 from durable.cli._reader import Reader, Wanted
 from durable.cli._screen import Cell, Screen
@@ -187,7 +187,7 @@ def _blocked(reader: Reader) -> Iterator[Finding]:
             yield Finding("blocked", "problem", "and more: durable ls --status blocked --limit 0 lists them all")
             return
         shown += 1
-        why = error_summary(found.error)[1] if found.error else "nothing says why"
+        why = parts_of(found.error)[1] if found.error else "nothing says why"
         yield Finding("blocked", "problem", f"{found.id}  {found.workflow}", why)
 
 

@@ -13,7 +13,8 @@ from durable._model import RunRecord
 from durable._outcome import Ending
 from durable._progress import Progress
 from durable.cli._args import age
-from durable.cli._facts import error_object, first_line, json_line
+from durable.cli._errors import error_object, first_line
+from durable.cli._facts import json_line
 from durable.cli._program import load, opened_by_program
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen

@@ -3,13 +3,11 @@
 import argparse
 from typing import Final
 
-from durable._codec.exceptions import error_summary
-from durable._effects import CUT
 from durable._model import FINISHED, AttemptRecord, MessageRecord, StepRecord
 from durable.cli._args import add_id
+from durable.cli._errors import end_of, first_line, parts_of
 from durable.cli._facts import (
     elapsed,
-    first_line,
     gone,
     json_line,
     next_retry,
@@ -125,7 +123,7 @@ def _result(step: StepRecord, status: str, story: Story) -> Cell:
     if status == "completed":
         return Cell(step.output or "null")
     if status == "failed":
-        return Cell(first_line(step.error), "" if step.error == CUT else "red")
+        return Cell(first_line(step.error), "" if end_of(step.error) else "red")
     if status == "retrying":
         return Cell(next_retry(step, story.now, utc=story.utc), "yellow")
     if status == "waiting":
@@ -154,7 +152,7 @@ def _show_end(story: Story, screen: Screen) -> None:
     if facts.status == "completed":
         screen.entry("result", shortened(run.output or "null", screen))
     elif facts.status == "blocked" and run.error is not None:
-        screen.entry("blocked", error_summary(run.error)[1], "magenta")
+        screen.entry("blocked", parts_of(run.error)[1], "magenta")
     elif run.error is not None:
         show_error(run.error, screen)
     if facts.unread:

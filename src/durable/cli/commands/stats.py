@@ -7,7 +7,8 @@ from typing import Any, Final
 from durable._clock import SYSTEM_CLOCK
 from durable._model import RUN_STATUSES
 from durable.cli._args import add_ages
-from durable.cli._facts import error_object, first_line, json_line
+from durable.cli._errors import error_object, first_line
+from durable.cli._facts import json_line
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Column, Screen
 from durable.cli._survey import LATEST, Failures, Sample, Survey, Times

@@ -3,11 +3,11 @@
 import argparse
 from typing import Final
 
-from durable._effects import CANCELLED, CUT
 from durable._identity import idempotency_key
 from durable._model import AttemptRecord, StepRecord
 from durable.cli._args import add_id
-from durable.cli._facts import first_line, json_line, next_retry, step_status, waiting
+from durable.cli._errors import end_of
+from durable.cli._facts import json_line, next_retry, step_status, waiting
 from durable.cli._find import find, find_step, place_of
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
@@ -100,8 +100,8 @@ def _show_end(trial: Trial, story: Story, screen: Screen) -> None:
         screen.entry("result", shortened(step.output or "null", screen))
     elif step.status == "retrying":
         screen.entry("next", next_retry(step, story.now, utc=story.utc), "yellow")
-    elif step.error in {CUT, CANCELLED}:
-        screen.entry("ended", first_line(step.error))
+    elif end := end_of(step.error):
+        screen.entry("ended", end.message)
     elif step.error is not None:
         show_error(step.error, screen)
     else:

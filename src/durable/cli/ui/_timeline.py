@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from durable._effects import CANCELLED, CUT
 from durable._model import FINISHED, WAITS, OwnerRecord, StepRecord
-from durable.cli._facts import first_line, step_status
+from durable.cli._errors import end_of, first_line
+from durable.cli._facts import step_status
 from durable.cli._story import Story, Trial
 from durable.cli.ui._nodes import preview_of
 
@@ -151,7 +151,8 @@ def _operation(
 def _status(step: StepRecord, story: Story) -> str:
     """`interrupted` where the process died in it, `cut` and `cancelled` where that ended it."""
     if step.status == "failed":
-        return {CUT: "cut", CANCELLED: "cancelled"}.get(step.error or "", "failed")
+        end = end_of(step.error)
+        return "failed" if end is None else end.status
     return step_status(step, story.facts.status)
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 from durable._clock import SYSTEM_CLOCK
 from durable._identity import idempotency_key
 from durable._model import RUN_STATUSES, AttemptRecord, OwnerRecord, RunRecord
-from durable.cli._facts import Facts, Owners, error_object, status_of, step_status, why
+from durable.cli._errors import error_object
+from durable.cli._facts import Facts, Owners, status_of, step_status, why
 from durable.cli._find import find
 from durable.cli._story import Story, Trial
 from durable.cli._values import users_frames

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from durable._model import WAITS, StepRecord
-from durable.cli._facts import first_line, unread_of
+from durable.cli._errors import first_line
+from durable.cli._facts import unread_of
 from durable.cli._story import Story
 from durable.cli._text import age, counted, span
 from durable.cli.ui._timeline import Life
