@@ -6,7 +6,6 @@ What was measured about SQLite and stands behind the settings is told in docs/ar
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -281,10 +280,12 @@ def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
     }
     expected: dict[tuple[str, str], str] = {}
     for version in range(1, (_format(connection) or FORMAT) + 1):
-        text = re.sub(r"^--.*\n", "", read_sql(f"migrations/{version:04}.sql"), flags=re.MULTILINE)
-        for statement in text.split(";\n"):
-            if match := re.match(r"CREATE (\w+) (\w+)", statement.strip()):
-                expected[match[1].lower(), match[2]] = statement.strip()
+        lines = read_sql(f"migrations/{version:04}.sql").splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith("--"))
+        for statement in map(str.strip, text.split(";\n")):  # by hand, as above
+            if statement.startswith("CREATE "):
+                _, kind, name, *_ = statement.split(maxsplit=3)
+                expected[kind.lower(), name] = statement
     for key in found.keys() | expected.keys():
         if found.get(key) != expected.get(key):
             msg = f"the {key[0]} {key[1]} in {path} is not as durable made it: the journal was changed, and is not used"

@@ -283,6 +283,34 @@ raise SystemExit(code)
     assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (["ls", "--status", "completed", "interrupted"], set()),
+        (["ls"], {"json"}),
+        (["ls", "--json"], {"datetime", "json"}),
+    ],
+)
+def test_a_list_imports_nothing_that_is_for_values_or_for_executing(shop, command, needed):
+    """Whatever `import durable` loads: what is in the package is out of the way here, and the command is by itself."""
+    code = f"""
+import importlib.util, sys
+package = importlib.util.module_from_spec(importlib.util.find_spec("durable"))
+sys.modules["durable"] = package
+from durable.cli import main
+code = main({command!r})
+ours = {{name.split(".")[1] for name in sys.modules if name.startswith("durable.")}}
+assert "cli" in ours
+slow = {{"json", "datetime"}} & sys.modules.keys()
+print(sorted(slow | ours & {{"_codec", "_effects", "_execution", "_engine", "_signature", "run"}}), file=sys.stderr)
+raise SystemExit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=shop.path, env=shop.environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, f"{sorted(needed)}\n")
+
+
 BIG = """
 import os, time
 from durable._journal import Journal

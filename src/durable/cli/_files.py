@@ -20,15 +20,20 @@ def require_readable(path: str) -> None:
 
 def _lacks_index_of_wal(path: str) -> bool:
     """Whether there is a WAL with something in it, and not the file by which SQLite finds its way in it."""
-    wal = path + "-wal"
-    return os.path.exists(wal) and os.path.getsize(wal) > 0 and not os.path.exists(path + "-shm")
+    return _has_content(path + "-wal") and not os.path.exists(path + "-shm")
+
+
+def _has_content(path: str) -> bool:
+    return os.access(path, os.F_OK) and os.path.getsize(path) > 0
 
 
 def footprint(path: str) -> tuple[int, ...] | None:
     """What tells that a file has changed; `None` where somebody has it open, or left something to recover."""
-    if os.path.exists(path + "-shm") or os.path.exists(path + "-journal"):
+    there = os.access  # asked for each query; `os.path.exists` takes four times as long where there is nothing
+    try:
+        if there(path + "-shm", os.F_OK) or there(path + "-journal", os.F_OK) or _has_content(path + "-wal"):
+            return None
+        seen = os.stat(path)
+    except FileNotFoundError:
         return None
-    if not os.path.exists(path) or _lacks_index_of_wal(path):
-        return None
-    seen = os.stat(path)
     return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-_HARMFUL: Final = re.compile(
+# Compiled where they are needed, which is seldom: for most lists of runs they are not.
+_HARMFUL: Final = (
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # the direction of writing
     "\u2028\u2029"  # line and paragraph separators
@@ -18,12 +19,12 @@ _HARMFUL: Final = re.compile(
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000  # in milliseconds
 _BYTES: Final = ("kB", "MB", "GB", "TB")
-_SPACES: Final = re.compile(r"(?<=\s)(?=\S)")
+_SPACES: Final = r"(?<=\s)(?=\S)"
 
 
 def visible(text: str) -> str:
     """The text with everything in it that steers a terminal as a visible escape."""
-    return text if text.isascii() and text.isprintable() else _HARMFUL.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else re.sub(_HARMFUL, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -59,7 +60,7 @@ def clip(text: str, width: int) -> str:
 def wrapped(text: str, width: int) -> Iterator[str]:
     """The lines of a text, each at most so wide; broken at spaces where there are some."""
     line = ""
-    for word in _SPACES.split(text):
+    for word in re.split(_SPACES, text):
         if line and columns(line) + columns(word.rstrip()) > width:
             yield line.rstrip()
             line = ""

@@ -1,7 +1,6 @@
 """`durable ls`: the runs of a journal, newest first, a line each."""
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -39,11 +38,12 @@ _SHAPE: Final = (
 _ATTEMPT, _ELAPSED, _AGE = 5, 6, 7
 _WIDE: Final = 90
 """Columns of a terminal that has room for everything."""
-_MADE_BY_US: Final = re.compile("[0-9a-f]{32}")
+_MADE_BY_US: Final = 32
+"""Hexadecimal digits of an id that the library chose."""
 _SHORTEST_ID: Final = 8
 _LONGEST_ID: Final = 24
 _DEFAULT_LIMIT: Final = 50
-_MOST_COUNTED: Final = 2_000
+_MOST_COUNTED: Final = 1_000
 """Runs beyond the limit that are counted."""
 _AT_ONCE: Final = 200
 """Rows that are put together before they are shown."""
@@ -175,7 +175,7 @@ class Listing:
 
     def _short_id(self, run_id: str) -> str:
         """As many letters as tell it from all other ids; the whole id in a pipe, and where it is short."""
-        made_by_us = _MADE_BY_US.fullmatch(run_id) is not None
+        made_by_us = len(run_id) == _MADE_BY_US and not run_id.strip("0123456789abcdef")
         if self._screen.width is None or (not made_by_us and len(visible(run_id)) <= _LONGEST_ID):
             return run_id
         least = _SHORTEST_ID if made_by_us else _LONGEST_ID
