@@ -92,7 +92,7 @@ _ROWS = (
         True,
     ),
     Row(
-        "soak", "mixed load, killed life after life: nothing lost; memory, handles and WAL stay flat", "soak", 2_000, 3
+        "soak", "mixed load, killed life after life: nothing lost; memory, handles and WAL stay flat", "soak", 1_600, 3
     ),
 )
 ROWS = {row.name: row for row in _ROWS}

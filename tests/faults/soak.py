@@ -1,7 +1,7 @@
 """Mixed load on one journal, life after life, each killed at a random time, with readers beside it.
 
-A trial is a life. Every tenth is a long one, in which memory, handles and the WAL must stay as they are. What any life was
-told is looked for in the end.
+A trial is a life. Every tenth is a long one, and every hundredth one of a minute: in these memory and handles must stay as
+they are, and in all of them the WAL. What any life was told is looked for in the end.
 """
 
 import asyncio
@@ -19,9 +19,10 @@ import durable
 from durable import RetryPolicy, cli
 
 from .children import warm_up
-from .tally import Tally
+from .tally import EnoughError, Tally
 
 LONG_SECONDS = 8.0
+LONGEST_SECONDS = 60.0
 MOST_BYTES_OF_WAL = 16_000_000
 MOST_BYTES_MORE = 16_000_000
 MOST_HANDLES_MORE = 3
@@ -58,22 +59,29 @@ def run(trials: int, seed: int, base: Path) -> Tally:
     dice = random.Random(f"soak {seed}")
     path, told = base / "journal.db", base / "told.txt"
     told.touch()
-    for life in range(trials):
-        tally.begin()
-        seconds = LONG_SECONDS if life % 10 == 9 else dice.uniform(0.05, 2.0)
-        pid = os.fork()
-        if pid == 0:
-            _live(path, told)
-        for fault in _beside(path, pid, time.monotonic() + seconds, tally):
-            tally.fault(fault, f"life {life}")
-        os.kill(pid, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if status != -signal.SIGKILL:
-            tally.fault(f"a life ended by itself with {status}", f"life {life}")
-        tally.facts["bytes of the journal"] = path.stat().st_size if path.exists() else 0
+    with contextlib.suppress(EnoughError):
+        for life in range(trials):
+            tally.begin()
+            for fault in _life(life, dice, path, told, tally):
+                tally.fault(fault, f"life {life}")
+            tally.facts["bytes of the journal"] = path.stat().st_size if path.exists() else 0
     for fault in _look(path, told, tally):
         tally.fault(fault, "at the end")
     return tally
+
+
+def _life(number: int, dice: random.Random, path: Path, told: Path, tally: Tally) -> list[str]:
+    seconds = LONGEST_SECONDS if number % 100 == 99 else LONG_SECONDS if number % 10 == 9 else dice.uniform(0.05, 2.0)
+    pid = os.fork()
+    if pid == 0:
+        _live(path, told)
+    faults = _beside(path, pid, time.monotonic() + seconds, tally)
+    os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status != -signal.SIGKILL:
+        return [*faults, f"a life ended by itself with {status}"]
+    tally.facts["kills"] += 1
+    return faults
 
 
 def _live(path: Path, told: Path) -> None:
@@ -114,13 +122,22 @@ def _beside(path: Path, pid: int, until: float, tally: Tally) -> list[str]:
             sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
             handles.append(len(os.listdir(f"/proc/{pid}/fd")))
             wal = Path(f"{path}-wal")
-            if wal.exists() and wal.stat().st_size > MOST_BYTES_OF_WAL:
-                faults.append("the WAL grows")
+            if wal.exists():
+                _most(tally, "most bytes of a WAL", wal.stat().st_size)
+                if wal.stat().st_size > MOST_BYTES_OF_WAL:
+                    faults.append("the WAL grows")
     if until - half > LONG_SECONDS / 3 and sizes:
-        faults += ["memory grows"] * (sizes[-1] - sizes[0] > MOST_BYTES_MORE)
-        faults += ["handles grow"] * (handles[-1] - handles[0] > MOST_HANDLES_MORE)
+        more_bytes, more_handles = sizes[-1] - sizes[0], handles[-1] - handles[0]
+        faults += ["memory grows"] * (more_bytes > MOST_BYTES_MORE)
+        faults += ["handles grow"] * (more_handles > MOST_HANDLES_MORE)
         tally.facts["long lives"] += 1
+        _most(tally, "most bytes of memory more in half of a long life", more_bytes)
+        _most(tally, "most handles more", more_handles)
     return faults
+
+
+def _most(tally: Tally, what: str, size: int) -> None:
+    tally.facts[what] = max(tally.facts[what], size)
 
 
 def _look(path: Path, told: Path, tally: Tally) -> list[str]:
