@@ -46,8 +46,10 @@ empty :=
 space := $(empty) $(empty)
 comma := ,
 
+# Not tests/crash and tests/faults: a process that is killed tells nothing of what it executed, and they kill thousands.
 coverage: $(VENV)/.dev $(VENV)/.browser  ## the tests with branch coverage
-	@$(BIN)/pytest -q -n auto -m "not timing" --cov --cov-report=term
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "not unwatched" --ignore=tests/crash --ignore=tests/faults \
+	    --cov --cov-report=term
 	@$(BIN)/coverage report --fail-under=100 \
 	    --include='$(subst $(space),$(comma),$(COVERED:%=src/durable/%.py))'
 

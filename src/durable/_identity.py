@@ -4,11 +4,13 @@ An operation is found again by its place, a branch and a position counted at cal
 task of the run: "" is the workflow's own, "/fetch:1" the second task whose coroutine is called `fetch`, and so on down.
 """
 
-import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._codec import fingerprint, module_name
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 class Declared(Protocol):
@@ -94,9 +96,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def level_outside() -> int:
-    """The `stacklevel` of a warning that is to point at the code that called the library."""
-    level, frame = 1, sys._getframe(1)
+def level_outside(frame: "FrameType") -> int:
+    """The `stacklevel` of a warning given in `frame` that is to point at the code that called the library."""
+    level = 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
     return level

@@ -1,5 +1,6 @@
 """Runs in the background: sync ones on a bounded pool of threads, async ones as tasks of one event loop."""
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ class Scheduler:
                 f"{self.runtime.journal.path} holds unfinished runs of workflows that this program does not declare: "
                 f"{listed(undeclared)}. They are left as they are: import the modules that declare them before resume()"
             )
-            warnings.warn(msg, RuntimeWarning, stacklevel=level_outside())
+            warnings.warn(msg, RuntimeWarning, stacklevel=level_outside(sys._getframe()))
         going = [(record, self.set_going(record)) for record in found]
         return [(record, active) for record, active in going if active is not None]
 

@@ -5,6 +5,7 @@ Types are looked up late, at the first call: annotations may name what is define
 
 import functools
 import json
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from operator import call
@@ -151,7 +152,7 @@ class Signature:
                     f"argument {name!r} of {what} cannot be journaled ({error}): a description is kept instead, "
                     "and it is not compared on replay"
                 )
-                warnings.warn(msg, RuntimeWarning, stacklevel=level_outside())
+                warnings.warn(msg, RuntimeWarning, stacklevel=level_outside(sys._getframe()))
             return describe_opaque(value)
 
     def dump_run_inputs(self, arguments: Mapping[str, Any], what: str) -> str:

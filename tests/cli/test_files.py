@@ -72,6 +72,7 @@ def test_an_owner_that_starts_while_a_reader_is_there_is_seen(folder):
     assert folder.run(code, prelude="").split() == ["1", "2", "3", "completed"]
 
 
+@pytest.mark.unwatched
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_read_only_folder_will_do(folder, shop, killed):
     folder.run("buy({'id': 1, 'item': 'x'})")
@@ -267,6 +268,7 @@ raise SystemExit(main(["ls"]))
 # -- start ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.unwatched
 @pytest.mark.parametrize("command", [["ls"], ["ls", "--json"], ["show", "order-3"], ["step", "order-3", "1"]])
 def test_nothing_slow_is_imported(shop, command):
     code = f"""

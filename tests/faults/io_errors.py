@@ -217,7 +217,7 @@ def _try(start: Start, folder: Path, disk: FailingDisk, fault: Fault, tally: Tal
         if disk.failed:
             tally.facts["runs stopped" if "stopped" in faults else "runs not stopped"] += 1
         disk.begin(None)
-        faults += compare(start.plan, folder, start.notes + programs.world.notes)
+        faults += compare(start.plan, folder, [*start.notes, ("life",), *programs.world.notes])
         faults += _live(start.plan, folder, disk, None, judge)
     finally:
         faulthandler.cancel_dump_traceback_later()

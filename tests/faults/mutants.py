@@ -10,7 +10,19 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from durable import _commits, _database, _engine, _execution, _journal, _owner, _place, _records, _signature
+from durable import (
+    _commits,
+    _database,
+    _drive,
+    _drive_async,
+    _engine,
+    _execution,
+    _journal,
+    _owner,
+    _place,
+    _records,
+    _signature,
+)
 from durable._entries import Entry, Statement
 from durable._model import StepRecord
 from durable._transaction import PUT_STEP
@@ -62,6 +74,42 @@ def _is_outcome(work: Any) -> bool:
 def _is_start_of_once(work: Any) -> bool:
     record = _step(work)
     return record is not None and record.status == "running" and record.name == "once"
+
+
+def _is_failed_attempt(work: Any) -> bool:
+    return getattr(work, "status", "") == "retrying"
+
+
+def _of_request(name: str) -> Callable[[Any], bool]:
+    """What a function of `_requests.py` writes."""
+    return lambda work: getattr(work, "__qualname__", "") == f"{name}.<locals>.work"
+
+
+def _without_sync_of_failed_attempts() -> None:
+    for driver in (_drive, _drive_async):
+        driver.write_step = _telling_status(driver.write_step)  # type: ignore[attr-defined]
+    _without_sync(_is_failed_attempt)()
+
+
+def _telling_status(write_step: Any) -> Any:
+    def write(record: StepRecord, *rest: Any) -> Any:
+        work = write_step(record, *rest)
+        if type(work) is not Statement:
+            work.status = record.status
+        return work
+
+    return write
+
+
+def _without_sync_of_visitors() -> None:
+    open_visitor = _journal.open_visitor
+
+    def opened(path: str, vfs: str | None, **options: Any) -> Any:
+        connection = open_visitor(path, vfs, **options)
+        connection.pragma("synchronous", 1)
+        return connection
+
+    _journal.open_visitor = opened  # type: ignore[assignment]
 
 
 def _is_of_run(work: Any) -> bool:
@@ -193,6 +241,10 @@ _MUTANTS = (
     Mutant("sync of outcomes", "power", 2000, _without_sync(_is_outcome)),
     Mutant("sync of starts and ends of runs", "power", 4800, _without_sync(_is_of_run)),
     Mutant("sync of at-most-once starts", "power", 7200, _without_sync(_is_start_of_once), 775),
+    Mutant("sync of failed attempts", "power", 4800, _without_sync_of_failed_attempts),
+    Mutant("sync of signals", "power", 4800, _without_sync(_of_request("signal"))),
+    Mutant("sync of cancellations", "power", 4800, _without_sync(_of_request("cancel")), 4),
+    Mutant("sync of what visitors write", "power", 4800, _without_sync_of_visitors),
     Mutant("sync of what a step shows", "power", 4800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 2000, _acknowledge_before_commit),
     Mutant("end of acknowledgements after a failed commit", "power", 12000, _go_on_after_a_failed_commit, 7),

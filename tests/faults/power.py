@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,8 @@ def record(seed: str, folder: Path, durability: Any, *, size: int = 6, fails: bo
         with engine, contextlib.suppress(durable.JournalError):
             try:
                 programs.call_within(engine, plan)
+                if durability == "full":
+                    _cancel_one(engine, seed, recorder.name)
             except durable.JournalError:  # where a sync failed: whatever else is tried, nothing is acknowledged
                 if engine._runtime.journal.epoch:
                     programs.call_within(engine, Plan(f"{seed}+"))
@@ -57,6 +60,16 @@ def record(seed: str, folder: Path, durability: Any, *, size: int = 6, fails: bo
         _journal.open_writer = own
         recorder.unregister()
     return Recording(plan, log, durability)
+
+
+def _cancel_one(engine: durable.Engine, seed: str, vfs: str) -> None:
+    """Sometimes: a run that is cancelled by its owner, or by a visitor of the journal."""
+    dice = random.Random(f"cancel {seed}")
+    if dice.random() < 0.2:
+        programs.begin_and_cancel(seed, engine)
+    elif dice.random() < 0.25:
+        with contextlib.closing(durable.Engine(engine.path, vfs=vfs)) as visitor:
+            programs.begin_and_cancel(seed, visitor)
 
 
 def _checkpointing(open_writer: Any, pages: int) -> Any:
@@ -121,6 +134,7 @@ def _record_failed_sync(seed: str, folder: Path, tally: Tally) -> Recording:
             del log[at + 1 :]
             put(folder, _as_read(log))
         programs.begin_world().notes = log
+        programs.world.note("life")
         programs.call(durable.Engine(folder / "journal.db", vfs=recorder.name), plan, resumes=plan.in_background)
     finally:
         recorder.unregister()
@@ -192,6 +206,7 @@ def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full"
         steps = [step for run in runs for step in journal.steps(run.seq)]
         for run in runs:
             journal.attempts(run.seq)
+        asked = {(message.kind, message.name, message.run) for message in journal.new_messages(0)}
     finally:
         journal.close(2.0)
     there = {_label(step.input) for step in steps if step.status in {"completed", "failed"}}
@@ -211,7 +226,37 @@ def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full"
     begun = {rest[0] for word, *rest in notes if word == "start" and rest[0] in once}
     if not begun <= {_label(step.input) for step in steps}:
         faults.append("starts of at-most-once steps lost")
-    return faults
+    return faults + _compare_failures(steps, notes) + _compare_messages(runs, steps, asked, notes)
+
+
+def _compare_failures(steps: list[Any], notes: list[Any]) -> list[str]:
+    """A failure is acknowledged when the next attempt begins."""
+    failed: set[str] = set()
+    acknowledged: Counter[str] = Counter()
+    for word, *rest in notes:
+        if word == "life":
+            failed.clear()
+        elif word == "fail":
+            failed.add(rest[0])
+        elif word == "start" and rest[0] in failed:
+            failed.discard(rest[0])
+            acknowledged[rest[0]] += 1
+    there: Counter[str] = Counter()
+    for step in steps:
+        there[_label(step.input)] = max(step.failures, there[_label(step.input)])
+    return ["failed attempts lost"] * any(count > there[label] for label, count in acknowledged.items())
+
+
+def _compare_messages(runs: list[Any], steps: list[Any], asked: set[Any], notes: list[Any]) -> list[str]:
+    """What was sent is there until it is read: what a run made of it is there then."""
+    signals = {name for kind, name, _ in asked if kind == "signal"}
+    signals |= {step.name for step in steps if step.kind == "signal" and step.turn is not None}
+    told = {run.seq for run in runs if run.status == "cancelled"} | {seq for kind, _, seq in asked if kind == "cancel"}
+    cancelled = {run.id for run in runs if run.seq in told}
+    faults = ["signals lost"] * (not {rest[0] for word, *rest in notes if word == "sent"} <= signals)
+    return faults + ["cancellations lost"] * (
+        not {rest[0] for word, *rest in notes if word == "cancelled"} <= cancelled
+    )
 
 
 def _require_prefix(there: set[Any], told: list[str]) -> list[str]:

@@ -143,6 +143,7 @@ def send(label: str, before: int) -> None:
     with body(label):
         info = durable.info()
         durable.get(info.run_id).signal(label, before)
+        world.note("sent", label)
 
 
 @durable.step(name="fetch", retry=QUICK)
@@ -286,6 +287,22 @@ def main(name: str) -> int:
 @durable.workflow(name="main_async")
 async def main_async(name: str) -> int:
     return await execute_async(programs[name])
+
+
+@durable.workflow(name="patient")
+def patient(name: str) -> None:
+    """Is there to be cancelled; not for ever, where power loss takes it back."""
+    with contextlib.suppress(TimeoutError):
+        durable.wait_for_signal(name, int, timeout=0.5)
+
+
+def begin_and_cancel(seed: str, asking: durable.Engine) -> None:
+    """Start a run on the current engine, and cancel it through this one, which may be another."""
+    run = patient.start(seed)
+    world.note("run", run.id)
+    with contextlib.suppress(durable.RunFinishedError):  # on a slow machine
+        asking.get(run.id).cancel()
+        world.note("cancelled", run.id)
 
 
 def call(engine: durable.Engine, plan: "Plan", *, resumes: bool = False) -> int:

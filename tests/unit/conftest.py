@@ -1,8 +1,15 @@
-"""What the codec has learned in one test hides faults from the next: under `make mutation` each begins anew."""
+"""No example of Hypothesis is timed; and what the codec has learned in one test hides no faults from the next.
+
+That is for `make mutation`, under which each test begins anew.
+"""
 
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 if "MUTANT_UNDER_TEST" in os.environ:
 

@@ -11,6 +11,7 @@ from durable._identity import (
     claim_of,
     default_name,
     idempotency_key,
+    level_outside,
     listed,
     module_of,
     require_name,
@@ -229,3 +230,39 @@ def test_a_step_of_another_name_is_no_other_step():
 def test_names_in_a_message_are_sorted_and_quoted():
     assert listed({"b", "a"}) == "'a', 'b'"
     assert listed([]) == ""
+
+
+# -- who called the library -------------------------------------------------------------------------------------------
+
+
+def call_through(modules, measure):
+    """What `measure` makes of the frame of the innermost of functions of these modules, each called by the one before."""
+    inner = lambda: measure(sys._getframe(1))
+    for module in reversed(modules):
+        names = {"inner": inner} | ({} if module is None else {"__name__": module})
+        exec("def outer(): return inner()", names)
+        inner = names["outer"]
+    return inner()
+
+
+@pytest.mark.parametrize(
+    ("modules", "level"),
+    [
+        (["shop"], 1),
+        (["shop", "durable._steps"], 2),
+        (["shop", "durable._steps", "durable._codec.hooks", "durable"], 4),
+        (["durable._steps", "shop", "durable._scheduler"], 2),  # the library called the code, which called it
+        (["shop", "durable_pytest", "durable._steps"], 2),
+        ([None, "durable._steps"], 2),  # of `exec` with names of its own
+    ],
+)
+def test_a_warning_points_at_the_code_that_called_the_library(modules, level):
+    assert call_through(modules, level_outside) == level
+
+
+def test_where_there_is_nobody_outside_the_outermost_is_pointed_at():
+    class Frame:
+        def __init__(self, back):
+            self.f_back, self.f_globals = back, {"__name__": "durable.cli"}
+
+    assert level_outside(Frame(Frame(Frame(None)))) == 3
