@@ -5,6 +5,7 @@ import contextlib
 import random
 import sqlite3
 import types
+from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
@@ -503,6 +504,19 @@ def test_opaque_inputs_are_described_not_compared_and_warned_of_once(journal):
     journal.restart()
     assert flow() == [1, 2]
     assert calls == [1, 2]
+
+
+def test_a_step_gets_an_iterator_as_it_was_given(journal):
+    @durable.step
+    def total(numbers: Iterable[int]) -> int:
+        return sum(numbers)
+
+    @durable.workflow
+    def flow() -> int:
+        return total(number for number in (1, 2, 3))
+
+    with pytest.warns(RuntimeWarning, match="a generator cannot be journaled"):
+        assert flow() == 6
 
 
 def test_other_argument_beside_an_opaque_one_is_compared(journal):

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import uuid
 from collections import OrderedDict, namedtuple
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -506,3 +507,15 @@ def test_unset_attributes_stay_unset() -> None:
         codec_for(Frozen).dump(value)
     assert not hasattr(codec_for(Partial).dump_load(Partial(1))[1], "b")
     assert not hasattr(codec_for(Any).dump_load(Private(1))[1], "unset")
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [Iterable[int], Collection[int], list[int], set[int], frozenset[int], tuple[int, ...], tuple[int, int]],
+)
+def test_an_iterator_is_refused_and_not_used_up(annotation: Any) -> None:
+    """A step is called with it all the same, and the description of it is journaled."""
+    iterator = iter([1, 2])
+    with pytest.raises(SerializationError, match=r"^\$: a list_iterator cannot be journaled"):
+        codec_for(annotation).dump(iterator)
+    assert list(iterator) == [1, 2]

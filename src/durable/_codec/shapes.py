@@ -126,13 +126,27 @@ def _is_set(annotation: Any) -> bool:
     return origin in _SETS
 
 
-def _write_items(annotation: Any, converter: Any) -> Write:
+def _write_items(made: type, annotation: Any, converter: Any) -> Write:
+    """Only of what reading makes again: an iterator would be used up, and a long range filled with numbers in vain."""
     write = converter.get_unstructure_hook(typing.get_args(annotation)[0])
-    return lambda value: [write(item) for item in value]
+
+    def write_items(value: Any) -> list[Any]:
+        expect(value, made)
+        return [write(item) for item in value]
+
+    return write_items
+
+
+def _write_list(annotation: Any, converter: Any) -> Write:
+    return _write_items(list, annotation, converter)
+
+
+def _write_homogeneous(annotation: Any, converter: Any) -> Write:
+    return _write_items(tuple, annotation, converter)
 
 
 def _write_set(annotation: Any, converter: Any) -> Write:
-    write = _write_items(annotation, converter)
+    write = _write_items(_SETS[typing.get_origin(annotation)], annotation, converter)
     return lambda value: stable(write(value))
 
 
@@ -182,7 +196,12 @@ def _is_heterogeneous(annotation: Any) -> bool:
 
 def _write_tuple(annotation: Any, converter: Any) -> Write:
     writes = [converter.get_unstructure_hook(member) for member in typing.get_args(annotation)]
-    return lambda value: [write(item) for write, item in zip(writes, value, strict=True)]
+
+    def write_items(value: Any) -> list[Any]:
+        expect(value, tuple)
+        return [write(item) for write, item in zip(writes, value, strict=True)]
+
+    return write_items
 
 
 def _read_tuple(annotation: Any, converter: Any) -> Read:
@@ -301,9 +320,9 @@ def _read_model(annotation: Any, _converter: Any) -> Read:
 Shape = tuple[Callable[[Any], bool], Callable[[Any, Any], Write], Callable[[Any, Any], Read]]
 
 SHAPES: Final[tuple[Shape, ...]] = (
-    (_is_list, _write_items, _read_items(list)),
+    (_is_list, _write_list, _read_items(list)),
     (_is_set, _write_set, _read_set),
-    (_is_homogeneous, _write_items, _read_items(tuple)),
+    (_is_homogeneous, _write_homogeneous, _read_items(tuple)),
     (_is_heterogeneous, _write_tuple, _read_tuple),
     (_is_dict, _write_dict, _read_dict),
     (_is_union, lambda _annotation, _converter: tag, _read_union),
