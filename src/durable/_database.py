@@ -19,6 +19,7 @@ from .errors import JournalError, SerializationError
 FORMAT: Final = 1
 """The format that this version writes. Older ones are migrated by an owner, newer ones are refused untouched."""
 
+CHECKPOINT_PAGES: Final = 1000
 _BUSY_MILLISECONDS: Final = 5_000
 _PAGES_AT_ONCE: Final = 2_000
 """Copied before somebody is told of it."""
@@ -79,7 +80,7 @@ def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connec
             mend_wal(connection, vfs)  # before anything is added to it
         _set(connection, "journal_mode", "wal")  # one sequential write a commit, and readers that never block it
         _set(connection, "synchronous", 2)
-        _set(connection, "wal_autocheckpoint", 1000)  # a longer WAL makes every commit dearer
+        _set(connection, "wal_autocheckpoint", CHECKPOINT_PAGES)  # a longer WAL makes every commit dearer
         _set(connection, "fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
         _migrate(connection, path)
     except BaseException as error:

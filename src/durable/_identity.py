@@ -99,6 +99,6 @@ def listed(names: Iterable[str]) -> str:
 def level_outside(frame: "FrameType") -> int:
     """The `stacklevel` of a warning given in `frame` that is to point at the code that called the library."""
     level = 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
     return level

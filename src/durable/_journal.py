@@ -17,6 +17,7 @@ import apsw
 
 from ._commits import Commits
 from ._database import (
+    CHECKPOINT_PAGES,
     as_journal_error,
     has_journal,
     mapped,
@@ -48,6 +49,7 @@ _PAGE: Final = 100
 _LARGEST_PAGE: Final = 10_000
 _NO_END: Final = 2**63 - 1
 """After the keys of all runs."""
+_FULL: Final = 2
 _SYNCHRONOUS: Final = {1: "PRAGMA synchronous=NORMAL", 2: "PRAGMA synchronous=FULL"}
 
 
@@ -154,8 +156,7 @@ class Journal:
             if self._writer.in_transaction:
                 self._prepare(full)
             elif self._synchronous != synchronous:
-                transaction.execute(_SYNCHRONOUS[synchronous])
-                self._synchronous = synchronous
+                self._switch(synchronous)
             if full:
                 self._files.require_same()
             transaction.number += 1
@@ -217,9 +218,20 @@ class Journal:
             self._transaction.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1
         if synchronous != self._synchronous:
-            self._transaction.execute(_SYNCHRONOUS[synchronous])
-            self._synchronous = synchronous
+            self._switch(synchronous)
         return self._transaction
+
+    def _switch(self, synchronous: int) -> None:
+        """Only a commit with an fsync checkpoints: the checkpoint's own sync of the WAL then has nothing to lose.
+
+        SQLite tells nobody where that one fails: what it was to bring to the disk would be a hole in the WAL.
+        """
+        assert self._writer is not None
+        assert self._transaction is not None
+        self._transaction.execute(_SYNCHRONOUS[synchronous])
+        if self._full:
+            self._writer.wal_autocheckpoint(CHECKPOINT_PAGES if synchronous == _FULL else 0)
+        self._synchronous = synchronous
 
     def commit(self, full: bool) -> None:
         """For `Commits`: end the transaction."""

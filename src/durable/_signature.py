@@ -36,10 +36,13 @@ class Signature:
     def _annotations(self) -> dict[str, Any]:
         return resolve_annotations(self._function)
 
+    def _annotation(self, name: str) -> Any:
+        return self._annotations.get(name, Any)
+
     @functools.cached_property
     def result(self) -> TypeCodec:
         """The codec of what the function returns."""
-        return codec_for(self._annotations.get("return", Any))
+        return codec_for(self._annotation("return"))
 
     @functools.cached_property
     def _inspected(self) -> Any:
@@ -55,7 +58,7 @@ class Signature:
         """
         bound = self._bound((), given, what) if isinstance(given, dict) else self._bound(tuple(given), {}, what)
         for name, value in bound.arguments.items():
-            annotation, kind = self._annotations.get(name, Any), self._inspected.parameters[name].kind
+            annotation, kind = self._annotation(name), self._inspected.parameters[name].kind
             try:
                 if kind is kind.VAR_POSITIONAL:
                     bound.arguments[name] = tuple(fit(each, annotation) for each in value)
@@ -74,7 +77,7 @@ class Signature:
         codecs = {}
         annotation: Any
         for name, parameter in self._inspected.parameters.items():
-            annotation = self._annotations.get(name, Any)
+            annotation = self._annotation(name)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 annotation = tuple[annotation, ...]
             elif parameter.kind is parameter.VAR_KEYWORD:

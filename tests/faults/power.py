@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import apsw
 
 import durable
-from durable import _journal
+from durable import _database, _journal
 from durable._journal import Journal
 
 from . import programs
@@ -45,7 +45,8 @@ def record(seed: str, folder: Path, durability: Any, *, size: int = 6, fails: bo
     log = programs.begin_world().notes
     recorder = Recorder(log, dice.randint(5, 60) if fails and dice.random() < 0.25 else 0)
     pages = dice.choice([8, 20, 60, 1000])  # checkpoints in the middle of the program, too
-    own, _journal.open_writer = _journal.open_writer, _checkpointing(_journal.open_writer, pages)
+    usual = _journal.CHECKPOINT_PAGES
+    _database.CHECKPOINT_PAGES = _journal.CHECKPOINT_PAGES = pages  # type: ignore[misc]
     try:
         engine = durable.Engine(folder / "journal.db", durability=durability, vfs=recorder.name)
         with engine, contextlib.suppress(durable.JournalError):
@@ -57,7 +58,7 @@ def record(seed: str, folder: Path, durability: Any, *, size: int = 6, fails: bo
                 if engine._runtime.journal.epoch:
                     programs.call_within(engine, Plan(f"{seed}+"))
     finally:
-        _journal.open_writer = own
+        _database.CHECKPOINT_PAGES = _journal.CHECKPOINT_PAGES = usual  # type: ignore[misc]
         recorder.unregister()
     return Recording(plan, log, durability)
 
@@ -70,15 +71,6 @@ def _cancel_one(engine: durable.Engine, seed: str, vfs: str) -> None:
     elif dice.random() < 0.25:
         with contextlib.closing(durable.Engine(engine.path, vfs=vfs)) as visitor:
             programs.begin_and_cancel(seed, visitor)
-
-
-def _checkpointing(open_writer: Any, pages: int) -> Any:
-    def opened(path: str, vfs: str | None) -> apsw.Connection:
-        connection = open_writer(path, vfs)
-        connection.pragma("wal_autocheckpoint", pages)
-        return connection
-
-    return opened
 
 
 def run(trials: int, seed: int, base: Path, *, durability: str = "full") -> Tally:

@@ -137,3 +137,26 @@ def test_a_visitor_whose_commit_failed_leaves_the_wal_as_it_is(path, recorded, d
         disk.syncs_left = 1
         write(lambda transaction: transaction.add_run(make.run()))
     assert os.path.getsize(path + "-wal")
+
+
+def test_only_a_commit_with_an_fsync_checkpoints(path, recorded, disk, make):
+    """SQLite tells nobody of a sync that fails in a checkpoint: so there must be nothing that it could lose."""
+    recorded.own(os.getpid(), 1.0)
+    recorded.write(lambda transaction: transaction.add_run(make.run()))
+    del disk.log[:]
+    long = "x" * 5_000_000  # more than the WAL may hold before it is checkpointed
+    recorded.write(make.put(make.step(position=0, input=long)), full=False)
+    recorded.write(lambda transaction: transaction.run(make.put(make.step(position=1))), full=False)
+    assert {(op.kind, op.name) for op in disk.log} == {("write", "journal.db-wal")}
+    recorded.write(make.put(make.step(position=2)))
+    ops = [(op.kind, op.name) for op in disk.log]
+    assert ops.index(("sync", "journal.db-wal")) < ops.index(("write", "journal.db"))
+
+
+def test_without_any_fsync_a_commit_checkpoints_too(path, disk, make):
+    journal = Journal(path, full=False, vfs=disk.name)
+    journal.own(os.getpid(), 1.0)
+    journal.write(lambda transaction: transaction.add_run(make.run(input="x" * 5_000_000)))
+    journal.write(make.put(make.step(position=0)), full=False)
+    assert os.path.getsize(path) > 5_000_000
+    journal.close(2.0)

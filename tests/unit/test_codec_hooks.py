@@ -21,6 +21,7 @@ from durable._codec import (
 )
 from durable._codec.annotations import is_self_describing
 from durable._codec.exact import identical
+from durable._codec.hooks import UserHooks, user_hooks
 from durable.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -107,6 +108,37 @@ def test_hooks_by_predicate_factory_and_decorator() -> None:
         assert type(codec_for(Any).dump_load((cls(),))[1][0]) is cls
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda made, cls: made.register_structure_hook(cls, lambda *_: cls()),
+        lambda made, cls: made.register_unstructure_hook(cls, lambda _: 1),
+        lambda made, cls: made.register_structure_hook_func(lambda t: t is cls, lambda *_: cls()),
+        lambda made, cls: made.register_unstructure_hook_func(lambda t: t is cls, lambda _: 1),
+        lambda made, cls: made.register_structure_hook_factory(lambda t: t is cls, lambda _: lambda *_: cls()),
+        lambda made, cls: made.register_unstructure_hook_factory(lambda t: t is cls, lambda _: lambda _: 1),
+    ],
+)
+def test_each_way_to_register_a_hook_is_noticed(register: Any) -> None:
+    class Own:
+        pass
+
+    assert not user_hooks.cover(Own)
+    register(converter(), Own)
+    assert user_hooks.cover(Own)
+    assert not user_hooks.cover(int)
+
+
+def test_nothing_has_hooks_before_one_is_added() -> None:
+    fresh, told = UserHooks(), []
+    fresh.on_change(lambda: told.append("changed"))
+    assert not fresh.cover(int)
+    fresh.add(lambda annotation: issubclass(annotation, int))
+    assert told == ["changed"]
+    assert fresh.cover(bool)
+    assert not fresh.cover("no class, for which the predicate fails")
+
+
 def test_hooks_for_a_new_type() -> None:
     assert is_self_describing(int)
     converter().register_unstructure_hook(Cents, lambda n: f"{n} ct")
@@ -155,13 +187,13 @@ def test_annotations_are_resolved_one_by_one() -> None:
         "a": int, "b": Bill | None, "c": str, "return": Annotated[int, "x"],
     }  # fmt: skip
 
-    def broken(a: "Missing", b: "Bill", c: "list[Missing]", d: int) -> "Bill | None": ...
+    def broken(a: "Missing", b: "Bill", c: "list[Missing]", d: Annotated[int, "x"]) -> "Bill | None": ...
 
     assert resolve_annotations(broken) == {
         "a": Any,
         "b": Bill,
         "c": Any,
-        "d": int,
+        "d": Annotated[int, "x"],
         "return": Bill | None,
     }
 
@@ -171,6 +203,15 @@ def test_annotations_are_resolved_one_by_one() -> None:
     assert resolve_annotations(wrapped)["b"] is Bill
     assert resolve_annotations(functools.partial(plain)) == {}
     assert resolve_annotations(len) == {}
+
+
+def test_annotations_of_an_object_that_can_be_called() -> None:
+    class Tool:
+        __annotations__ = {"a": "Missing", "b": int, "c": "int"}
+
+        def __call__(self, a: Any, b: Any, c: Any) -> None: ...
+
+    assert resolve_annotations(Tool()) == {"a": Any, "b": int, "c": int}
 
 
 def test_annotations_of_closures_and_methods() -> None:

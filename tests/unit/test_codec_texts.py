@@ -11,6 +11,7 @@ import pydantic
 import pytest
 
 from durable._codec import codec_for, fit
+from durable._codec.json_text import encode
 from durable._codec.shapes import _runtime_types
 from durable.errors import RetryAfter, SerializationError
 
@@ -160,3 +161,9 @@ def test_bytes_are_base64_and_nothing_else(text):
 def test_retry_after_takes_a_number(seconds):
     with pytest.raises(TypeError, match=f"RetryAfter takes a number of seconds, not {seconds!r}"):
         RetryAfter(seconds)
+
+
+@pytest.mark.parametrize(("tree", "what"), [({1}, "set"), ([Item("a")], "Item"), ({"a": (b"x",)}, "bytes")])
+def test_what_is_no_json_is_refused(tree: Any, what: str) -> None:
+    with pytest.raises(TypeError, match=f"^a {what} is not JSON$"):
+        encode(tree)

@@ -31,7 +31,7 @@ def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _resolve(function: Any, name: str, annotation: Any, local: dict[str, Any]) -> Any:
     alone = types.SimpleNamespace(__annotations__={name: annotation})
-    scope = getattr(_unwrapped(function), "__globals__", {})
+    scope = getattr(_unwrapped(function), "__globals__", None)
     local = {**{p.__name__: p for p in getattr(function, "__type_params__", ())}, **local}
     try:
         return typing.get_type_hints(alone, scope, local, include_extras=True)[name]

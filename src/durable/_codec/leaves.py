@@ -7,6 +7,7 @@ imported when a value is read; a value to be written has brought its own.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from durable._codec.misfit import Misfit, described
@@ -117,13 +118,10 @@ def _read_decimal(payload: Any) -> Any:
     return Decimal(text_of(payload))
 
 
-def _path_reader(name: str) -> Callable[[Any], Any]:
-    def read(payload: Any) -> Any:
-        import pathlib
+def _read_path(name: str, payload: Any) -> Any:
+    import pathlib
 
-        return getattr(pathlib, name)(text_of(payload))
-
-    return read
+    return getattr(pathlib, name)(text_of(payload))
 
 
 def _write_bytes(value: bytes | bytearray) -> str:
@@ -165,10 +163,10 @@ LEAVES: Final = (
     Leaf("$zone", "zoneinfo", "ZoneInfo", write_zone, read_zone),
     Leaf("$uuid", "uuid", "UUID", str, _read_uuid),
     Leaf("$decimal", "decimal", "Decimal", str, _read_decimal),
-    Leaf("$path", "pathlib", "PosixPath", str, _path_reader("PosixPath")),
-    Leaf("$windows_path", "pathlib", "WindowsPath", str, _path_reader("WindowsPath")),
-    Leaf("$pure_path", "pathlib", "PurePosixPath", str, _path_reader("PurePosixPath")),
-    Leaf("$pure_windows_path", "pathlib", "PureWindowsPath", str, _path_reader("PureWindowsPath")),
+    Leaf("$path", "pathlib", "PosixPath", str, partial(_read_path, "PosixPath")),
+    Leaf("$windows_path", "pathlib", "WindowsPath", str, partial(_read_path, "WindowsPath")),
+    Leaf("$pure_path", "pathlib", "PurePosixPath", str, partial(_read_path, "PurePosixPath")),
+    Leaf("$pure_windows_path", "pathlib", "PureWindowsPath", str, partial(_read_path, "PureWindowsPath")),
     Leaf("$bytes", "builtins", "bytes", _write_bytes, _read_bytes),
     Leaf("$bytearray", "builtins", "bytearray", _write_bytes, lambda p: bytearray(_read_bytes(p))),
     Leaf("$complex", "builtins", "complex", _write_complex, _read_complex),

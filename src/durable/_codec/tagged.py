@@ -15,6 +15,7 @@ A dict that has a key starting with `$` is written as `$dict`, so that it is not
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import NoneType
 from typing import Any, Final
 
@@ -148,8 +149,8 @@ def _tag_opaque(value: Any) -> Any:
     raise Misfit(reason)
 
 
-def _leaf_writer(leaf: Leaf) -> Callable[[Any], Any]:
-    return lambda value: {leaf.tag: leaf.write(value)}
+def _tag_leaf(leaf: Leaf, value: Any) -> Any:
+    return {leaf.tag: leaf.write(value)}
 
 
 _BUILT_IN: Final[dict[type, Callable[[Any], Any]]] = {
@@ -187,7 +188,7 @@ def _writer_of(cls: type) -> Callable[[Any], Any]:
     if len(_writers) >= MOST_REMEMBERED:
         _forget_writers()
     leaf = leaf_of(cls)
-    write = _writers[cls] = _leaf_writer(leaf) if leaf else _KIND_WRITERS[kind_of(cls)]
+    write = _writers[cls] = partial(_tag_leaf, leaf) if leaf else _KIND_WRITERS[kind_of(cls)]
     return write
 
 
@@ -278,8 +279,8 @@ def _untag_error(tree: dict[str, Any]) -> Any:
     return restore(tree["$error"])
 
 
-def _leaf_reader(leaf: Leaf) -> Callable[[dict[str, Any]], Any]:
-    return lambda tree: leaf.read(tree[leaf.tag])
+def _untag_leaf(leaf: Leaf, tree: dict[str, Any]) -> Any:
+    return leaf.read(tree[leaf.tag])
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -296,5 +297,5 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "$error": _untag_error,
     "$value": lambda tree: untag(tree["$value"]),
     "$opaque": lambda tree: tree["$opaque"],
-    **{leaf.tag: _leaf_reader(leaf) for leaf in LEAVES},
+    **{leaf.tag: partial(_untag_leaf, leaf) for leaf in LEAVES},
 }
