@@ -56,7 +56,7 @@ class Active:
         """What the execution raised for its caller, once it is over."""
         self.is_written = False
         """Whether its end is in the file, once it is over. A run that goes on was suspended, or retried since."""
-        self._over = threading.Event()
+        self._over = False
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
 
@@ -64,7 +64,7 @@ class Active:
         """The execution is over, and the journal has what there is to have."""
         self.error, self.is_written = error, is_written
         with self._guard:
-            self._over.set()
+            self._over = True
             watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher()
@@ -93,23 +93,25 @@ class Active:
 
     def give_up(self) -> bool:
         """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""
-        ends = None if self.execution is None or self._over.is_set() else self.execution.on_give_up
+        ends = None if self.execution is None or self._over else self.execution.on_give_up
         if ends is not None:
             ends()
         return ends is not None
 
     def is_over(self) -> bool:
         """Whether the execution is over."""
-        return self._over.is_set()
+        return self._over
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it is over; say whether it is."""
-        return self._over.wait(seconds)
+        over = threading.Event()  # only here: most runs have nobody who waits for them in a thread
+        self.watch(over.set)
+        return over.wait(seconds)
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` when it is over, from any thread, or now if it is."""
         with self._guard:
-            if not self._over.is_set():
+            if not self._over:
                 self._watchers.append(watcher)
                 return
         watcher()

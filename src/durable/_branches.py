@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._commits import do_all
 from ._effects import CUT
+from ._entries import Work
 from ._execution import EXITS, Branch, Execution
 from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
-from ._port import LoopPort, Outcome
+from ._port import Letter, LoopPort, Outcome
 from ._threads import RunThreads
 from ._waiting import interrupt_of_group, waits
 from .errors import DurableError, JournalError, SerializationError
@@ -58,7 +59,6 @@ class Branches:
         self.tasks: dict[asyncio.Task[Any], Branch] = {}
         """The live tasks that the run created, without its root."""
         self.past = PastOrder(execution, self.loop, self.tick_soon)
-        self.threads = RunThreads(self)
         self.timers: set[RunTimer] = set()
         """The timeouts of asyncio that its code has set, and that may still fire."""
         self.resting: dict[asyncio.Future[None], Rest] = {}
@@ -80,9 +80,16 @@ class Branches:
 
     def close(self) -> None:
         """The run has ended on this loop."""
-        self.threads.close()
+        if "_threads" in vars(self):
+            self.threads.close()
         if self._later is not None:
             self._later.cancel()
+
+    @property
+    def threads(self) -> RunThreads:
+        """The threads of the run; made when first asked for, by whichever thread, since most runs have none."""
+        made: RunThreads | None = vars(self).get("_threads")
+        return vars(self).setdefault("_threads", RunThreads(self)) if made is None else made
 
     def is_here(self) -> bool:
         """Whether this is the thread of the loop."""
@@ -186,8 +193,7 @@ class Branches:
         late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
         if late:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
-            works = [outcome.work() for outcome in late]
-            self.port.put(lambda transaction: do_all(works, transaction), False, _ignore)
+            self.port.put(_Unawaited([outcome.work() for outcome in late]), False)
 
     def _submit_next(self) -> None:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
@@ -203,6 +209,9 @@ class Branches:
 
         Two threads go on at once, and what one of them makes of its outcome may be before or after the other.
         """
+        if len(group) == 1 and not group[0].is_late:
+            self._turn = group[0].turn = self._turn + 1
+            return
         shared = False
         for outcome in group:
             if not outcome.is_late:
@@ -213,25 +222,20 @@ class Branches:
                 shared = not alone
 
     def _submit(self, group: list[Outcome]) -> None:
-        work: Callable[[Any], Any]
-        if len(group) == 1:
-            outcome = group[0]
-            if not outcome.is_late:
-                self._turn += 1
-                outcome.turn = self._turn
-            work = outcome.work()
-        else:
-            self._give_turns(group)
-            works = [outcome.work() for outcome in group]
-            work = lambda transaction: do_all(works, transaction)  # noqa: E731 - short, and used once
+        self._give_turns(group)
         self._committing = True
-        write = self.port.put
-        if not self.is_crowded():
-            self.port.flush()
-            write = self.port.write
-        write(work, True, lambda error: self._on_disk(group, error))
+        self.write(_Group(self, group), True)
 
-    def _on_disk(self, group: list[Outcome], error: BaseException | None) -> None:
+    def write(self, letter: Letter, full: bool) -> None:
+        """With what others write in this turn of the loop, or else now."""
+        if self.is_crowded():
+            self.port.put(letter, full)
+        else:
+            self.port.flush()
+            self.port.write(letter, full)
+
+    def on_disk(self, group: list[Outcome], error: BaseException | None) -> None:
+        """A group is in the file, or not, and why."""
         self._committing = False
         if error is None:
             if len(group) == 1:
@@ -385,8 +389,34 @@ class Branches:
         return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, known)
 
 
-def _ignore(_: BaseException | None) -> None:
-    """Nobody waits for it."""
+class _Group:
+    """Outcomes of a run that go to the disk together."""
+
+    __slots__ = ("_branches", "_outcomes", "work")
+
+    def __init__(self, branches: Branches, outcomes: list[Outcome]) -> None:
+        self._branches = branches
+        self._outcomes = outcomes
+        self.work = outcomes[0].work() if len(outcomes) == 1 else _all_of([outcome.work() for outcome in outcomes])
+
+    def told(self, error: BaseException | None) -> None:
+        self._branches.on_disk(self._outcomes, error)
+
+
+class _Unawaited:
+    """What was delivered before it was journaled."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, works: list[Work]) -> None:
+        self.work = _all_of(works)
+
+    def told(self, error: BaseException | None) -> None:
+        """Nobody waits for it."""
+
+
+def _all_of(works: list[Work]) -> Work:
+    return lambda transaction: do_all(works, transaction)
 
 
 def _is_end(outcome: Outcome) -> bool:

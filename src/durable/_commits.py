@@ -15,7 +15,7 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-from ._entries import Entry, NotWrittenError, Port, Statement, Store, Work
+from ._entries import Entry, NotWrittenError, Port, Row, Store, Work
 from .errors import EngineClosedError, JournalError, SerializationError
 
 _CLOSE_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ class Commits:
         self._store = store
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
-        self._leader: Entry | Statement | None = None
+        self._leader: Entry | Row | None = None
         """Whose thread may use the store: known by its work. Changed under the guard only."""
         self._queue: deque[Entry] = deque()
         self._batch: list[Entry] = []
@@ -52,7 +52,7 @@ class Commits:
 
         `alone`: in a transaction for itself, and in this thread.
         """
-        if type(work) is Statement and self._leader is None:
+        if type(work) is tuple and self._leader is None:
             try:
                 result = self._write_alone(work, full)
             finally:
@@ -81,15 +81,15 @@ class Commits:
             raise entry.error
         return entry.result
 
-    def _write_alone(self, work: Statement, full: bool) -> Any:
-        """The short way of a lone caller with one statement; `_BUSY` where somebody came first."""
+    def _write_alone(self, work: Row, full: bool) -> Any:
+        """The short way of a lone caller with one row; `_BUSY` where somebody came first."""
         try:
             with self._guard:
                 if self._broken is not None or self._closed:
                     self.require_open()
                 if self._leader is None:
                     self._leader = work
-            return self._store.run_alone(work, full) if self._leader is work else _BUSY
+            return self._store.put_alone(work, full) if self._leader is work else _BUSY
         except (NotWrittenError, SerializationError):
             raise
         except JournalError as error:
@@ -100,7 +100,7 @@ class Commits:
 
     def write_if_idle(self, work: Work) -> bool:
         """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
-        if type(work) is Statement:
+        if type(work) is tuple:
             try:
                 return self._write_alone(work, full=False) is not _BUSY
             finally:
@@ -218,7 +218,7 @@ class Commits:
             else:
                 self._queue = deque(islice(self._queue, size, None))
 
-    def _hand_over(self, mine: Entry | Statement) -> None:
+    def _hand_over(self, mine: Entry | Row) -> None:
         """Give the lead to the first in line."""
         with self._guard:
             if self._leader is not mine:
@@ -281,7 +281,7 @@ class Commits:
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, batch: list[Entry]) -> None:
-        if len(batch) == 1 and type(batch[0].work) is Statement and self._broken is None:
+        if len(batch) == 1 and type(batch[0].work) is tuple and self._broken is None:
             self._transact_alone(batch[0], batch[0].work)
         elif not self._transact(batch):
             for entry in batch:  # one of them is at fault: each by itself, so that it fails alone
@@ -324,10 +324,10 @@ class Commits:
             _mark_done(batch)
             raise
 
-    def _transact_alone(self, entry: Entry, statement: Statement) -> None:
+    def _transact_alone(self, entry: Entry, row: Row) -> None:
         """One statement: what fails may have failed in its commit, save for what is certainly not written."""
         try:
-            entry.result = self._store.run_alone(statement, entry.full)
+            entry.result = self._store.put_alone(row, entry.full)
             entry.done = True
         except (NotWrittenError, SerializationError) as error:
             entry.fail(error)
@@ -344,18 +344,18 @@ class Commits:
 
 
 def do_all(works: list[Work], transaction: Any) -> list[Any]:
-    """Do the works in order, and return what comes of each; statements in a row are handed over together."""
+    """Do the works in order, and return what comes of each; rows that follow each other are handed over together."""
     results: list[Any] = []
-    row: list[Statement] = []
+    rows: list[Row] = []
     for work in works:
-        if type(work) is Statement:
-            row.append(work)
+        if type(work) is tuple:
+            rows.append(work)
             continue
-        if row:
-            results += transaction.run_all(row)
-            row = []
-        results.append(work(transaction))
-    return results + transaction.run_all(row) if row else results
+        if rows:
+            results += transaction.put_all(rows)
+            rows = []
+        results.append(work(transaction))  # type: ignore[operator]  # a function
+    return results + transaction.put_all(rows) if rows else results
 
 
 def _mark_done(batch: list[Entry]) -> None:

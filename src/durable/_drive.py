@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from ._commits import do_all
 from ._effects import (
     Append,
     Attempt,
@@ -27,11 +28,13 @@ from ._effects import (
     Slot,
     Transact,
 )
-from ._execution import SCOPE, Execution, StepScope, write_step
+from ._entries import Work
+from ._execution import SCOPE, Execution, StepScope, work_of
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, MessageRecord, StepRecord
+from ._records import step_row
 from ._rests import Rest
-from ._transaction import Transaction, put_step
+from ._transaction import Transaction
 from .errors import (
     Cancelled,
     EngineClosedError,
@@ -117,7 +120,7 @@ def _write(
     full: bool,
     message: MessageRecord | None = None,
 ) -> int:
-    work: Callable[[Any], Any] = write_step(record, attempt, message)
+    work = work_of(step_row(record), attempt, message)
     if threading.get_ident() != execution.thread:
         work = _fenced(execution, work, record.branch)
     try:
@@ -126,12 +129,12 @@ def _write(
         raise execution.halt(error) from error
 
 
-def _fenced(execution: Execution, work: Callable[[Any], Any], branch: str) -> Callable[[Any], Any]:
+def _fenced(execution: Execution, work: Work, branch: str) -> Work:
     """In a thread beside the run's own, which may outlive it: whether it goes on is asked inside the transaction."""
 
     def fenced(transaction: Transaction) -> Any:
         execution.require_going_on(branch)
-        return work(transaction)
+        return do_all([work], transaction)[0]
 
     return fenced
 
@@ -249,7 +252,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
             scope.connection = None
             SCOPE.reset(token)
         execution.require_going_on(call.branch)
-        transaction.run(put_step(record))
+        transaction.put(step_row(record))
         return decoded
 
     execution.attempts_in_flight += 1

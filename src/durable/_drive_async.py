@@ -25,12 +25,13 @@ from ._effects import (
     Sleep,
     Slot,
 )
-from ._entries import Entry
-from ._execution import SCOPE, Execution, StepScope, write_step
+from ._entries import Work
+from ._execution import SCOPE, Execution, StepScope, work_of
 from ._limits import Limit
 from ._loop_hooks import enter_loop, leave_loop
 from ._model import MessageRecord
 from ._port import LoopPort, settle
+from ._records import step_row
 from ._suspension import rest
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
@@ -93,22 +94,19 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
     """Written at once where nobody else writes and no fsync is needed; what is to be awaited otherwise."""
     if not branches.past.is_over:
         return _append_after_replay(execution, branches, effect)
-    work = write_step(effect.record, effect.attempt)
+    work = work_of(step_row(effect.record), effect.attempt)
     full = effect.full or execution.needs_sync()
-    write = branches.port.put
-    if not branches.is_crowded():
-        write = branches.port.write
-        branches.flush()
+    branches.put_owed()
+    if not full and not branches.is_crowded():
+        branches.port.flush()
         try:
-            if not full and execution.journal.commits.write_if_idle(work):
+            if execution.journal.commits.write_if_idle(work):
                 return NOTHING
         except (JournalError, EngineClosedError) as error:
             raise execution.halt(error) from error
-    else:
-        branches.put_owed()
-    future: asyncio.Future[None] = branches.loop.create_future()
-    write(work, full, lambda error: _settle_append(execution, future, error))
-    return future
+    appended = _Appended(execution, work, branches.loop.create_future())
+    branches.write(appended, full)
+    return appended.future
 
 
 async def _append_after_replay(execution: Execution, branches: Branches, effect: Append) -> None:
@@ -117,10 +115,20 @@ async def _append_after_replay(execution: Execution, branches: Branches, effect:
     await _append(execution, branches, effect)
 
 
-def _settle_append(execution: Execution, future: "asyncio.Future[None]", error: BaseException | None) -> None:
-    if isinstance(error, (JournalError, EngineClosedError)):
-        error = execution.halt(error)
-    settle(future, error)
+class _Appended:
+    """A record without an outcome on its way to the file: what it is awaited by."""
+
+    __slots__ = ("_execution", "future", "work")
+
+    def __init__(self, execution: Execution, work: Work, future: "asyncio.Future[None]") -> None:
+        self._execution = execution
+        self.work = work
+        self.future = future
+
+    def told(self, error: BaseException | None) -> None:
+        if isinstance(error, (JournalError, EngineClosedError)):
+            error = self._execution.halt(error)
+        settle(self.future, error)
 
 
 class _Nothing:
@@ -132,16 +140,6 @@ class _Nothing:
 
 
 NOTHING = _Nothing()
-
-
-def settle_write(future: "asyncio.Future[Any]", entry: Entry) -> None:
-    """Hand the result of an entry to whoever awaits it."""
-    if future.done():
-        return
-    if entry.error is None:
-        future.set_result(entry.result)
-    else:
-        future.set_exception(entry.error)
 
 
 async def _pause(execution: Execution, branches: Branches, effect: Sleep) -> None:

@@ -8,26 +8,15 @@ from .errors import JournalError
 if TYPE_CHECKING:
     import threading
 
-Work = Callable[[Any], Any]
-"""What an entry does in a write transaction."""
+Row = tuple[Any, ...]
+"""An operation to be written, as `step_row` makes it."""
+Work = Row | Callable[[Any], Any]
+"""What an entry does in a write transaction. A row is one statement, which may be done twice; alone, it is a
+transaction by itself, which is a third cheaper."""
 
 
 class NotWrittenError(JournalError):
-    """The statement could not begin, and is certainly not in the file: only its own entry fails."""
-
-
-class Statement:
-    """Work of one statement, which may be done twice. Alone, it is a transaction by itself: a third cheaper."""
-
-    __slots__ = ("sql", "values")
-
-    def __init__(self, sql: str, values: tuple[Any, ...]) -> None:
-        self.sql = sql
-        self.values = values
-
-    def __call__(self, transaction: Any) -> Any:
-        """As part of a larger transaction."""
-        return transaction.run(self)
+    """The row could not begin, and is certainly not in the file: only its own entry fails."""
 
 
 class Entry:
@@ -64,7 +53,7 @@ class Port(Protocol):
 class Store(Protocol):
     """What carries out a batch: see `Journal`. Each step raises what the file says; `commit` may be asked twice."""
 
-    def run_alone(self, statement: Statement, full: bool) -> Any: ...
+    def put_alone(self, row: Row, full: bool) -> Any: ...
     def begin(self, full: bool) -> Any: ...
     def commit(self, full: bool) -> None: ...
     def rollback(self) -> None: ...

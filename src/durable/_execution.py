@@ -6,22 +6,22 @@ effects are performed, blocking or awaiting, in `_drive.py`; its tasks, when it 
 
 import sys
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ._clock import Clock
 from ._effects import Call, Decision
-from ._entries import Statement
+from ._entries import Row, Work
 from ._identity import Registry, idempotency_key
 from ._journal import Journal
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
-from ._records import step_row
 from ._replay import describe, place, require_called
-from ._transaction import PUT_STEP, Transaction
+from ._transaction import Transaction
 from .errors import Cancelled, DurableError, Halt, RunInterruptedError, TimedOut
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._branches import Branches
     from ._helpers import ThreadPool
     from ._limits import Limits
@@ -233,23 +233,18 @@ class Execution:
         return self.unsynced > self.journal.synced
 
 
-def write_step(
-    record: tuple[Any, ...], attempt: AttemptRecord | None, message: MessageRecord | None = None
-) -> Callable[[Transaction], int]:
-    """The work of a write: an operation, an attempt of it that did not complete, the message that it was made of."""
-    statement = Statement(PUT_STEP, step_row(record))
-    return statement if attempt is None and message is None else _write_more(statement, attempt, message)
+def work_of(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None = None) -> Work:
+    """What writes an operation, with an attempt that did not complete it, or the message that it was made of."""
+    return row if attempt is None and message is None else _work_of_more(row, attempt, message)
 
 
-def _write_more(
-    statement: Statement, attempt: AttemptRecord | None, message: MessageRecord | None
-) -> Callable[[Transaction], int]:
+def _work_of_more(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None) -> Work:
     def work(transaction: Transaction) -> int:
         if attempt is not None:
             transaction.put_attempt(attempt)
         if message is not None:
             transaction.drop_message(message)
-        return transaction.run(statement)
+        return transaction.put(row)
 
     return work
 

@@ -26,7 +26,7 @@ from ._database import (
     open_writer,
     require_vfs,
 )
-from ._entries import Statement
+from ._entries import Row
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
 from ._place import Files, require_place
@@ -39,7 +39,7 @@ from ._records import (
     run_from,
     step_from,
 )
-from ._transaction import SQL, Transaction
+from ._transaction import PUT_STEP, SQL, Transaction
 from ._wal import keep_wal, mend_wal
 from .errors import JournalError
 
@@ -146,8 +146,8 @@ class Journal:
         """Do `work` in a write transaction; when this returns it is on disk (`full`), or else survives the process."""
         return self.commits.write(work, full)  # type: ignore[no-any-return]
 
-    def run_alone(self, statement: Statement, full: bool) -> int:
-        """For `Commits`: a statement that is a transaction by itself. Written flat: a lone step passes here twice."""
+    def put_alone(self, row: Row, full: bool) -> int:
+        """For `Commits`: an operation, in a transaction by itself. Written flat: a lone step passes here twice."""
         transaction = self._transaction
         if self._writer is None or transaction is None:
             raise self._not_owned()
@@ -160,7 +160,7 @@ class Journal:
             if full:
                 self._files.require_same()
             transaction.number += 1
-            transaction.execute(statement.sql, statement.values)
+            transaction.execute(PUT_STEP, row)
         except (apsw.Error, OSError) as error:
             raise as_journal_error(error, self.path, self._writer) from error
         if full or not self._full:

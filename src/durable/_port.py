@@ -2,20 +2,30 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ._commits import Commits, do_all
 from ._entries import Entry, Work
-from ._execution import write_step
+from ._execution import work_of
 from ._model import AttemptRecord, MessageRecord, StepRecord
+from ._records import step_row_in_turn
 from ._transaction import Transaction
 from .errors import DurableError
 
-Told = Callable[[BaseException | None], None]
-"""Hears that something is in the file, or why not."""
 _MOST_AT_ONCE: Final = 64
 """Then a part is written while the loop goes on."""
+
+
+class Letter(Protocol):
+    """Something to be written for a loop, and who hears on the loop that it is in the file, or why not.
+
+    An object and no function: a busy loop has thousands under way, and what a closure is made of costs it as much in
+    the collection of garbage as the write itself.
+    """
+
+    @property
+    def work(self) -> Work: ...
+    def told(self, error: BaseException | None) -> None: ...
 
 
 class LoopPort:
@@ -25,19 +35,19 @@ class LoopPort:
         self.loop = loop
         self.users = 0
         """Runs that execute on the loop."""
-        self._commits = commits
-        self._pending: list[tuple[Work, Told]] = []
+        self.commits = commits
+        self._pending: list[Letter] = []
         self._full = False
         """Whether any of these is to be on disk."""
 
-    def put(self, work: Work, full: bool, told: Told) -> None:
-        """Write it with all else that goes to the file in this turn of the loop; `told` hears of it on the loop.
+    def put(self, letter: Letter, full: bool) -> None:
+        """Write it with all else that goes to the file in this turn of the loop.
 
         An entry of its own for each costs a busy loop more than all else that a step does.
         """
         if not self._pending:
             self.loop.call_soon(self.flush)
-        self._pending.append((work, told))
+        self._pending.append(letter)
         if full:
             self._full = True
         if len(self._pending) == _MOST_AT_ONCE:
@@ -48,31 +58,17 @@ class LoopPort:
         if not self._pending:
             return
         (pending, full), self._pending, self._full = (self._pending, self._full), [], False
-        if len(pending) == 1:
-            self.write(pending[0][0], full, pending[0][1])
-            return
-        works = [work for work, _ in pending]
+        self.write(pending[0] if len(pending) == 1 else _Bundle(self, pending, full), full)
 
-        def told_all(error: BaseException | None) -> None:
-            if error is not None and not self._commits.is_broken():  # one of them is at fault: each by itself
-                for work, told in pending:
-                    self.write(work, full, told)
-                return
-            for _, told in pending:
-                told(error)
-
-        self.write(lambda transaction: do_all(works, transaction), full, told_all)
-
-    def write(self, work: Work, full: bool, told: Told) -> None:
+    def write(self, letter: Letter, full: bool) -> None:
         """Write it now; at once where nobody else writes and no fsync is needed."""
-        entry = Entry(work, full, self, lambda entry: told(entry.error))
         try:
-            if not full and self._commits.write_if_idle(work):
-                told(None)
+            if not full and self.commits.write_if_idle(letter.work):
+                letter.told(None)
             else:
-                self._commits.submit(entry)
+                self.commits.submit(Entry(letter.work, full, self, letter))
         except DurableError as error:
-            told(error)
+            letter.told(error)
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""
@@ -80,9 +76,30 @@ class LoopPort:
             self.loop.call_soon_threadsafe(_acknowledge, entries)
 
 
+class _Bundle:
+    """Letters of one turn of a loop, in one entry."""
+
+    __slots__ = ("_full", "_letters", "_port", "work")
+
+    def __init__(self, port: LoopPort, letters: list[Letter], full: bool) -> None:
+        works = [letter.work for letter in letters]
+        self.work = lambda transaction: do_all(works, transaction)
+        self._port = port
+        self._letters = letters
+        self._full = full
+
+    def told(self, error: BaseException | None) -> None:
+        if error is not None and not self._port.commits.is_broken():  # one of them is at fault: each by itself
+            for letter in self._letters:
+                self._port.write(letter, self._full)
+            return
+        for letter in self._letters:
+            letter.told(error)
+
+
 def _acknowledge(entries: list[Entry]) -> None:
     for entry in entries:
-        entry.then(entry)
+        entry.then.told(entry.error)
 
 
 class Outcome:
@@ -110,16 +127,17 @@ class Outcome:
         self.is_late = is_late
         """Whether it is journaled after it was delivered, with what follows."""
 
-    def work(self) -> Callable[[Transaction], int]:
+    def work(self) -> Work:
         """What writes it."""
-        record = (*self.record[:-1], self.turn)
-        if not self.is_late or self.message is None:
-            return write_step(record, self.attempt, self.message)
-        put, message = write_step(record, None), self.message
+        if not self.is_late:
+            return work_of(step_row_in_turn(self.record, self.turn), self.attempt, self.message)
+        row, message = step_row_in_turn(self.record, self.turn), self.message
+        if message is None:
+            return row
 
         def put_back(transaction: Transaction) -> int:
             transaction.put_message(message)
-            return put(transaction)
+            return transaction.put(row)
 
         return put_back
 

@@ -70,12 +70,17 @@ def run_row(record: RunRecord) -> tuple[Any, ...]:
 
 def step_row(record: tuple[Any, ...]) -> tuple[Any, ...]:
     """The columns of an operation, with its checksum."""
-    return (*record, _step_checksum(record))
+    return (*record, _step_checksum(record, record[-1]))
 
 
-def _step_checksum(record: tuple[Any, ...]) -> int:
+def step_row_in_turn(record: tuple[Any, ...], turn: int) -> tuple[Any, ...]:
+    """The same of an outcome that is given its turn."""
+    return (*record[:-1], turn, _step_checksum(record, turn))
+
+
+def _step_checksum(record: tuple[Any, ...], turn: int | None) -> int:
     """Times go into it as they are in memory: to spell a float in decimal takes longer than all else here."""
-    started_at, finished_at, retry_at, turn = record[_STEP_TEXTS:]
+    started_at, finished_at, retry_at = record[_STEP_TEXTS:-1]
     times = _STEP_TIMES(
         started_at,
         -1.0 if finished_at is None else finished_at,
@@ -127,7 +132,7 @@ def run_from(row: tuple[Any, ...]) -> RunRecord:
 def step_from(row: tuple[Any, ...]) -> StepRecord:
     """An operation, from its row."""
     columns = row[:-1]
-    if tuple(map(type, columns)) not in _STEP_TYPES or _step_checksum(columns) != row[-1]:
+    if tuple(map(type, columns)) not in _STEP_TYPES or _step_checksum(columns, columns[-1]) != row[-1]:
         _refuse_damaged(f"operation {columns[2]} ({columns[4]!r}) of", columns[0])
     return StepRecord._make(columns)
 

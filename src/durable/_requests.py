@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 
 from ._journal import Journal
 from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord, operation_number
-from ._records import require_outcomes
+from ._records import require_outcomes, step_row
 from ._replay import describe, place
-from ._transaction import Transaction, put_step
+from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
 
 T = TypeVar("T")
@@ -245,7 +245,7 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
         )
         new = begin(fresh, now, epoch)(transaction)
         for step in (*hidden, *taken):
-            transaction.run(put_step(step._replace(run=new.seq)))
+            transaction.put(step_row(step._replace(run=new.seq)))
         return new
 
     return work

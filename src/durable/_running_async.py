@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive_async import run_body, settle_write, take_slot
+from ._drive_async import run_body, take_slot
 from ._entries import Entry
 from ._execution import Execution, current_branch
 from ._outcome import Ending, raised, returned
@@ -62,7 +62,8 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
 async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
     """A write is seen through, whoever cancels meanwhile: its result says whose the run is."""
     future: asyncio.Future[Any] = port.loop.create_future()
-    entry = Entry(effect.work, effect.full, port, lambda entry: settle_write(future, entry))
+    entry = Entry(effect.work, effect.full, port)
+    entry.then = _Write(entry, future)
     runtime.journal.commits.submit(entry)
     cancelled = False
     while not future.done():
@@ -75,6 +76,24 @@ async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
         task.uncancel()
         task.cancel()
     return future.result()
+
+
+class _Write:
+    """A write of a run itself: who awaits its result."""
+
+    __slots__ = ("_entry", "_future")
+
+    def __init__(self, entry: Entry, future: "asyncio.Future[Any]") -> None:
+        self._entry = entry
+        self._future = future
+
+    def told(self, error: BaseException | None) -> None:
+        if self._future.done():
+            return
+        if error is None:
+            self._future.set_result(self._entry.result)
+        else:
+            self._future.set_exception(error)
 
 
 async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:

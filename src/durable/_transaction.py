@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ._database import authorize_user, named_statements
-from ._entries import Statement
+from ._entries import Row
 from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
     attempt_row,
@@ -17,7 +17,6 @@ from ._records import (
     run_from,
     run_row,
     step_from,
-    step_row,
 )
 
 SQL: Final = named_statements("journal.sql")
@@ -41,25 +40,23 @@ class Transaction:
         self.number = 0
         """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
 
-    def run(self, statement: Statement) -> int:
-        """Carry out a statement; return the number of this transaction."""
-        self.execute(statement.sql, statement.values)
+    def put(self, row: Row) -> int:
+        """Write an operation; return the number of this transaction."""
+        self.execute(PUT_STEP, row)
         return self.number
 
-    def run_all(self, statements: list[Statement]) -> list[int]:
-        """Carry out statements that write operations, many at a time; for each the number of this transaction.
+    def put_all(self, rows: list[Row]) -> list[int]:
+        """Write operations, many at a time; return for each the number of this transaction.
 
         SQLite lets go of the interpreter lock at each call, and a busy event loop gives it back late: under load that
         is what a batch costs most.
         """
-        if len(statements) == 1:
-            return [self.run(statements[0])]
-        rows = [statement.values for statement in statements]
+        done = 0
         for size, sql in _PUT_STEPS.items():
-            while len(rows) >= size:
-                self.execute(sql, tuple(chain.from_iterable(rows[:size])))
-                del rows[:size]
-        return [self.number] * len(statements)
+            while len(rows) - done >= size:
+                self.execute(sql, tuple(chain.from_iterable(rows[done : done + size])))
+                done += size
+        return [self.number] * len(rows)
 
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""
@@ -194,8 +191,3 @@ class Transaction:
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
         return [run_from(row) for row in self.execute(SQL["claimable_runs"], (claim,)).fetchall()]
-
-
-def put_step(record: StepRecord) -> Statement:
-    """Write an operation, over what was there."""
-    return Statement(PUT_STEP, step_row(record))

@@ -615,14 +615,14 @@ def test_bodies_begin_on_replay_when_every_journaled_outcome_has_been_delivered(
 
 def test_step_cancelled_while_its_outcome_is_on_its_way_to_the_disk_replays_as_cut(journal, run_async, fetch):
     ended, cut = [], threading.Event()
-    run_alone = journal.engine._runtime.journal.run_alone
+    put_alone = journal.engine._runtime.journal.put_alone
 
     def slow_disk(*args):
         if ended:
             cut.wait(60)
-        return run_alone(*args)
+        return put_alone(*args)
 
-    journal.engine._runtime.journal.run_alone = slow_disk
+    journal.engine._runtime.journal.put_alone = slow_disk
 
     @durable.step
     async def quick():

@@ -41,7 +41,7 @@ class Effects:
         self.file = os.open(folder / "effects.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         Journal.begin = self.around(Journal.begin, after=False)  # the moment before the commit is as good
         Journal.commit = self.around(Journal.commit)
-        Journal.run_alone = self.around(Journal.run_alone)  # a transaction of one statement
+        Journal.put_alone = self.around(Journal.put_alone)  # a transaction of one statement
 
     def moment(self) -> None:
         self.passed += 1

@@ -23,9 +23,8 @@ from durable import (
     _records,
     _signature,
 )
-from durable._entries import Entry, Statement
+from durable._entries import Entry, Row
 from durable._model import StepRecord
-from durable._transaction import PUT_STEP
 from durable.cli import _text
 from durable.errors import JournalError
 
@@ -61,9 +60,7 @@ def _without_sync(is_meant: Callable[[Any], bool]) -> Callable[[], None]:
 
 
 def _step(work: Any) -> StepRecord | None:
-    if type(work) is Statement and work.sql == PUT_STEP:
-        return StepRecord._make(work.values[:-1])
-    return None
+    return StepRecord._make(work[:-1]) if type(work) is tuple else None
 
 
 def _is_outcome(work: Any) -> bool:
@@ -87,18 +84,18 @@ def _of_request(name: str) -> Callable[[Any], bool]:
 
 def _without_sync_of_failed_attempts() -> None:
     for driver in (_drive, _drive_async):
-        driver.write_step = _telling_status(driver.write_step)  # type: ignore[attr-defined]
+        driver.work_of = _telling_status(driver.work_of)  # type: ignore[attr-defined]
     _without_sync(_is_failed_attempt)()
 
 
-def _telling_status(write_step: Any) -> Any:
-    def write(record: StepRecord, *rest: Any) -> Any:
-        work = write_step(record, *rest)
-        if type(work) is not Statement:
-            work.status = record.status
+def _telling_status(work_of: Any) -> Any:
+    def telling(row: Row, *rest: Any) -> Any:
+        work = work_of(row, *rest)
+        if type(work) is not tuple:
+            work.status = StepRecord._make(row[:-1]).status
         return work
 
-    return write
+    return telling
 
 
 def _without_sync_of_visitors() -> None:
@@ -113,7 +110,7 @@ def _without_sync_of_visitors() -> None:
 
 
 def _is_of_run(work: Any) -> bool:
-    return type(work) is not Statement
+    return type(work) is not tuple
 
 
 def _no_sync_at_all() -> None:
@@ -126,23 +123,23 @@ def _never_needs_sync() -> None:
 
 def _acknowledge_before_commit() -> None:
     """A lone statement is carried out when the next one comes."""
-    run_alone, begin = _journal.Journal.run_alone, _journal.Journal.begin
+    put_alone, begin = _journal.Journal.put_alone, _journal.Journal.begin
     waiting: list[tuple[Any, ...]] = []
 
     def carry_out() -> None:
         while waiting:
-            run_alone(*waiting.pop(0))
+            put_alone(*waiting.pop(0))
 
-    def run_later(self: Any, statement: Statement, full: bool) -> int:
+    def run_later(self: Any, row: Row, full: bool) -> int:
         carry_out()
-        waiting.append((self, statement, full))
+        waiting.append((self, row, full))
         return int(self._transaction.number + 1)
 
     def begin_after(self: Any, full: bool) -> Any:
         carry_out()
         return begin(self, full)
 
-    _journal.Journal.run_alone = run_later  # type: ignore[method-assign]
+    _journal.Journal.put_alone = run_later  # type: ignore[method-assign]
     _journal.Journal.begin = begin_after  # type: ignore[method-assign]
 
 
@@ -157,18 +154,18 @@ def _go_on_after_a_failed_commit() -> None:
 
 
 def _ignore_errors_of_commit() -> None:
-    run_alone, commit = _journal.Journal.run_alone, _journal.Journal.commit
+    put_alone, commit = _journal.Journal.put_alone, _journal.Journal.commit
 
-    def run_anyway(self: Any, statement: Statement, full: bool) -> int:
+    def run_anyway(self: Any, row: Row, full: bool) -> int:
         with contextlib.suppress(JournalError):
-            return run_alone(self, statement, full)
+            return put_alone(self, row, full)
         return int(self._transaction.number)
 
     def commit_anyway(self: Any, full: bool) -> None:
         with contextlib.suppress(JournalError):
             commit(self, full)
 
-    _journal.Journal.run_alone = run_anyway  # type: ignore[method-assign]
+    _journal.Journal.put_alone = run_anyway  # type: ignore[method-assign]
     _journal.Journal.commit = commit_anyway  # type: ignore[method-assign]
 
 

@@ -57,7 +57,7 @@ class Journal:
 
             return wrapper
 
-        file.commit, file.run_alone = counting(file.commit), counting(file.run_alone)
+        file.commit, file.put_alone = counting(file.commit), counting(file.put_alone)
         return seen
 
 

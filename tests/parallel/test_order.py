@@ -491,7 +491,7 @@ def test_an_outcome_on_disk_that_the_code_cancelled_before_its_turn_is_cut_on_re
             pass
         return await label("declined")
 
-    file.commit, file.run_alone = dying(file.commit), dying(file.run_alone)
+    file.commit, file.put_alone = dying(file.commit), dying(file.put_alone)
     with pytest.raises(JournalError):
         run_async(flow())
     journal.restart()
@@ -572,7 +572,7 @@ def test_outcomes_of_threads_that_are_committed_together_have_a_turn_each(journa
         journal.crash()
         return order
 
-    file.commit, file.run_alone = slowly(file.commit), slowly(file.run_alone)
+    file.commit, file.put_alone = slowly(file.commit), slowly(file.put_alone)
     with pytest.raises(KeyboardInterrupt):
         run_async(flow())
     journal.restart()

@@ -90,8 +90,8 @@ def live(path: Path, program: Any, moments: int) -> None:
     """In a child of fork: die at that moment, or complete."""
     global left
     left = moments
-    Journal.begin, Journal.commit, Journal.run_alone = map(  # type: ignore[method-assign]
-        around, (Journal.begin, Journal.commit, Journal.run_alone)
+    Journal.begin, Journal.commit, Journal.put_alone = map(  # type: ignore[method-assign]
+        around, (Journal.begin, Journal.commit, Journal.put_alone)
     )
     durable.open(path)
     if program.is_async:

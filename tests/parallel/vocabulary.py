@@ -85,7 +85,7 @@ def begin_life(new: Life, engine: durable.Engine, slow_disk: bool) -> None:
     journal: Any = engine._runtime.journal
     journal.begin = _around(new, journal.begin, slow=False)
     journal.commit = _around(new, journal.commit, slow=slow_disk)
-    journal.run_alone = _around(new, journal.run_alone, slow=slow_disk)
+    journal.put_alone = _around(new, journal.put_alone, slow=slow_disk)
 
 
 def _around(mine: Life, function: Callable[..., Any], *, slow: bool) -> Callable[..., Any]:

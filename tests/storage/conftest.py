@@ -12,7 +12,7 @@ import pytest
 
 from durable._journal import Journal
 from durable._model import AttemptRecord, RunRecord, StepRecord
-from durable._transaction import put_step
+from durable._records import step_row
 
 _RUN = {"seq": 0, "id": "run-1", "workflow": "order", "module": "shop", "status": "running", "input": '{"order":"1"}',
         "created_at": 1700000000.25, "epoch": 1, "crashes": 0, "progress": 0, "trusting": 0}  # fmt: skip
@@ -36,7 +36,7 @@ def make():
         run=lambda **changes: _make(RunRecord, _RUN, changes),
         step=lambda **changes: _make(StepRecord, _STEP, changes),
         attempt=lambda **changes: _make(AttemptRecord, _ATTEMPT, changes),
-        put=put_step,
+        put=step_row,
     )
 
 

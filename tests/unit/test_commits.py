@@ -12,7 +12,7 @@ import time
 import pytest
 
 from durable._commits import Commits
-from durable._entries import Entry, NotWrittenError, Statement
+from durable._entries import Entry, NotWrittenError
 from durable.errors import EngineClosedError, JournalError, SerializationError
 
 PATIENCE = 60.0
@@ -55,21 +55,21 @@ class Store:
         self._pending.append(item)
         return f"did {item}"
 
-    def run(self, statement):
-        return self.append(statement.values)
+    def put(self, row):
+        return self.append(row[0])
 
-    def run_all(self, statements):
-        return [self.run(statement) for statement in statements]
+    def put_all(self, rows):
+        return [self.put(row) for row in rows]
 
-    def run_alone(self, statement, full):
-        with self._alone("run_alone"):
+    def put_alone(self, row, full):
+        with self._alone("put_alone"):
             assert self._pending is None, "a statement alone within a transaction"
             self.at_commit()
             if self.alone_errors and (error := self.alone_errors.pop(0)):
                 raise error
-            self.file.append(statement.values)
-            self.commits.append(([statement.values], full))
-        return f"alone {statement.values}"
+            self.file.append(row[0])
+            self.commits.append(([row[0]], full))
+        return f"alone {row[0]}"
 
     def commit(self, full):
         with self._alone("commit"):
@@ -247,14 +247,14 @@ def test_a_transaction_that_cannot_begin_fails_its_write_only(store, commits):
 
 
 def test_a_statement_alone_is_a_transaction_by_itself(store, commits):
-    assert commits.write(Statement("INSERT", "a"), full=True) == "alone a"
-    assert commits.write(Statement("INSERT", "b"), full=False) == "alone b"
+    assert commits.write(("a",), full=True) == "alone a"
+    assert commits.write(("b",), full=False) == "alone b"
     assert store.commits == [(["a"], True), (["b"], False)]
-    assert [what for what, _ in store.calls] == ["run_alone", "run_alone"]
+    assert [what for what, _ in store.calls] == ["put_alone", "put_alone"]
 
 
 def test_a_statement_among_others_is_part_of_their_transaction(store, commits, held):
-    tasks = [Task(commits.write, Statement("INSERT", item), full=True) for item in "ab"]
+    tasks = [Task(commits.write, (item,), full=True) for item in "ab"]
     in_line(commits, 2)
     held.open()
     assert sorted(task.wait().value for task in tasks) == ["did a", "did b"]
@@ -265,14 +265,14 @@ def test_a_statement_among_others_is_part_of_their_transaction(store, commits, h
 def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits, error):
     store.alone_errors = [error]
     with pytest.raises(type(error)) as raised:
-        commits.write(Statement("INSERT", "a"), full=True)
+        commits.write(("a",), full=True)
     assert raised.value is error
-    assert commits.write(Statement("INSERT", "b"), full=True) == "alone b"
+    assert commits.write(("b",), full=True) == "alone b"
 
 
 def test_a_statement_that_may_have_failed_in_its_commit_ends_all_writing(store, commits):
     store.alone_errors = [JournalError("input/output error")]
-    assert_ends_all_writing(store, commits, lambda: commits.write(Statement("INSERT", "a"), full=True))
+    assert_ends_all_writing(store, commits, lambda: commits.write(("a",), full=True))
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_threads_that_hammer_it_get_what_is_theirs_and_nothing_is_lost(store, co
                 if kind == 0:
                     commits.write(raising(ValueError(item)), full=True)
                 elif kind == 1:
-                    written = commits.write(Statement("INSERT", item), full=True) in {f"did {item}", f"alone {item}"}
+                    written = commits.write((item,), full=True) in {f"did {item}", f"alone {item}"}
                 else:
                     written = commits.write(put(item), full=dice.random() < 0.5) == f"did {item}"
             except ValueError as error:
@@ -445,7 +445,7 @@ def assert_ends_all_writing(store, commits, write):
     for again in (
         lambda: commits.write(put("b"), full=True),
         lambda: commits.write(put("b"), full=False),
-        lambda: commits.write(Statement("INSERT", "b"), full=True),
+        lambda: commits.write(("b",), full=True),
         lambda: commits.write_if_idle(put("b")),
         lambda: commits.submit(Entry(put("b"), full=True, port=Port())),
     ):
@@ -874,7 +874,7 @@ def each_line():
     "write",
     [
         lambda commits: commits.write(put("a"), full=True),
-        lambda commits: commits.write(Statement("INSERT", "a"), full=True),
+        lambda commits: commits.write(("a",), full=True),
         lambda commits: commits.write(put("a"), full=True, alone=True),
         lambda commits: commits.write_if_idle(put("a")),
     ],

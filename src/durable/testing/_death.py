@@ -16,7 +16,7 @@ from ._plans import Never
 
 if TYPE_CHECKING:
     from durable._engine import Engine
-    from durable._entries import Statement
+    from durable._entries import Row
     from durable._transaction import Transaction
 
     from ._plans import Plan
@@ -52,11 +52,11 @@ class MortalStore:
             self._watchers.tell()
         return self._crash
 
-    def run_alone(self, statement: Statement, full: bool) -> int:
+    def put_alone(self, row: Row, full: bool) -> int:
         """In a transaction like any other."""
         transaction = self.begin(full)
         try:
-            transaction.run(statement)
+            transaction.put(row)
         except BaseException as error:
             self.rollback()
             raise self.explain(error) from error
