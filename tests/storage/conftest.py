@@ -36,7 +36,7 @@ def make():
         run=lambda **changes: _make(RunRecord, _RUN, changes),
         step=lambda **changes: _make(StepRecord, _STEP, changes),
         attempt=lambda **changes: _make(AttemptRecord, _ATTEMPT, changes),
-        put=step_row,
+        row=step_row,
     )
 
 

@@ -35,10 +35,10 @@ def holding(start, path):
 
 
 def works(make):
-    put = make.put(make.step())
+    put = make.row(make.step())
     return {
         "statement alone": put,
-        "transaction": lambda transaction: transaction.run(put),
+        "transaction": lambda transaction: transaction.put(put),
     }
 
 
@@ -115,7 +115,7 @@ def test_a_reader_s_open_transaction_does_not_hold_up_writing(open_journal, hold
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM durable_run").fetchall()
         for position in range(50):
-            journal.write(make.put(make.step(position=position)), full=False)
+            journal.write(make.row(make.step(position=position)), full=False)
         assert reader.execute("SELECT count(*) FROM durable_step").fetchall() == [(0,)]
     assert len(journal.steps(1)) == 50
 
@@ -131,7 +131,7 @@ def test_reading_leaves_no_transaction_open(open_journal, read_journal, make, pa
         reader.children(1)
         reader.owners(1)
     for position in range(5):
-        journal.write(make.put(make.step(position=position)), full=False)
+        journal.write(make.row(make.step(position=position)), full=False)
     with closing(apsw.Connection(path)) as connection:
         [(busy, pages, moved)] = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
     assert busy == 0

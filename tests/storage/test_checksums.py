@@ -22,8 +22,8 @@ def made(open_journal, path, make):
             make.run(output='"result"', error='"why"', finished_at=1700000055.5, wake_at=1700000044.5, claim="c" * 32, parent=77,
                      status="waiting", crashes=3, progress=4, trusting=1, deadline=1700000099.5)
         )  # fmt: skip
-        transaction.run(
-            make.put(make.step(error='"why"', retry_at=1700000033.5, run=run.seq, branch="/fetch:0", position=5))
+        transaction.put(
+            make.row(make.step(error='"why"', retry_at=1700000033.5, run=run.seq, branch="/fetch:0", position=5))
         )
         transaction.put_attempt(make.attempt(run=run.seq, branch="/fetch:0", position=5))
 
@@ -249,6 +249,6 @@ def test_any_text_has_a_checksum_that_fits(open_journal, make, text):
         lambda transaction: transaction.add_run(make.run(workflow=text, input=text, output=text)), full=False
     )
     step = make.step(run=run.seq, name=text, output=text, input=text)
-    journal.write(make.put(step), full=False)
+    journal.write(make.row(step), full=False)
     assert journal.run("run-1") == run
     assert journal.steps(run.seq) == [step]

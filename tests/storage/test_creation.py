@@ -75,15 +75,15 @@ def test_full_commits_are_synced_and_others_are_not(open_journal, make, full, ex
 def test_what_is_synced_is_known(open_journal, make):
     journal = open_journal()
     seq = journal.write(lambda transaction: transaction.add_run(make.run()), full=False).seq
-    begun = journal.write(make.put(make.step(run=seq)), full=False)
+    begun = journal.write(make.row(make.step(run=seq)), full=False)
     assert journal.synced < begun
-    done = journal.write(make.put(make.step(run=seq, position=1)), full=True)
+    done = journal.write(make.row(make.step(run=seq, position=1)), full=True)
     assert journal.synced == done > begun
 
 
 def test_without_full_durability_a_commit_counts_as_safe(open_journal, make):
     journal = open_journal(full=False)
-    done = journal.write(make.put(make.step()), full=False)
+    done = journal.write(make.row(make.step()), full=False)
     assert journal.synced == done
 
 
@@ -307,11 +307,11 @@ def test_a_folder_may_be_reached_by_a_link(tmp_path, path, open_journal, make):
 def test_a_value_that_sqlite_cannot_hold_fails_alone_and_says_what_to_do(open_journal, make):
     journal = open_journal()
     journal._writer.limit(apsw.SQLITE_LIMIT_LENGTH, 10_000)  # in place of 1 GB
-    big = make.put(make.step(output='"' + "x" * 20_000 + '"'))
-    for work in (big, lambda transaction: transaction.run(big)):
+    big = make.row(make.step(output='"' + "x" * 20_000 + '"'))
+    for work in (big, lambda transaction: transaction.put(big)):
         with pytest.raises(SerializationError, match="larger than SQLite holds in one value"):
             journal.write(work)
-    journal.write(make.put(make.step()))
+    journal.write(make.row(make.step()))
     assert journal.steps(1) == [make.step()]
 
 
@@ -370,8 +370,8 @@ Journal(sys.argv[1]).own(1, 1.0)
 
 def test_a_transaction_that_an_interrupt_left_open_is_undone_before_the_next(open_journal, make):
     journal = open_journal()
-    for work in (make.put(make.step(position=1)), lambda transaction: transaction.run(make.put(make.step(position=2)))):
-        journal.begin(True).run(make.put(make.step(position=9)))
+    for work in (make.row(make.step(position=1)), lambda transaction: transaction.put(make.row(make.step(position=2)))):
+        journal.begin(True).put(make.row(make.step(position=9)))
         journal.write(work)
     assert [step.position for step in journal.steps(1)] == [1, 2]
 
@@ -379,7 +379,7 @@ def test_a_transaction_that_an_interrupt_left_open_is_undone_before_the_next(ope
 def test_a_commit_may_be_asked_for_twice(open_journal, make):
     """Where an interrupt struck in it, and it is not known whether it was done."""
     journal = open_journal()
-    journal.begin(True).run(make.put(make.step()))
+    journal.begin(True).put(make.row(make.step()))
     journal.commit(True)
     journal.commit(True)
     assert journal.steps(1) == [make.step()]

@@ -46,7 +46,7 @@ def write_until_full(journal, make, work):
     acknowledged = []
     for position in range(10_000):
         try:
-            journal.write(work(make.put(make.step(position=position, output=TEXT))))
+            journal.write(work(make.row(make.step(position=position, output=TEXT))))
         except JournalError as error:
             return acknowledged, error
         acknowledged.append(position)
@@ -55,7 +55,7 @@ def write_until_full(journal, make, work):
 
 WORKS = {
     "statement alone": lambda put: put,
-    "transaction": lambda put: lambda transaction: transaction.run(put),
+    "transaction": lambda put: lambda transaction: transaction.put(put),
 }
 
 
@@ -94,7 +94,7 @@ def test_an_engine_goes_on_after_it_was_opened_again(small_disk, open_journal, m
     os.unlink(small_disk / "ballast")
     journal.close(1.0)
     again = open_journal(where)
-    again.write(make.put(make.step(position=9999)))
+    again.write(make.row(make.step(position=9999)))
     positions = [step.position for step in again.steps(1)]
     assert positions[: len(acknowledged)] == acknowledged
     assert positions[-1] == 9999
@@ -153,7 +153,7 @@ def test_a_database_that_may_not_grow_is_like_a_full_disk(open_journal, make, ki
     assert [step.position for step in journal.steps(1)] == acknowledged
     journal.close(1.0)
     again = open_journal()
-    again.write(make.put(make.step(position=9999)))
+    again.write(make.row(make.step(position=9999)))
     assert [step.position for step in again.steps(1)] == [*acknowledged, 9999]
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_in_one_entry_s_work_is_not_the_end_of_the_others(open_journ
 
     def work(transaction):
         for position in range(100):
-            transaction.run(make.put(make.step(position=position, output=TEXT)))
+            transaction.put(make.row(make.step(position=position, output=TEXT)))
 
     with pytest.raises(JournalError, match="the disk is full"):
         journal.write(work)

@@ -83,7 +83,7 @@ def fail_a_commit(journal, disk, make):
     journal.write(lambda transaction: transaction.add_run(make.run()))
     disk.syncs_left = 1
     with pytest.raises(JournalError, match="unknown whether its records"):
-        journal.write(make.put(make.step(position=0)))
+        journal.write(make.row(make.step(position=0)))
     del disk.log[:]
 
 
@@ -125,7 +125,7 @@ def test_the_wal_of_another_journal_is_not_touched(path, recorded, disk, make):
         with open(path + suffix, "wb") as file:
             file.write(b"somebody else's")
     with pytest.raises(JournalError, match="moved, removed or replaced"):
-        recorded.write(make.put(make.step(position=0)))
+        recorded.write(make.row(make.step(position=0)))
     recorded.close(2.0)
     with open(path + "-wal", "rb") as file:
         assert file.read() == b"somebody else's"

@@ -27,7 +27,7 @@ def made(open_journal, path, make):
             lambda transaction, number=number: transaction.add_run(make.run(id=f"run-{number}")), full=False
         )
         for position in range(20):
-            journal.write(make.put(make.step(run=run.seq, position=position, output='"' + "x" * 200 + '"')), full=False)
+            journal.write(make.row(make.step(run=run.seq, position=position, output='"' + "x" * 200 + '"')), full=False)
     journal.close(1.0)
     return path
 

@@ -64,8 +64,8 @@ def test_a_vfs_in_python_opens_a_journal_that_nobody_owns(vfs, open_journal, rea
 
 def test_each_full_commit_is_synced_before_it_is_acknowledged_and_no_other_is(vfs, open_journal, make):
     journal = open_journal(vfs="durable-counting")
-    put = make.put(make.step())
-    for work in (put, lambda transaction: transaction.run(put)):
+    put = make.row(make.step())
+    for work in (put, lambda transaction: transaction.put(put)):
         vfs.syncs.clear()
         for full, expected in ((True, ["wal"]), (False, []), (False, []), (True, ["wal"]), (True, ["wal"])):
             journal.write(work, full=full)
@@ -77,7 +77,7 @@ def test_without_full_durability_no_commit_is_synced(vfs, open_journal, make):
     journal = open_journal(vfs="durable-counting", full=False)
     vfs.syncs.clear()
     for position in range(20):
-        journal.write(make.put(make.step(position=position)), full=True)
+        journal.write(make.row(make.step(position=position)), full=True)
     assert vfs.syncs == []
 
 
@@ -91,7 +91,7 @@ def test_threads_that_write_at_a_time_share_an_fsync(vfs, open_journal, make):
     def write(thread):
         try:
             for position in range(writes):
-                journal.write(make.put(make.step(run=thread + 1, position=position)))
+                journal.write(make.row(make.step(run=thread + 1, position=position)))
                 assert len(journal.steps(thread + 1)) == position + 1, "acknowledged, so it is there"
         except BaseException as error:
             errors.append(error)

@@ -100,7 +100,7 @@ def carry_out(operation, transaction, model, make):
     elif kind == "put_step":
         (run, branch, position), columns = values
         step = make.step(run=run, branch=branch, position=position, **columns)
-        transaction.run(make.put(step))
+        transaction.put(make.row(step))
         model.steps[step[:3]] = step
     elif kind == "put_attempt":
         (run, branch, position), number, started_at, finished_at, error = values
@@ -206,7 +206,7 @@ def test_an_operation_is_dropped_with_its_attempts_and_no_other(make, open_journ
     def write(transaction):
         for run, branch, position in [(1, "", 0), *others]:
             place = {"run": run, "branch": branch, "position": position}
-            transaction.run(make.put(make.step(**place)))
+            transaction.put(make.row(make.step(**place)))
             for number in (1, 2):
                 transaction.put_attempt(make.attempt(attempt=number, **place))
 

@@ -28,7 +28,7 @@ def with_outcome(make, user):
     def work(transaction):
         with transaction.lent() as connection:
             user(connection)
-        return transaction.run(make.put(make.step()))
+        return transaction.put(make.row(make.step()))
 
     return work
 
@@ -97,7 +97,7 @@ def test_a_connection_that_was_kept_is_the_journal_s_again(journal, make):
     journal.write_alone(with_outcome(make, kept.append))
     assert kept[0].authorizer is None
     assert isinstance(kept[0], apsw.Connection)
-    journal.write(make.put(make.step(position=1)))
+    journal.write(make.row(make.step(position=1)))
     assert len(journal.steps(1)) == 2
 
 
@@ -119,7 +119,7 @@ def test_others_wait_for_a_transaction_of_its_own_and_do_not_join_it(journal, ma
     threads[0].start()
     assert inside.wait(60)
     for position in range(1, 4):
-        work = make.put(make.step(position=position))
+        work = make.row(make.step(position=position))
         threads.append(threading.Thread(target=lambda work=work: written.append(journal.write(work))))
         threads[-1].start()
     assert journal.steps(1) == []

@@ -73,8 +73,8 @@ def test_the_next_write_is_not_acknowledged(open_journal, path, make, change, se
     run = journal.write(lambda transaction: transaction.add_run(make.run()))
 
     def write(position):
-        put = make.put(make.step(run=run.seq, position=position))
-        return journal.write(put if alone else lambda transaction: transaction.run(put))
+        put = make.row(make.step(run=run.seq, position=position))
+        return journal.write(put if alone else lambda transaction: transaction.put(put))
 
     write(0)
     if settled:  # the folder's time is old enough to be relied on
@@ -92,16 +92,16 @@ def test_the_message_says_what_happened(open_journal, path, make):
     journal = open_journal()
     os.rename(path + "-wal", path + "-wal.old")
     with pytest.raises(JournalError, match="was moved, removed or replaced while it was open"):
-        journal.write(make.put(make.step()))
+        journal.write(make.row(make.step()))
 
 
 def test_what_was_acknowledged_before_is_in_the_file_that_was_moved(open_journal, path, make):
     journal = open_journal()
     run = journal.write(lambda transaction: transaction.add_run(make.run()))
-    journal.write(make.put(make.step(run=run.seq)))
+    journal.write(make.row(make.step(run=run.seq)))
     move_folder(path)
     with pytest.raises(JournalError):
-        journal.write(make.put(make.step(run=run.seq, position=1)))
+        journal.write(make.row(make.step(run=run.seq, position=1)))
     journal.close(1.0)
     again = open_journal(os.path.join(folder(path) + ".moved", "journal.db"))
     assert again.run("run-1") == run
@@ -112,9 +112,9 @@ def test_nothing_is_written_any_more_and_others_are_not_kept_from_writing(open_j
     journal = open_journal()
     run = journal.write(lambda transaction: transaction.add_run(make.run()))
     os.rename(path + "-owner", path + "-owner.old")
-    put = make.put(make.step(run=run.seq))
+    put = make.row(make.step(run=run.seq))
     with pytest.raises(JournalError):
-        journal.write(lambda transaction: transaction.run(put))
+        journal.write(lambda transaction: transaction.put(put))
     other = apsw.Connection(path)
     other.execute("BEGIN IMMEDIATE; ROLLBACK")
     assert other.execute("SELECT count(*) FROM durable_step").fetchall() == [(0,)]
@@ -124,14 +124,14 @@ def test_nothing_is_written_any_more_and_others_are_not_kept_from_writing(open_j
 def test_two_changes_within_a_tick_of_the_clock_are_noticed(open_journal, path, make):
     """The second may leave the folder's time as it was after the first."""
     journal = open_journal()
-    journal.write(make.put(make.step()))
+    journal.write(make.row(make.step()))
     open(path + ".note", "wb").close()
-    journal.write(make.put(make.step(position=1)))
+    journal.write(make.row(make.step(position=1)))
     stamp = os.stat(folder(path)).st_mtime_ns
     os.unlink(path + "-wal")
     os.utime(folder(path), ns=(stamp, stamp))
     with pytest.raises(JournalError):
-        journal.write(make.put(make.step(position=2)))
+        journal.write(make.row(make.step(position=2)))
 
 
 def test_other_files_may_come_and_go(open_journal, path, make):
@@ -139,10 +139,10 @@ def test_other_files_may_come_and_go(open_journal, path, make):
     for number in range(20):
         other = os.path.join(folder(path), f"other-{number}")
         open(other, "wb").close()
-        journal.write(make.put(make.step(position=2 * number)))
+        journal.write(make.row(make.step(position=2 * number)))
         if number % 2:
             os.unlink(other)
-        journal.write(make.put(make.step(position=2 * number + 1)))
+        journal.write(make.row(make.step(position=2 * number + 1)))
     assert len(journal.steps(1)) == 40
 
 
@@ -150,14 +150,14 @@ def test_a_checkpoint_and_a_growing_wal_are_no_change(open_journal, path, make):
     journal = open_journal()
     big = '"' + "x" * 50_000 + '"'
     for position in range(120):  # past the automatic checkpoint
-        journal.write(make.put(make.step(position=position, output=big)), full=False)
-    journal.write(make.put(make.step(position=999)))
+        journal.write(make.row(make.step(position=position, output=big)), full=False)
+    journal.write(make.row(make.step(position=999)))
     assert len(journal.steps(1)) == 121
 
 
 def test_without_full_durability_it_is_noticed_too(open_journal, path, make):
     journal = open_journal(full=False)
-    journal.write(make.put(make.step()))
+    journal.write(make.row(make.step()))
     remove(path)
     with pytest.raises(JournalError):
-        journal.write(make.put(make.step(position=1)))
+        journal.write(make.row(make.step(position=1)))
