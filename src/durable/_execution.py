@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ._clock import Clock
 from ._effects import Call, Decision
 from ._entries import Row, Work
-from ._identity import Registry, idempotency_key
+from ._identity import Registry
 from ._journal import Journal
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
-from ._replay import describe, place, require_called
+from ._replay import describe, place, refuse_to_wait
 from ._transaction import Transaction
 from .errors import Cancelled, DurableError, Halt, RunInterruptedError, TimedOut
 
@@ -212,11 +212,12 @@ class Execution:
 
     def require_all_called(self, awaited: Call | str) -> None:
         """Before a sync run waits for what the journal has no outcome of: `Halt` where the code is another."""
-        if not self.past:
+        left = list(self.past.values())
+        if not left:
             return
         what = awaited if isinstance(awaited, str) else f"{describe(awaited)} at {place(awaited)}"
         try:
-            require_called(what, list(self.past.values()))
+            refuse_to_wait(what, left[0])
         except Halt as halt:
             raise self.halt(halt.error) from None
 
@@ -299,11 +300,6 @@ class StepScope:
         self.execution = execution
         self.call = call
         self.attempt = attempt
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same for all attempts of this step, in this run only."""
-        return idempotency_key(self.execution.record.id, self.call.branch, self.call.position)
 
 
 EXITS: Final = (KeyboardInterrupt, SystemExit)

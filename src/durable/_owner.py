@@ -64,10 +64,9 @@ class OwnerLock:
 
     def release(self) -> None:
         """Give the lock back; the sidecar stays, empty, since unlinking it would race with the next owner."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):  # of a failing disk: the pid of nobody stays in it
-                os.ftruncate(self._fd, 0)
-            self.abandon()
+        with contextlib.suppress(OSError):  # of a failing disk: the pid of nobody stays in it
+            os.ftruncate(self._fd, 0)
+        self.abandon()
 
     def __del__(self) -> None:
         """An engine that was dropped without `close` keeps nobody out."""

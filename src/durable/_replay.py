@@ -9,7 +9,6 @@ attempted again. An attempt is written down before it begins, an outcome before 
 disagree, nothing is returned at all: a `Halt` takes the execution down.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from ._codec import dump_error, load_error
@@ -265,16 +264,14 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
     raise Halt(NonDeterminismError(msg))
 
 
-def require_called(awaited: str, left: Iterable[StepRecord]) -> None:
+def refuse_to_wait(awaited: str, left: StepRecord) -> NoReturn:
     """Before a sync workflow waits for what has no outcome yet, it has called everything that the journal has."""
-    first = next(iter(left), None)
-    if first is not None:
-        msg = (
-            f"the code waits for {awaited}, whose outcome the journal does not have, and has not called "
-            f"{describe(first)}, which the journal has at {place(first)}. The workflow was changed under this run: put "
-            "its code back, or start a new run; completed steps are kept"
-        )
-        raise Halt(NonDeterminismError(msg))
+    msg = (
+        f"the code waits for {awaited}, whose outcome the journal does not have, and has not called {describe(left)}, "
+        f"which the journal has at {place(left)}. The workflow was changed under this run: put its code back, or start "
+        "a new run; completed steps are kept"
+    )
+    raise Halt(NonDeterminismError(msg))
 
 
 def require_nothing_left(left: list[StepRecord], ending: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from durable._journal import Journal
 from durable._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from durable._records import require_not_lost
 from durable.errors import JournalError
 
 
@@ -252,3 +253,21 @@ def test_any_text_has_a_checksum_that_fits(open_journal, make, text):
     journal.write(make.row(step), full=False)
     assert journal.run("run-1") == run
     assert journal.steps(run.seq) == [step]
+
+
+def test_where_the_run_of_a_damaged_operation_is_damaged_too_its_number_is_told(made):
+    damage(made, "run", "workflow", "another")
+    damage(made, "step", "name", "another")
+    journal = Journal(made)
+    with pytest.raises(JournalError, match=r"the record of operation 5 \('another'\) of run number 1 is damaged"):
+        journal.steps(1)
+    journal.close(0.0)
+
+
+def test_only_later_operations_of_the_same_branch_tell_that_one_was_lost(make):
+    def steps(_):
+        raise AssertionError
+
+    require_not_lost("", 1, [("", 0), ("/fetch:0", 5)], make.run(seq=1), steps)
+    with pytest.raises(JournalError, match=r"operation 1 of run 'run-1' .* is missing"):
+        require_not_lost("", 1, [("", 0), ("", 2)], make.run(seq=1), lambda _: [make.step(position=2)])

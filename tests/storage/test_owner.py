@@ -426,3 +426,37 @@ def test_a_mount_point_with_a_space_in_its_name_is_known(mounts, tmp_path):
     mounts({"/": "ext4", str(folder).replace(" ", "\\040"): "nfs4"})
     with pytest.raises(JournalError, match="network file system"):
         Journal(str(folder / "journal.db")).own(os.getpid(), 1.0)
+
+
+def test_a_lock_file_that_was_replaced_meanwhile_is_not_the_one(path, monkeypatch):
+    """Else two processes would each hold the lock of a file of that name."""
+    flock, replaced = _owner.fcntl.flock, []
+
+    def replace_then_lock(fd, operation):
+        if not replaced:
+            replaced.append(fd)
+            os.rename(path + "-owner", path + "-owner.old")
+            with open(path + "-owner", "w"):
+                pass
+        flock(fd, operation)
+
+    monkeypatch.setattr(_owner.fcntl, "flock", replace_then_lock)
+    lock = OwnerLock(path)
+    monkeypatch.undo()
+    assert replaced
+    with open(path + "-owner") as file:
+        assert file.read() == f"{os.getpid()}\n"
+    assert is_owned(path)
+    with pytest.raises(JournalLockedError):
+        OwnerLock(path)
+    lock.release()
+    assert not is_owned(path)
+
+
+def test_a_lock_is_given_back_once(path):
+    lock = OwnerLock(path)
+    lock.release()
+    other = OwnerLock(path)
+    lock.release()
+    assert is_owned(path)
+    other.release()

@@ -1,0 +1,437 @@
+"""What happens in between: a cancellation, an end or a failing disk that strikes where it is least expected."""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+
+import pytest
+
+import durable
+from durable import _drive
+from durable._limits import Limit
+
+PATIENCE = 10.0
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+# -- a slot ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(journal):
+    """A step that one run at a time may execute, and that goes on when it is told; the workflow that calls it."""
+
+    class Limited:
+        def __init__(self):
+            self.began, self.go_on = [], threading.Event()
+
+            @durable.step(concurrency=1, retry=None)
+            def work(name):
+                self.began.append(name)
+                self.go_on.wait(PATIENCE)
+                return name
+
+            @durable.workflow(id="{name}")
+            def flow(name):
+                return work(name)
+
+            self.flow = flow
+
+        def holder_and_waiter(self):
+            holder = self.flow.start("holder")
+            wait_until(lambda: self.began == ["holder"])
+            waiter = self.flow.start("waiter")
+            wait_until(lambda: waiter.status == "running")
+            return holder, waiter
+
+    return Limited()
+
+
+def test_a_run_that_is_cancelled_while_it_waits_for_a_slot_leaves_the_line(limited):
+    holder, waiter = limited.holder_and_waiter()
+    time.sleep(0.05)
+    waiter.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        waiter.result(PATIENCE)
+    limited.go_on.set()
+    assert holder.result(PATIENCE) == "holder"
+    assert limited.flow("third") == "third"
+    assert limited.began == ["holder", "third"]
+
+
+def test_a_slot_that_comes_with_the_cancellation_is_given_back(limited, monkeypatch):
+    request = Limit.request
+
+    def cancel_then_request(self, granted, *, first=False):
+        if [run.id for run in durable.runs()] == ["late"]:
+            durable.get("late").cancel()
+        request(self, granted, first=first)
+
+    monkeypatch.setattr(Limit, "request", cancel_then_request)
+    with pytest.raises(durable.RunCancelledError):
+        limited.flow("late")
+    limited.go_on.set()
+    assert limited.flow("next") == "next"
+    assert limited.began == ["next"]
+
+
+def test_who_waits_for_a_slot_when_the_engine_closes_is_interrupted(limited, journal):
+    limited.holder_and_waiter()
+    time.sleep(0.05)
+    threading.Timer(0.05, limited.go_on.set).start()
+    journal.engine.close()
+    journal.restart()
+    assert durable.get("holder").result(PATIENCE) == "holder"
+    assert durable.get("waiter").result(PATIENCE) == "waiter"
+    assert limited.began.count("waiter") == 1
+
+
+@pytest.mark.parametrize("has_slot", [False, True])
+def test_an_interrupt_while_it_waits_for_a_slot_keeps_none(limited, journal, monkeypatch, has_slot):
+    wait = _drive.Execution.wait
+
+    def strike(self, event, seconds):
+        monkeypatch.setattr(_drive.Execution, "wait", wait)
+        raise KeyboardInterrupt
+
+    if not has_slot:
+        limited.flow.start("holder")
+        wait_until(lambda: limited.began == ["holder"])
+    monkeypatch.setattr(_drive.Execution, "wait", strike)
+    with pytest.raises(KeyboardInterrupt):
+        limited.flow("struck")
+    limited.go_on.set()
+    assert limited.flow("next") == "next"
+    assert limited.flow("struck") == "struck"
+    assert limited.began.count("struck") == 1
+
+
+# -- a disk that fails ---------------------------------------------------------------------------------------------------
+
+
+def fail_every_write(journal):
+    journal.engine._runtime.journal.commits.refuse(durable.JournalError("the disk failed"))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_async_step_that_cannot_be_written_down_does_not_begin(journal, run_async, size):
+    began = []
+
+    @durable.step
+    async def fetch(number):
+        began.append(number)
+        return number
+
+    @durable.workflow
+    async def flow():
+        await fetch(0)
+        if journal.crashing:
+            fail_every_write(journal)
+        return await asyncio.gather(*(fetch(number) for number in range(1, 1 + size)))
+
+    with pytest.raises(durable.JournalError, match="the disk failed"):
+        run_async(flow())
+    assert began == [0]
+    journal.restart()
+    assert run_async(flow()) == list(range(1, 1 + size))
+    assert began == list(range(1 + size))
+
+
+def test_who_waits_for_a_run_of_another_thread_is_told_that_its_disk_failed(journal):
+    began, go_on = threading.Event(), threading.Event()
+
+    @durable.step(retry=None)
+    def work():
+        began.set()
+        go_on.wait(PATIENCE)
+
+    @durable.workflow(id="one")
+    def flow():
+        work()
+
+    run = flow.start()
+    assert began.wait(PATIENCE)
+    told = []
+
+    def call():
+        with contextlib.suppress(BaseException):
+            try:
+                flow()
+            except BaseException as error:
+                told.append(error)
+                raise
+
+    waiting = threading.Thread(target=call)
+    waiting.start()
+    wait_until(lambda: len(journal.engine._runtime.active["one"]._watchers) >= 1)
+    fail_every_write(journal)
+    go_on.set()
+    waiting.join(PATIENCE)
+    assert [type(error) for error in told] == [durable.JournalError]
+    assert run.status in {"running", "interrupted"}
+
+
+# -- a child of fork -----------------------------------------------------------------------------------------------------
+
+
+def test_in_a_child_of_fork_the_engine_is_gone(journal):
+    @durable.workflow
+    def flow():
+        return 1
+
+    flow()
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            flow()
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        told = file.read().decode()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert told.startswith("EngineClosedError: the engine on ")
+    assert "belongs to the parent of this forked process" in told
+    assert flow() == 1
+    assert len(durable.runs()) == 2
+
+
+# -- loops ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_a_run_may_have_a_context_of_its_own(journal, run_async):
+    import contextvars
+
+    colour = contextvars.ContextVar("colour", default="red")
+
+    @durable.step
+    async def paint(number):
+        return f"{number} {colour.get()}"
+
+    async def painted(number):
+        return await paint(number)
+
+    @durable.workflow
+    async def flow():
+        green = contextvars.copy_context()
+        green.run(colour.set, "green")
+        tasks = [asyncio.create_task(painted(1), context=green), asyncio.create_task(painted(2))]
+        return [await task for task in tasks]
+
+    assert run_async(flow()) == ["1 green", "2 red"]
+    (run,) = durable.runs()
+    assert [step.position for step in run.steps()] == [0, 0], "each is a branch of its own"
+
+
+def test_a_loop_has_the_hooks_of_its_user_back(journal):
+    seen = []
+
+    @durable.workflow
+    async def flow():
+        await asyncio.sleep(0.001)
+        return 1
+
+    loop = asyncio.new_event_loop()
+    call_later = loop.call_later
+
+    def watched(delay, callback, *args, **options):
+        seen.append(delay)
+        return call_later(delay, callback, *args, **options)
+
+    loop.call_later = watched
+    try:
+        assert loop.run_until_complete(flow()) == 1
+        assert loop.call_later is watched
+        assert loop.get_task_factory() is None
+        assert 0.001 in seen
+    finally:
+        loop.close()
+
+
+def test_a_task_factory_that_the_code_sets_in_a_run_stays(journal):
+    def factory(loop, coro, **options):
+        return asyncio.Task(coro, loop=loop, **options)
+
+    @durable.workflow
+    async def flow():
+        asyncio.get_running_loop().set_task_factory(factory)
+        return 1
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(flow()) == 1
+        assert loop.get_task_factory() is factory
+    finally:
+        loop.close()
+
+
+# -- code that is another ------------------------------------------------------------------------------------------------
+
+
+def test_a_sync_step_that_is_new_in_an_async_run_does_not_begin_before_what_the_journal_has(journal, run_async):
+    began = []
+
+    @durable.step
+    async def fetch():
+        return 1
+
+    async def fetched():
+        return await fetch()
+
+    @durable.step
+    def check():
+        began.append("check")
+
+    @durable.workflow
+    async def flow():
+        if not journal.crashing:
+            check()
+        value = await asyncio.create_task(fetched())
+        journal.crash()
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    with pytest.raises(durable.NonDeterminismError, match="the code called step '.*check' at position 0"):
+        run_async(flow())
+    assert began == []
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_deletes_old_runs_stops_doing_so_when_it_closes(tmp_path):
+    @durable.workflow
+    def flow():
+        return 1
+
+    with durable.Engine(tmp_path / "kept.db", keep="1h") as engine:
+        assert flow() == 1
+        assert len(engine.runs()) == 1
+
+
+@pytest.mark.parametrize("waits", ["time", "signal"])
+def test_a_wait_of_an_async_run_ends_when_the_engine_closes(journal, waits):
+    @durable.workflow(id="one")
+    async def flow():
+        if waits == "time":
+            await durable.aio.sleep(0.9)
+        else:
+            await durable.aio.wait_for_signal("go", str, timeout=0.9)
+        return 1
+
+    run = flow.start()
+    wait_until(lambda: run.status == "running" and run.steps())
+    journal.engine.close()
+    journal.restart()
+    if waits == "signal":
+        durable.get("one").signal("go", "now")
+    assert durable.get("one").result(PATIENCE) == 1
+
+
+def test_the_state_of_a_future_is_shown(journal):
+    go_on, shown = threading.Event(), []
+
+    @durable.step(name="work", retry=None)
+    def work(fails):
+        go_on.wait(PATIENCE)
+        if fails:
+            raise ValueError
+
+    @durable.workflow
+    def flow():
+        futures = [work.submit(False), work.submit(True)]
+        shown.extend(map(repr, futures))
+        go_on.set()
+        for future in futures:
+            with contextlib.suppress(ValueError):
+                future.result()
+        shown.extend(map(repr, futures))
+
+    flow()
+    assert shown == [
+        "<durable.StepFuture work pending>", "<durable.StepFuture work pending>",
+        "<durable.StepFuture work completed>", "<durable.StepFuture work failed>",
+    ]  # fmt: skip
+
+
+def test_an_interrupt_in_a_map_interrupts_the_run(journal, monkeypatch):
+    began = []
+
+    @durable.step(retry=None)
+    def work(number):
+        began.append(number)
+        return number
+
+    @durable.workflow
+    def flow():
+        def numbers():
+            yield 1
+            journal.crash()
+            yield 2
+
+        return work.map(numbers())
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    assert flow() == [1, 2]
+
+
+def test_a_run_that_was_deleted_meanwhile_cannot_be_cancelled(journal):
+    @durable.workflow
+    def flow(): ...
+
+    flow()
+    (run,) = durable.runs()
+    journal.engine._runtime.journal.write(lambda transaction: transaction.drop_run(1))
+    with pytest.raises(durable.RunNotFoundError, match=run.id):
+        run.cancel()
+
+
+def test_a_start_whose_batch_failed_is_written_again_by_itself(journal):
+    """What waits while somebody writes is committed together; one of these is refused."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    @durable.workflow(id="{name}")
+    def flow(name, number):
+        return number
+
+    flow("one", 1)
+    commits = journal.engine._runtime.journal.commits
+
+    def hold(_):
+        writing.set()
+        go_on.wait(PATIENCE)
+
+    found = {}
+
+    def call(name, number):
+        try:
+            found[name, number] = flow(name, number)
+        except durable.RunConflictError as error:
+            found[name, number] = type(error)
+
+    threads = [threading.Thread(target=commits.write, args=(hold, False))]
+    threads += [threading.Thread(target=call, args=each) for each in (("two", 2), ("one", 5), ("three", 3))]
+    threads[0].start()
+    assert writing.wait(PATIENCE)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: len(commits._queue) == 3)
+    go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert found == {("two", 2): 2, ("one", 5): durable.RunConflictError, ("three", 3): 3}
+    assert sorted(run.id for run in durable.runs()) == ["one", "three", "two"]
