@@ -9,7 +9,7 @@ import time
 import pytest
 
 import durable
-from durable import _drive
+from durable import _drive, _requests
 from durable._limits import Limit
 
 PATIENCE = 10.0
@@ -135,6 +135,8 @@ def test_an_async_step_that_cannot_be_written_down_does_not_begin(journal, run_a
         await fetch(0)
         if journal.crashing:
             fail_every_write(journal)
+        if size == 1:
+            return [await fetch(1)]
         return await asyncio.gather(*(fetch(number) for number in range(1, 1 + size)))
 
     with pytest.raises(durable.JournalError, match="the disk failed"):
@@ -395,9 +397,12 @@ def test_a_run_that_was_deleted_meanwhile_cannot_be_cancelled(journal):
 
     flow()
     (run,) = durable.runs()
-    journal.engine._runtime.journal.write(lambda transaction: transaction.drop_run(1))
+    own = journal.engine._runtime.journal
+    own.write(lambda transaction: transaction.drop_run(1))
     with pytest.raises(durable.RunNotFoundError, match=run.id):
         run.cancel()
+    with pytest.raises(durable.RunNotFoundError, match=run.id):  # and where it goes right before the cancellation
+        own.write(_requests.cancel(run.id, 1.0))
 
 
 def test_a_start_whose_batch_failed_is_written_again_by_itself(journal):
@@ -435,3 +440,122 @@ def test_a_start_whose_batch_failed_is_written_again_by_itself(journal):
         thread.join(PATIENCE)
     assert found == {("two", 2): 2, ("one", 5): durable.RunConflictError, ("three", 3): 3}
     assert sorted(run.id for run in durable.runs()) == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_run_that_was_called_gets_the_signal_that_it_waits_for(journal, run_async, asynchronous):
+    waits = threading.Event()
+
+    @durable.workflow(id="one")
+    def flow():
+        waits.set()
+        return durable.wait_for_signal("go", str)
+
+    @durable.workflow(id="one")
+    async def flow_async():
+        waits.set()
+        return await durable.aio.wait_for_signal("go", str)
+
+    def send():
+        waits.wait(PATIENCE)
+        run = durable.get("one")
+        wait_until(lambda: journal.engine._runtime.active["one"].execution.rests)
+        run.signal("other", "not this")
+        run.signal("go", "now")
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert (run_async(flow_async()) if asynchronous else flow()) == "now"
+    sending.join(PATIENCE)
+
+
+def test_two_tasks_that_wait_for_one_signal_get_one_each(journal, run_async):
+    @durable.workflow(id="one")
+    async def flow():
+        async def wait():
+            return await durable.aio.wait_for_signal("go", int)
+
+        tasks = [asyncio.create_task(wait()) for _ in range(2)]
+        return sorted([await task for task in tasks])
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    run.signal("go", 1)
+    run.signal("go", 2)
+    assert run.result(PATIENCE) == [1, 2]
+
+
+def test_an_async_run_that_was_called_waits_for_a_child_that_is_suspended(journal, run_async):
+    @durable.workflow(id="child")
+    async def child():
+        return await durable.aio.wait_for_signal("go", str)
+
+    @durable.workflow(id="parent")
+    async def parent():
+        async def beside():
+            return await child.start()
+
+        return await asyncio.gather(beside(), beside())
+
+    def send():
+        run = None
+        while run is None:
+            with contextlib.suppress(durable.RunNotFoundError):
+                run = durable.get("child")
+        wait_until(lambda: run.status == "waiting")
+        time.sleep(0.05)
+        run.signal("go", "now")
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert run_async(parent()) == ["now", "now"]
+    sending.join(PATIENCE)
+
+
+def test_a_call_that_is_cancelled_while_its_start_is_written_is_no_second_run(journal, run_async):
+    writing, go_on = threading.Event(), threading.Event()
+
+    @durable.workflow
+    async def flow():
+        return 1
+
+    def hold(_):
+        writing.set()
+        go_on.wait(PATIENCE)
+
+    async def main():
+        journal.engine._runtime.own()
+        holder = threading.Thread(target=journal.engine._runtime.journal.commits.write, args=(hold, False))
+        holder.start()
+        writing.wait(PATIENCE)
+        task = asyncio.create_task(flow())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        holder.join(PATIENCE)
+        return await flow()
+
+    assert run_async(main()) == 1
+    assert len(durable.runs()) == 1
+
+
+def test_a_step_that_calls_a_run_which_is_cancelled_fails_with_that(journal):
+    @durable.workflow(id="child")
+    def child():
+        durable.get("child").cancel()
+        durable.sleep(0)
+
+    @durable.workflow
+    def parent():
+        try:
+            child()
+        except durable.DurableError as error:
+            return type(error).__name__
+        except BaseException as error:
+            return f"not a DurableError: {type(error).__name__}"
+
+    assert parent() in {"Cancelled", "RunCancelledError"}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import threading
 import time
 
@@ -460,3 +461,20 @@ def test_a_lock_is_given_back_once(path):
     lock.release()
     assert is_owned(path)
     other.release()
+
+
+def test_who_cannot_become_the_owner_keeps_nobody_out(open_journal, path):
+    open_journal().close(2.0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE durable_owner SET pid = pid + 1")
+    with pytest.raises(JournalError, match="owner number 1 is damaged"):
+        open_journal()
+    assert not is_owned(path)
+
+
+def test_what_nobody_owns_is_not_written(path, make):
+    journal = Journal(path)
+    for work in (make.put(make.step()), lambda _: None):
+        with pytest.raises(JournalError, match="is not owned by this engine"):
+            journal.write(work)
+    assert not os.path.exists(path)
