@@ -474,7 +474,7 @@ def test_who_cannot_become_the_owner_keeps_nobody_out(open_journal, path):
 
 def test_what_nobody_owns_is_not_written(path, make):
     journal = Journal(path)
-    for work in (make.put(make.step()), lambda _: None):
+    for work in (make.row(make.step()), lambda _: None):
         with pytest.raises(JournalError, match="is not owned by this engine"):
             journal.write(work)
     assert not os.path.exists(path)
