@@ -55,12 +55,12 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 def drive(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation, blocking this thread; return its value or raise its error."""
     branches = execution.branches
-    does = perform if branches is None or branches.is_here() else branches.threads.perform
+    elsewhere = None if branches is None else perform if branches.is_here() else branches.threads.perform
     try:
         effect = next(decision)
         while True:
             try:
-                answer = does(execution, effect)
+                answer = (elsewhere or _PERFORM[type(effect)])(execution, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
             else:
@@ -77,9 +77,9 @@ def drive(execution: Execution, decision: Decision) -> Any:
 
 
 def perform(execution: Execution, effect: Effect) -> Any:
-    """Carry out one effect here, in the thread that this is called in."""
-    if execution.branches is not None:
-        _flush(execution.branches, effect)
+    """Carry out one effect of an async run here, in the thread that this is called in."""
+    assert execution.branches is not None
+    _flush(execution.branches, effect)
     return _PERFORM[type(effect)](execution, effect)
 
 
@@ -182,7 +182,7 @@ def _cut_by_cancel(execution: Execution) -> Cut | None:
 
 def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
     call = effect.call
-    limit = execution.limits.of("step", call.name, call.concurrency)
+    limit = execution.limits.of("step", call.callee.name, call.callee.concurrency)
     granted = threading.Event()
     limit.request(granted.set)
     try:
@@ -205,9 +205,9 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
     execution.attempts_in_flight += 1
     try:
-        if call.timeout_seconds is None:
+        if call.callee.timeout_seconds is None:
             return Completed(call.function(*call.args, **call.kwargs))
-        return _run_with_timeout(call, call.timeout_seconds)
+        return _run_with_timeout(call, call.callee.timeout_seconds)
     except Cancelled as cancelled:  # of a child, which was cancelled with this run
         if not execution.cancel.requested:
             return Failed(cancelled)
@@ -216,7 +216,7 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     except Halt:  # of a child: what stopped it stops this run too
         raise
     except INTERRUPTS as interrupt:
-        execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
+        execution.interrupt(f"{type(interrupt).__name__} in step {call.callee.name!r}")
         raise
     except BaseException as error:
         return Failed(error)
@@ -290,7 +290,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:
 
 def timed_out(call: Call, timeout_seconds: float) -> StepTimeoutError:
     """The error of an attempt that took too long."""
-    return StepTimeoutError(f"step {call.name!r} took longer than its timeout of {timeout_seconds:g} s")
+    return StepTimeoutError(f"step {call.callee.name!r} took longer than its timeout of {timeout_seconds:g} s")
 
 
 _PERFORM: Final[dict[type[Effect], Callable[[Execution, Any], Any]]] = {

@@ -171,7 +171,7 @@ async def _take_slot(execution: Execution, branches: Branches, effect: Slot) -> 
     if branches.past:
         await branches.past.end()
     call = effect.call
-    call.release_slot = await take_slot(execution.limits.of("step", call.name, call.concurrency))
+    call.release_slot = await take_slot(execution.limits.of("step", call.callee.name, call.callee.concurrency))
 
 
 async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
@@ -207,9 +207,9 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None
     try:
-        if call.timeout_seconds is None:
+        if call.callee.timeout_seconds is None:
             return Completed(await call.function(*call.args, **call.kwargs))
-        async with asyncio.timeout(call.timeout_seconds) as timeout:
+        async with asyncio.timeout(call.callee.timeout_seconds) as timeout:
             return Completed(await call.function(*call.args, **call.kwargs))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()  # asked only now: it costs a system call in some versions of Python
@@ -219,11 +219,11 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     except Halt:  # of a child: what stopped it stops this run too
         raise
     except INTERRUPTS as interrupt:
-        execution.interrupt(f"{type(interrupt).__name__} in step {call.name!r}")
+        execution.interrupt(f"{type(interrupt).__name__} in step {call.callee.name!r}")
         raise
     except BaseException as error:
-        if timeout is not None and timeout.expired() and call.timeout_seconds and type(error) is TimeoutError:
-            return Failed(timed_out(call, call.timeout_seconds))
+        if timeout is not None and timeout.expired() and call.callee.timeout_seconds and type(error) is TimeoutError:
+            return Failed(timed_out(call, call.callee.timeout_seconds))
         return Failed(error)
     finally:
         execution.attempts_in_flight -= 1

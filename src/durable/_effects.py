@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from ._codec import TypeCodec
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
-from ._retry import RetryPolicy
+from ._retry import ONE_ATTEMPT, RetryPolicy
 from ._signature import Signature
 from .errors import Cancelled
 
@@ -23,53 +23,80 @@ CUT = '"cut"'
 # -- what is called, and who is asked ---------------------------------------------------------------------------------
 
 
-class Call:
-    """One call of a step in a workflow: everything that the decision needs to know of the code's side."""
+class Callee:
+    """What is called, alike at each call of it: a step, a child run, a value or a wait of the library's own."""
 
     __slots__ = (
-        "args",
         "at_most_once",
-        "branch",
         "concurrency",
-        "function",
-        "inputs",
         "kind",
-        "kwargs",
         "match_inputs",
         "module",
         "name",
         "policy",
-        "position",
-        "release_slot",
         "result",
-        "run",
         "signature",
         "source",
         "timeout_seconds",
         "transaction",
     )
 
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        result: TypeCodec,
+        module: str = "durable",
+        source: str = "",
+        *,
+        signature: Signature | None = None,
+        policy: RetryPolicy = ONE_ATTEMPT,
+        timeout_seconds: float | None = None,
+        at_most_once: bool = False,
+        transaction: bool = False,
+        match_inputs: bool = True,
+        concurrency: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.result = result
+        self.module = module
+        self.source = source
+        self.signature = signature
+        """Of what has inputs that are compared."""
+        self.policy = policy
+        self.timeout_seconds = timeout_seconds
+        self.at_most_once = at_most_once
+        self.transaction = transaction
+        self.match_inputs = match_inputs
+        self.concurrency = concurrency
+        """How many attempts of this step run at a time, 0 for any number."""
+
+
+class Call:
+    """One call in a workflow: everything that the decision needs to know of the code's side."""
+
+    __slots__ = ("args", "branch", "callee", "function", "inputs", "kwargs", "position", "release_slot", "run")
+
     run: int
     branch: str
     position: int
-    kind: str
-    name: str
-    module: str
-    source: str
-    inputs: str
-    policy: RetryPolicy
-    timeout_seconds: float | None
-    at_most_once: bool
-    transaction: bool
-    match_inputs: bool
-    result: TypeCodec
-    signature: Signature
-    concurrency: int
-    """How many attempts of this step run at a time, 0 for any number."""
     release_slot: Callable[[], None]
+
+    def __init__(
+        self,
+        callee: Callee,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        inputs: str = "",
+    ) -> None:
+        self.callee = callee
+        self.function = function
+        """The body."""
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+        self.inputs = inputs
 
 
 class World(Protocol):

@@ -156,7 +156,7 @@ class Journal:
             if self._writer.in_transaction:
                 self._prepare(full)
             elif self._synchronous != synchronous:
-                self._switch(synchronous)
+                self._switch(transaction, synchronous)
             if full:
                 self._files.require_same()
             transaction.number += 1
@@ -218,19 +218,17 @@ class Journal:
             self._transaction.execute("ROLLBACK")
         synchronous = 2 if full and self._full else 1
         if synchronous != self._synchronous:
-            self._switch(synchronous)
+            self._switch(self._transaction, synchronous)
         return self._transaction
 
-    def _switch(self, synchronous: int) -> None:
+    def _switch(self, transaction: Transaction, synchronous: int) -> None:
         """Only a commit with an fsync checkpoints: the checkpoint's own sync of the WAL then has nothing to lose.
 
         SQLite tells nobody where that one fails: what it was to bring to the disk would be a hole in the WAL.
         """
-        assert self._writer is not None
-        assert self._transaction is not None
-        self._transaction.execute(_SYNCHRONOUS[synchronous])
+        transaction.execute(_SYNCHRONOUS[synchronous])
         if self._full:
-            self._writer.wal_autocheckpoint(CHECKPOINT_PAGES if synchronous == _FULL else 0)
+            transaction.checkpoint_after(CHECKPOINT_PAGES if synchronous == _FULL else 0)
         self._synchronous = synchronous
 
     def commit(self, full: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
-from ._effects import CANCELLED, TIMED_OUT, Append, Call, Decision, World
+from ._effects import CANCELLED, TIMED_OUT, Append, Call, Callee, Decision, World
 from ._execution import EXITS, SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
@@ -113,10 +113,11 @@ def decide_value(call: Call, past: StepRecord | None, world: World, *, full: boo
 
 
 def _make_value(call: Call, world: World, full: bool) -> Decision:
-    text, value = call.result.dump_load(call.function())
+    callee = call.callee
+    text, value = callee.result.dump_load(call.function())
     now = world.now()
     record = StepRecord(
-        call.run, call.branch, call.position, call.kind, call.name, call.module, "completed", 1, 0,
+        call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "completed", 1, 0,
         None, text, None, now, now, None, 0,
     )  # fmt: skip
     yield Append(record, None, full=full)
@@ -129,25 +130,13 @@ def _own_value(kind: str, make: Callable[[Clock], Any], annotation: Any) -> Any:
         scope = SCOPE.get()
         return make(SYSTEM_CLOCK if scope is None else scope.execution.clock)
     execution = branch.execution
-    call = Call()
-    call.kind = call.name = kind
-    call.module = "durable"
-    call.inputs = ""
-    call.function = lambda: make(execution.clock)
-    call.result = codec_for(annotation)
+    call = Call(Callee(kind, kind, codec_for(annotation)), lambda: make(execution.clock))
     return drive(execution, take_place(branch, call, decide_value))
 
 
 def mark_map(branch: Branch, step: Any, size: int) -> None:
     """The place of a map in its branch: another call there, or another number of items, is noticed before any runs."""
-    call = Call()
-    call.kind = "map"
-    call.name = step.name
-    call.module = step.module
-    call.source = step.source
-    call.inputs = ""
-    call.function = lambda: size
-    call.result = codec_for(int)
+    call = Call(Callee("map", step.name, codec_for(int), step.module, step.source), lambda: size)
     position = branch.position
     before = drive(branch.execution, take_place(branch, call, decide_value))
     if before != size:
@@ -226,5 +215,7 @@ def info() -> Info:
     record = scope.execution.record
     if isinstance(scope, StepScope):
         call = scope.call
-        return Info(record.id, record.workflow, call.name, scope.attempt, (record.id, call.branch, call.position))
+        return Info(
+            record.id, record.workflow, call.callee.name, scope.attempt, (record.id, call.branch, call.position)
+        )
     return Info(record.id, record.workflow, "", 0, (record.id, scope.name, -1))

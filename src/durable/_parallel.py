@@ -133,7 +133,7 @@ class Parallel:
     ) -> StepFuture[Any]:
         """Set a decided step going on the pool, and call `then` when it has ended."""
         unknown = call if past is None or past.turn is None else None
-        future: StepFuture[Any] = StepFuture(call.name, self._execution, unknown)
+        future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown)
         context = copy_context()
 
         threads = self._execution.threads

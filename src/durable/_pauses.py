@@ -14,7 +14,7 @@ from ._clock import SYSTEM_CLOCK
 from ._codec import codec_for
 from ._decorated import awaiting, require_async_run
 from ._drive import drive
-from ._effects import Call
+from ._effects import Call, Callee
 from ._execution import Branch, current_branch
 from ._identity import require_name
 from ._operations import decide_value, take_place
@@ -82,8 +82,7 @@ def set_event(key: str, value: Any) -> None:
     takes the loop as long as a commit.
     """
     branch = _branch("set_event")
-    call = _call("event", require_name(key, "the name of an event"))
-    call.function = lambda: value
+    call = Call(Callee("event", require_name(key, "the name of an event"), codec_for(Any)), lambda: value)
     try:
         drive(branch.execution, take_place(branch, call, partial(decide_value, full=True)))
     except SerializationError as error:
@@ -141,29 +140,19 @@ async def _plain_sleep(seconds: float) -> None:
 
 
 def _sleep(branch: Branch, name: str, seconds: float, due: float | None = None) -> Decision:
-    call = _call("sleep", name)
-    call.timeout_seconds = seconds
-    call.args = () if due is None else (due,)
-    return take_place(branch, call, decide_sleep)
+    callee = Callee("sleep", name, codec_for(Any), timeout_seconds=seconds)
+    return take_place(branch, Call(callee, _no_body, () if due is None else (due,)), decide_sleep)
 
 
 def _signal(branch: Branch, name: str, type: Any, timeout: Any) -> Decision:
-    call = _call("signal", require_name(name, "the name of a signal"))
-    call.timeout_seconds = None if timeout is None else pause_seconds(timeout, "the timeout of wait_for_signal")
-    call.args = (type,)
-    call.result = codec_for(type)
-    return take_place(branch, call, decide_signal)
+    name = require_name(name, "the name of a signal")
+    seconds = None if timeout is None else pause_seconds(timeout, "the timeout of wait_for_signal")
+    callee = Callee("signal", name, codec_for(type), timeout_seconds=seconds)
+    return take_place(branch, Call(callee, _no_body, (type,)), decide_signal)
 
 
-def _call(kind: str, name: str) -> Call:
-    call = Call()
-    call.kind = kind
-    call.name = name
-    call.module = "durable"
-    call.source = ""
-    call.inputs = ""
-    call.result = codec_for(Any)
-    return call
+def _no_body() -> None:
+    """A wait has none."""
 
 
 def _branch(what: str) -> Branch:

@@ -203,7 +203,7 @@ class _Rehearsal:
                 if isinstance(effect, Append) and effect.record.turn is not None:
                     self._require_called(call)
                 effect = decision.send((yield effect) if isinstance(effect, Deliver) else None)
-            if call.kind == "child" and not isinstance(effect, Conclude):
+            if call.callee.kind == "child" and not isinstance(effect, Conclude):
                 self._awaited.append(call.args[0].run_id)
             cut: Cut | None = yield End(lambda: self._stop(call), self._park)
             if cut is None:  # released

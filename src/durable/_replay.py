@@ -71,10 +71,10 @@ def _decide_again(call: Call, past: StepRecord, world: World) -> Decision:
 def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
     """The journal has an attempt that the end of the process cut: it has its number, but is no failure."""
     lost = AttemptRecord(past.run, past.branch, past.position, past.attempt, past.started_at, None, None)
-    if not call.at_most_once:
+    if not call.callee.at_most_once:
         return (yield from _attempts(call, past.attempt, past.failures, world, lost))
     error = StepInterruptedError(
-        f"the process ended during attempt {past.attempt} of step {call.name!r} of run {world.record.id}, which is "
+        f"the process ended during attempt {past.attempt} of step {past.name!r} of run {world.record.id}, which is "
         "at_most_once: whether its effect happened is unknown, and it is not repeated. Find out, and catch this error "
         f"in the workflow to go on; or, if it may be repeated after all, durable.get({world.record.id!r}).retry()"
     )
@@ -85,27 +85,28 @@ def _after_death(call: Call, past: StepRecord, world: World) -> Decision:
 
 def _attempts(call: Call, attempt: int, failures: int, world: World, lost: AttemptRecord | None = None) -> Decision:
     """Attempt after attempt, until one completes or the policy gives up."""
+    callee = call.callee
     while True:
         attempt += 1
         call.release_slot = nothing_to_release
-        cut = (yield Slot(call)) if call.concurrency else None
+        cut = (yield Slot(call)) if callee.concurrency else None
         begun = StepRecord(
-            call.run, call.branch, call.position, call.kind, call.name, call.module, "running", attempt, failures,
+            call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "running", attempt, failures,
             call.inputs, None, None, world.now(), None, None, None,
         )  # fmt: skip
         try:
-            outcome = cut or (yield Append(begun, lost, call.at_most_once)) or (yield _body(call, begun, world))
+            outcome = cut or (yield Append(begun, lost, callee.at_most_once)) or (yield _body(call, begun, world))
         finally:
             call.release_slot()
         lost = None
-        if type(outcome) is Completed and call.transaction:
+        if type(outcome) is Completed and callee.transaction:
             return outcome.value
         if type(outcome) is Completed:
             try:
                 completed, value = _completed(call, begun, outcome.value, world)
                 yield Conclude(completed, None)
             except SerializationError as unfit:
-                outcome = Failed(SerializationError(f"the result of step {call.name!r} cannot be journaled: {unfit}"))
+                outcome = Failed(SerializationError(f"the result of step {callee.name!r} cannot be journaled: {unfit}"))
             else:
                 return value
         if type(outcome) is Cut:
@@ -125,14 +126,14 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
 
 
 def _body(call: Call, begun: StepRecord, world: World) -> Effect:
-    if not call.transaction:
+    if not call.callee.transaction:
         return Attempt(call, begun)
     return Transact(call, begun, lambda value: _completed(call, begun, value, world))
 
 
 def _completed(call: Call, begun: StepRecord, value: Any, world: World) -> tuple[StepRecord, Any]:
     """The record of an attempt that returned, and the value that the workflow gets: the decoded one."""
-    text, decoded = call.result.dump_load(value)
+    text, decoded = call.callee.result.dump_load(value)
     return with_outcome(begun, "completed", text, None, world.now(), begun.failures), decoded
 
 
@@ -149,9 +150,9 @@ def journal_cut(cut: Cut, record: StepRecord, world: World) -> Decision:
 
 def decide_cancelled(call: Call, world: World) -> Decision:
     """The run was cancelled, and this is the first operation since: journaled in its place, so that it replays."""
-    now, error = world.now(), world.cancellation()
+    now, error, callee = world.now(), world.cancellation(), call.callee
     record = StepRecord(
-        call.run, call.branch, call.position, call.kind, call.name, call.module, "failed", 0, 0,
+        call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "failed", 0, 0,
         call.inputs or None, None, _CANCELLATIONS[type(error)], now, now, None, 0,
     )  # fmt: skip
     yield Conclude(record, None)
@@ -163,9 +164,9 @@ _CANCELLATIONS: Final[dict[type[BaseException], str]] = {Cancelled: CANCELLED, T
 
 def delay_after(call: Call, failures: int, error: BaseException, world: World) -> float | None:
     """Seconds until the next attempt, `None` to give up. A timed-out `at_most_once` attempt may have had its effect."""
-    if call.at_most_once and isinstance(error, StepTimeoutError):
+    if call.callee.at_most_once and isinstance(error, StepTimeoutError):
         return None
-    return next_delay(call.policy, failures, error, world.chance())
+    return next_delay(call.callee.policy, failures, error, world.chance())
 
 
 def remaining_delay(past: StepRecord, now: float) -> float:
@@ -198,7 +199,7 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
     """The value of a completed operation, or its error raised, as on the first run."""
     if past.status == "completed":
         try:
-            return call.result.load(past.output or "null")
+            return call.callee.result.load(past.output or "null")
         except SerializationError as error:
             msg = (
                 f"the journaled result of {describe(past)} no longer fits what the code says it returns: {error}. "
@@ -215,9 +216,9 @@ def replayed_outcome(call: Call, past: StepRecord) -> Any:
 def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | None) -> NoReturn:
     """Raise a failed step's error in its decoded form, on the first run with the traceback of the original."""
     error = load_error(past.error or "null")
-    if past.failures and call.kind == "step":
+    if past.failures and call.callee.kind == "step":
         plural = "s" if past.attempt != 1 else ""
-        error.add_note(f"durable: step {call.name!r} failed after {past.attempt} attempt{plural}")
+        error.add_note(f"durable: step {call.callee.name!r} failed after {past.attempt} attempt{plural}")
     if original is None:
         raise error
     if isinstance(error, StepError) and not isinstance(original, StepError):
@@ -230,17 +231,18 @@ def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | 
 
 def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
     """At a place of the journal, the code calls what the journal has there."""
-    if past.name != call.name or past.kind != call.kind:
+    callee = call.callee
+    if past.name != callee.name or past.kind != callee.kind:
         msg = (
             f"at {place(past)} the journal has {describe(past)}, but the code called {describe(call)}. "
             "The workflow was changed under this run: put its code back, or start a new run; completed steps are kept"
         )
         raise Halt(NonDeterminismError(msg))
-    if past.module != call.module and world.is_other_step(past.module, call):
+    if past.module != callee.module and world.is_other_step(past.module, callee):
         msg = (
             f"at {place(past)} the journal has step {past.name!r} of module {past.module!r}, but the code called the "
-            f"step of that name of module {call.module!r}, and both exist. Call the one that the journal has, or give "
-            "them different names"
+            f"step of that name of module {callee.module!r}, and both exist. Call the one that the journal has, or "
+            "give them different names"
         )
         raise Halt(NonDeterminismError(msg))
 
@@ -248,9 +250,10 @@ def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
 def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
     """Each argument that can be compared is what it was, unless the step or the run says to take the journal's word."""
     recorded = past.input or "{}"
-    if recorded == call.inputs or not call.match_inputs or world.trusts_journal():
+    signature = call.callee.signature
+    if recorded == call.inputs or signature is None or not call.callee.match_inputs or world.trusts_journal():
         return
-    differing = call.signature.differences(recorded, call.inputs)
+    differing = signature.differences(recorded, call.inputs)
     if not differing:
         return
     changes = "; ".join(f"{name}: journal {_short(old)}, code {_short(new)}" for name, old, new in differing)
@@ -289,7 +292,8 @@ def require_nothing_left(left: list[StepRecord], ending: str) -> None:
 
 def describe(operation: StepRecord | Call) -> str:
     """An operation for a message, as the code has it: step 'fulfill_order', workflow 'refund', durable.now()."""
-    kind, name = operation.kind, operation.name
+    found = operation.callee if isinstance(operation, Call) else operation
+    kind, name = found.kind, found.name
     if kind in _OWN:
         return f"durable.{name}()"
     return f"{_SPOKEN.get(kind, kind)} {name!r}"

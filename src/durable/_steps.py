@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from ._arguments import iterable, seconds, slots, yes_or_no
 from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
-from ._effects import Call
+from ._effects import Call, Callee
 from ._engine import REGISTRY
 from ._execution import SCOPE, Branch
 from ._identity import require_name
@@ -41,17 +41,25 @@ class Step(Decorated[P, R]):
         if retry is not None and not isinstance(retry, RetryPolicy):
             msg = f"retry of step {self.name!r} is a RetryPolicy or None, not {retry!r}"
             raise TypeError(msg)
-        self._policy: RetryPolicy = ONE_ATTEMPT if retry is None else retry
-        self._timeout_seconds = seconds(options["timeout"], f"timeout of step {self.name!r}")
-        self._at_most_once = self._flag(options, "at_most_once", default=False)
         self._record_input = self._flag(options, "record_input", default=True)
-        self._match_inputs = self._flag(options, "match_inputs", default=True)
-        self._transaction = self._flag(options, "transaction", default=False)
-        if self._transaction and (self.is_async or self._timeout_seconds is not None):
+        self._callee = callee = Callee(
+            "step",
+            self.name,
+            self.signature.result,
+            self.module,
+            self.source,
+            signature=self.signature,
+            policy=ONE_ATTEMPT if retry is None else retry,
+            timeout_seconds=seconds(options["timeout"], f"timeout of step {self.name!r}"),
+            at_most_once=self._flag(options, "at_most_once", default=False),
+            match_inputs=self._flag(options, "match_inputs", default=True),
+            transaction=self._flag(options, "transaction", default=False),
+            concurrency=slots(options.get("concurrency"), f"concurrency of step {self.name!r}"),
+        )
+        if callee.transaction and (self.is_async or callee.timeout_seconds is not None):
             why = "an async one cannot hold" if self.is_async else "a timeout cannot take away"
             msg = f"step {self.name!r} has transaction=True, whose body holds the journal's writer, which {why}"
             raise ValueError(msg)
-        self._concurrency = slots(options.get("concurrency"), f"concurrency of step {self.name!r}")
 
     def _flag(self, options: dict[str, Any], name: str, *, default: bool) -> bool:
         return yes_or_no(options.get(name, default), f"{name} of step {self.name!r}")
@@ -73,24 +81,9 @@ class Step(Decorated[P, R]):
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         inputs = self.signature.dump_step_inputs(args, kwargs, f"step {self.name!r}")
-        call = Call()
-        call.kind = "step"
-        call.name = self.name
-        call.module = self.module
-        call.source = self.source
-        call.function = self.function
-        call.args = args
-        call.kwargs = kwargs
-        call.inputs = inputs if self._record_input else self.signature.as_fingerprint(inputs)
-        call.policy = self._policy
-        call.timeout_seconds = self._timeout_seconds
-        call.concurrency = self._concurrency
-        call.at_most_once = self._at_most_once
-        call.transaction = self._transaction
-        call.match_inputs = self._match_inputs
-        call.signature = self.signature
-        call.result = self.signature.result
-        return call
+        if not self._record_input:
+            inputs = self.signature.as_fingerprint(inputs)
+        return Call(self._callee, self.function, args, kwargs, inputs)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> StepFuture[R]:
         """Call the step on a thread of the engine, and go on; `result()` of what this returns waits for it.
@@ -173,14 +166,15 @@ class Step(Decorated[P, R]):
         name: str | _Unset = ...,
     ) -> Step[P, R]:
         """The same step with other options, for one call: ``charge.with_options(timeout=60)(order)``."""
+        callee = self._callee
         options: dict[str, Any] = {
-            "retry": self._policy if retry is ... else retry,
-            "timeout": self._timeout_seconds if timeout is ... else timeout,
-            "at_most_once": self._at_most_once,
+            "retry": callee.policy if retry is ... else retry,
+            "timeout": callee.timeout_seconds if timeout is ... else timeout,
+            "at_most_once": callee.at_most_once,
             "record_input": self._record_input,
-            "match_inputs": self._match_inputs,
-            "concurrency": self._concurrency or None,
-            "transaction": self._transaction,
+            "match_inputs": callee.match_inputs,
+            "concurrency": callee.concurrency or None,
+            "transaction": callee.transaction,
         }
         other = self._copy() if name is ... else self._copy(name=require_name(name, "the name of a step"))
         other._set_options(options)

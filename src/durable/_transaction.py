@@ -31,12 +31,14 @@ _PUT_STEPS: Final = {
 class Transaction:
     """What the work of an entry may do, inside the write transaction that it shares with others."""
 
-    __slots__ = ("_connection", "execute", "number")
+    __slots__ = ("_connection", "checkpoint_after", "execute", "number")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.execute: Callable[..., Any] = connection.cursor().execute
         """Of one cursor that is kept: to make one for each statement costs as much as a short statement."""
+        self.checkpoint_after: Callable[[int], None] = connection.wal_autocheckpoint
+        """How many pages of WAL a commit moves into the database, 0 for any number."""
         self.number = 0
         """Counts the transactions of this engine: `Journal.synced` tells up to which they are safe on disk."""
 

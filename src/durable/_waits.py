@@ -15,14 +15,14 @@ from .errors import SerializationError
 
 
 def decide_sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
-    """A timer, of `call.timeout_seconds` or until the time in `call.args`."""
+    """A timer, of `call.callee.timeout_seconds` or until the time in `call.args`."""
     return _replayed(call, past, world) or _sleep(call, past, world)
 
 
 def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
     if past is None:
         now = world.now()
-        due = call.args[0] if call.args else now + (call.timeout_seconds or 0.0)
+        due = call.args[0] if call.args else now + (call.callee.timeout_seconds or 0.0)
         past = _begun(call, now, due)
         yield Append(past, None, full=True)
     remaining = _remaining(past, world.now(), is_fixed=bool(call.args))
@@ -40,22 +40,22 @@ def decide_signal(call: Call, past: StepRecord | None, world: World) -> Decision
 def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
     if past is None:
         now = world.now()
-        past = _begun(call, now, None if call.timeout_seconds is None else now + call.timeout_seconds)
-        yield Append(past, None, full=call.timeout_seconds is not None)
+        past = _begun(call, now, None if call.callee.timeout_seconds is None else now + call.callee.timeout_seconds)
+        yield Append(past, None, full=call.callee.timeout_seconds is not None)
     remaining = None if past.retry_at is None else _remaining(past, world.now())
-    message: MessageRecord | Cut | None = yield Receive(call.name, remaining)
+    message: MessageRecord | Cut | None = yield Receive(call.callee.name, remaining)
     if isinstance(message, Cut):
         return (yield from journal_cut(message, past, world))
     error: BaseException
     if message is None:
-        error = TimeoutError(f"no signal {call.name!r} came within {call.timeout_seconds:g} s")
+        error = TimeoutError(f"no signal {call.callee.name!r} came within {call.callee.timeout_seconds:g} s")
     elif message.error is not None:
         error = load_error(message.error)
     else:
         try:
-            text, value = call.result.dump_load(load_lenient(message.value or "null", call.args[0]))
+            text, value = call.callee.result.dump_load(load_lenient(message.value or "null", call.args[0]))
         except SerializationError as unfit:
-            error = SerializationError(f"signal {call.name!r} does not fit the type that it is read as: {unfit}")
+            error = SerializationError(f"signal {call.callee.name!r} does not fit the type that it is read as: {unfit}")
         else:
             yield Conclude(with_outcome(past, "completed", text, None, world.now(), 0), None, message)
             return value
@@ -73,7 +73,7 @@ def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | N
 
 def _begun(call: Call, now: float, due: float | None) -> StepRecord:
     return StepRecord(
-        call.run, call.branch, call.position, call.kind, call.name, call.module, "running", 0, 0,
+        call.run, call.branch, call.position, call.callee.kind, call.callee.name, call.callee.module, "running", 0, 0,
         None, None, None, now, None, due, None,
     )  # fmt: skip
 

@@ -9,13 +9,12 @@ from ._arguments import iterable, seconds, slots
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
-from ._effects import Call
+from ._effects import Call, Callee
 from ._engine import REGISTRY, current_engine
 from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
-from ._retry import ONE_ATTEMPT
 from ._running import call, drive_run
 from .errors import (
     EngineClosedError,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Self
 
+    from ._codec import TypeCodec
     from ._engine import Engine
     from ._execution import Execution
 
@@ -133,11 +133,11 @@ class Workflow(Decorated[P, R]):
         execution = scope.execution
         if self.is_async:
             require_async_run(execution, f"workflow {self.name!r}")
-        child = self._child(scope, args, kwargs, "child")
-        request: Request = child.args[0]
         runtime = current_engine()._runtime
+        kind = "child"
         if not self.is_async:
-            child.function = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)), execution)
+            body = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)), execution)  # noqa: E731
+            child = self._child(scope, args, kwargs, kind, body, self.signature.result)
             return drive(execution, take_place(scope, child, decide_step))
 
         async def run_child(request: Request) -> Any:
@@ -155,18 +155,24 @@ class Workflow(Decorated[P, R]):
                 if execution.halted is None and task is not None and task.cancelling() > cancels_before:
                     raise asyncio.CancelledError  # the parent was cancelled meanwhile, and the child with it
 
-        child.function = run_child
-        child.args = (request,)
+        child = self._child(scope, args, kwargs, kind, run_child, self.signature.result)
         return awaiting(execution, take_place(scope, child, decide_step), self.name)
 
     def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         scheduler = current_engine()._scheduler
-        child = self._child(scope, args, kwargs, "start")
-        child.function = lambda request: _or_halt(lambda: scheduler.start(request), scope.execution)
-        child.result = codec_for(str)
+        body = lambda request: _or_halt(lambda: scheduler.start(request), scope.execution)  # noqa: E731
+        child = self._child(scope, args, kwargs, "start", body, codec_for(str))
         return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
 
-    def _child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Call:
+    def _child(
+        self,
+        scope: Branch,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kind: str,
+        body: Callable[[Request], Any],
+        result: TypeCodec,
+    ) -> Call:
         """A call of a workflow in a workflow is an operation whose body is the run of the child.
 
         The child's id comes from the place of the call, so that it is the same run again after a crash.
@@ -174,23 +180,8 @@ class Workflow(Decorated[P, R]):
         request = self._request(args, kwargs, "call" if kind == "child" else "start")
         run_id = request.run_id or idempotency_key(scope.execution.record.id, scope.name, scope.position)
         request = request._replace(run_id=run_id, parent=scope.execution, ancestors=scope.execution.ancestors)
-        call = Call()
-        call.kind = kind
-        call.name = self.name
-        call.module = self.module
-        call.source = self.source
-        call.args = (request,)
-        call.kwargs = {}
-        call.inputs = request.inputs
-        call.policy = ONE_ATTEMPT
-        call.timeout_seconds = None
-        call.concurrency = 0
-        call.at_most_once = False
-        call.transaction = False
-        call.match_inputs = True
-        call.signature = self.signature
-        call.result = self.signature.result
-        return call
+        callee = Callee(kind, self.name, result, self.module, self.source, signature=self.signature)
+        return Call(callee, body, (request,), inputs=request.inputs)
 
 
 _CHILD_HALTS = (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from durable import NonRetryableError, RetryAfter, RetryPolicy
 from durable._codec import dump_error, load_error
+from durable._effects import Callee
 from durable._model import AttemptRecord, StepRecord
 from durable._replay import (
     CANCELLED,
@@ -91,19 +92,11 @@ SIGNATURE = Signature(charge)
 
 
 def call(**changes):
-    made = Call()
-    made.function = charge
-    made.args, made.kwargs = ("o", 1), {}
+    callee = Callee("step", "charge", SIGNATURE.result, "shop", "/shop.py", signature=SIGNATURE, policy=POLICY)
+    made = Call(callee, charge, ("o", 1), inputs='{"order":"o","cents":1}')
     made.run, made.branch, made.position = 7, "", 3
-    made.kind, made.name, made.module, made.source = "step", "charge", "shop", "/shop.py"
-    made.inputs = '{"order":"o","cents":1}'
-    made.policy, made.timeout_seconds = POLICY, None
-    made.at_most_once, made.match_inputs = False, True
-    made.concurrency, made.release_slot, made.transaction = 0, lambda: None, False
-    made.signature = SIGNATURE
-    made.result = made.signature.result
     for name, value in changes.items():
-        setattr(made, name, value)
+        setattr(made if hasattr(made, name) else callee, name, value)
     return made
 
 
@@ -202,7 +195,7 @@ def test_an_attempt_is_written_down_before_it_begins_and_an_outcome_before_it_is
     assert play.effects == [Append(begun, None, full=False)]
     play.answer(None)
     assert play.last.record == begun
-    assert play.last.call.name == "charge"
+    assert play.last.call.callee.name == "charge"
     play.answer(Completed(42))
     assert play.last == Conclude(begun._replace(status="completed", output="42", finished_at=1002.0, turn=0), None)
     assert not play.over

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from durable._codec import codec_for, dump_error, load_error
-from durable._effects import CANCELLED, CUT, TIMED_OUT, Append, Call, Conclude, Cut, Deliver, Receive, Sleep
+from durable._effects import CANCELLED, CUT, TIMED_OUT, Append, Call, Callee, Conclude, Cut, Deliver, Receive, Sleep
 from durable._model import MessageRecord, StepRecord
 from durable._waits import decide_signal, decide_sleep
 from durable.errors import Cancelled, Halt, NonDeterminismError, SerializationError, TimedOut
@@ -34,10 +34,8 @@ class Order:
 
 
 def call(kind, name, seconds=None, args=(), result=None):
-    made = Call()
+    made = Call(Callee(kind, name, codec_for(result), timeout_seconds=seconds), lambda: None, args)
     made.run, made.branch, made.position = 7, "/fetch:0", 3
-    made.kind, made.name, made.module = kind, name, "durable"
-    made.args, made.timeout_seconds, made.result = args, seconds, codec_for(result)
     return made
 
 
