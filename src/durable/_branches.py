@@ -20,13 +20,11 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from ._commits import do_all
 from ._effects import CUT
-from ._entries import Work
 from ._execution import EXITS, Branch, Execution
 from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
-from ._port import Letter, LoopPort, Outcome
+from ._port import Group, Letter, LoopPort, Outcome, Unawaited
 from ._threads import RunThreads
 from ._waiting import interrupt_of_group, waits
 from .errors import DurableError, JournalError, SerializationError
@@ -193,7 +191,7 @@ class Branches:
         late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
         if late:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
-            self.port.put(_Unawaited([outcome.work() for outcome in late]), False)
+            self.port.put(Unawaited([outcome.work() for outcome in late]), False)
 
     def _submit_next(self) -> None:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
@@ -224,7 +222,7 @@ class Branches:
     def _submit(self, group: list[Outcome]) -> None:
         self._give_turns(group)
         self._committing = True
-        self.write(_Group(self, group), True)
+        self.write(Group(self, group), True)
 
     def write(self, letter: Letter, full: bool) -> None:
         """With what others write in this turn of the loop, or else now."""
@@ -387,36 +385,6 @@ class Branches:
         queued = [outcome.future for group in [*self._ready, self._waiting] for outcome in group]
         known = [*self.threads.waiting(), *self.resting, *queued]
         return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, known)
-
-
-class _Group:
-    """Outcomes of a run that go to the disk together."""
-
-    __slots__ = ("_branches", "_outcomes", "work")
-
-    def __init__(self, branches: Branches, outcomes: list[Outcome]) -> None:
-        self._branches = branches
-        self._outcomes = outcomes
-        self.work = outcomes[0].work() if len(outcomes) == 1 else _all_of([outcome.work() for outcome in outcomes])
-
-    def told(self, error: BaseException | None) -> None:
-        self._branches.on_disk(self._outcomes, error)
-
-
-class _Unawaited:
-    """What was delivered before it was journaled."""
-
-    __slots__ = ("work",)
-
-    def __init__(self, works: list[Work]) -> None:
-        self.work = _all_of(works)
-
-    def told(self, error: BaseException | None) -> None:
-        """Nobody waits for it."""
-
-
-def _all_of(works: list[Work]) -> Work:
-    return lambda transaction: do_all(works, transaction)
 
 
 def _is_end(outcome: Outcome) -> bool:

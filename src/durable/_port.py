@@ -5,7 +5,7 @@ import contextlib
 from typing import Final, Protocol
 
 from ._commits import Commits, do_all
-from ._entries import Entry, Work
+from ._entries import Entry, Row, Work
 from ._execution import work_of
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row_in_turn
@@ -82,8 +82,7 @@ class _Bundle:
     __slots__ = ("_full", "_letters", "_port", "work")
 
     def __init__(self, port: LoopPort, letters: list[Letter], full: bool) -> None:
-        works = [letter.work for letter in letters]
-        self.work = lambda transaction: do_all(works, transaction)
+        self.work = _all_of([letter.work for letter in letters])
         self._port = port
         self._letters = letters
         self._full = full
@@ -131,19 +130,56 @@ class Outcome:
         """What writes it."""
         if not self.is_late:
             return work_of(step_row_in_turn(self.record, self.turn), self.attempt, self.message)
-        row, message = step_row_in_turn(self.record, self.turn), self.message
-        if message is None:
-            return row
-
-        def put_back(transaction: Transaction) -> int:
-            transaction.put_message(message)
-            return transaction.put(row)
-
-        return put_back
+        row = step_row_in_turn(self.record, self.turn)
+        return row if self.message is None else _putting_back(self.message, row)
 
     def settle(self, error: BaseException | None = None) -> None:
         """Let the task go on."""
         settle(self.future, error)
+
+
+def _putting_back(message: MessageRecord, row: Row) -> Work:
+    def work(transaction: Transaction) -> int:
+        transaction.put_message(message)
+        return transaction.put(row)
+
+    return work
+
+
+class Group:
+    """Outcomes of a run that go to the disk together."""
+
+    __slots__ = ("_outcomes", "_recipient", "work")
+
+    def __init__(self, recipient: "Recipient", outcomes: list[Outcome]) -> None:
+        self._recipient = recipient
+        self._outcomes = outcomes
+        self.work = outcomes[0].work() if len(outcomes) == 1 else _all_of([outcome.work() for outcome in outcomes])
+
+    def told(self, error: BaseException | None) -> None:
+        self._recipient.on_disk(self._outcomes, error)
+
+
+class Recipient(Protocol):
+    """Who delivers outcomes: `Branches`."""
+
+    def on_disk(self, group: list[Outcome], error: BaseException | None) -> None: ...
+
+
+class Unawaited:
+    """What was delivered before it was journaled."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, works: list[Work]) -> None:
+        self.work = _all_of(works)
+
+    def told(self, error: BaseException | None) -> None:
+        """Nobody waits for it."""
+
+
+def _all_of(works: list[Work]) -> Work:
+    return lambda transaction: do_all(works, transaction)
 
 
 def settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:
