@@ -42,9 +42,8 @@ def naming_the_run(run_of_seq: Callable[[int], RunRecord | None]) -> Iterator[No
         yield
     except DamagedError as error:
         run = None
-        if error.run is not None:
-            with contextlib.suppress(JournalError):
-                run = run_of_seq(error.run)
+        with contextlib.suppress(JournalError):
+            run = run_of_seq(error.run or 0)  # counted from 1
         if run is None:
             raise
         raise DamagedError(error.what, run.seq, run.id) from None

@@ -495,7 +495,7 @@ def test_an_async_run_that_was_called_waits_for_a_child_that_is_suspended(journa
         async def beside():
             return await child.start()
 
-        return await asyncio.gather(beside(), beside())
+        return await asyncio.gather(beside(), beside(), durable.aio.wait_for_signal("also", str))
 
     def send():
         run = None
@@ -505,10 +505,11 @@ def test_an_async_run_that_was_called_waits_for_a_child_that_is_suspended(journa
         wait_until(lambda: run.status == "waiting")
         time.sleep(0.05)
         run.signal("go", "now")
+        durable.get("parent").signal("also", "then")
 
     sending = threading.Thread(target=send)
     sending.start()
-    assert run_async(parent()) == ["now", "now"]
+    assert run_async(parent()) == ["now", "now", "then"]
     sending.join(PATIENCE)
 
 

@@ -90,6 +90,8 @@ def sent(value: Any) -> str:
         ({1: {"sku": "a"}}, dict[int, Item], {1: Item("a")}),
         ([[1, {"sku": "a"}]], dict[int, Item], {1: Item("a")}),
         ([1, 2], tuple[int, int], (1, 2)),
+        ({"a": (1, 2)}, dict[str, Any], {"a": (1, 2)}),
+        ([(1, 2), {3}], list[Any], [(1, 2), {3}]),
         ({2, 1}, set[int], {1, 2}),
         ([2, 1], frozenset[int], frozenset({1, 2})),
         ("2026-01-01", date, date(2026, 1, 1)),

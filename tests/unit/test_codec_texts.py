@@ -1,7 +1,7 @@
 """The text of a value under an annotation, to the letter: what a journal of an earlier version holds is still read."""
 
 import pathlib
-from collections import abc
+from collections import abc, deque
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -167,3 +167,21 @@ def test_retry_after_takes_a_number(seconds):
 def test_what_is_no_json_is_refused(tree: Any, what: str) -> None:
     with pytest.raises(TypeError, match=f"^a {what} is not JSON$"):
         encode(tree)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "message"),
+    [
+        (list[date], '["2026-01-02","soon"]', r"\$\[1\]: .*soon"),
+        (tuple[date, ...], '["2026-01-02","soon"]', r"\$\[1\]: .*soon"),
+        (set[date], '["2026-01-02","soon"]', r"\$\[1\]: .*soon"),
+        (tuple[int, str, int], '[1,"a","b"]', r"\$\[2\]: int is expected here, not str"),
+        (tuple[int, str], "[1]", r"\$: 2 items are expected here, not 1"),
+        (deque[int], '[1,"b"]', r"\$\[1\]: int is expected here, not str"),
+        (Point, '{"x":1,"y":"far"}', r"\$\.y: float is expected here, not str"),
+        (list[date] | dict[str, date], '"a"', r"\$: fits none of list \| dict"),
+    ],
+)
+def test_the_path_leads_into_containers(annotation: Any, text: str, message: str) -> None:
+    with pytest.raises(SerializationError, match=f"^{message}"):
+        codec_for(annotation).load(text)

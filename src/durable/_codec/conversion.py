@@ -140,7 +140,7 @@ def _is_typed_tuple(annotation: Any) -> bool:
 
 
 def _read_named_tuple(annotation: Any, converter: Any) -> Any:
-    return namedtuple_dict_structure_factory(annotation, converter, "from_converter", True)
+    return namedtuple_dict_structure_factory(annotation, converter, True, True)
 
 
 converter: Final = _make_converter()

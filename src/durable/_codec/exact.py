@@ -5,6 +5,7 @@ tuple is no list, and nan is nan. A user's `__eq__` is never called, since it ma
 """
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from operator import eq
 from types import NoneType
 from typing import Any, Final
@@ -39,7 +40,7 @@ def difference(one: Any, other: Any) -> str:
 
 def _pairs(one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:
     if isinstance(one, (list, tuple)):
-        return ((f"[{n}]", *pair) for n, pair in enumerate(zip(one, other, strict=False)))
+        return map(lambda place, mine, its: (f"[{place}]", mine, its), count(), one, other)
     mine, its = (x if isinstance(x, dict) else _parts(x) for x in (one, other))
     return ((key_step(key), mine[key], its[key]) for key in mine if key in its)
 

@@ -127,7 +127,7 @@ def _read_path(name: str, payload: Any) -> Any:
 def _write_bytes(value: bytes | bytearray) -> str:
     from binascii import b2a_base64
 
-    return b2a_base64(value, newline=False).decode("ascii")
+    return b2a_base64(value, newline=False).decode()
 
 
 def _read_bytes(payload: Any) -> bytes:

@@ -9,6 +9,7 @@ import types
 import typing
 from collections import abc
 from collections.abc import Callable
+from operator import call
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from durable._codec.classes import kind_of
@@ -107,7 +108,7 @@ def _only_fit(tree: Any, members: tuple[Any, ...], converter: Any) -> Any:
         except Exception:  # noqa: S112 - another member may fit
             continue
     if len(fits) != 1:
-        names = " | ".join(getattr(member, "__name__", str(member)) for member in members)
+        names = " | ".join(member.__name__ for member in members)
         reason = f"fits {'more than one' if fits else 'none'} of {names}"
         raise Misfit(reason)
     return fits[0]
@@ -150,27 +151,31 @@ def _write_set(annotation: Any, converter: Any) -> Write:
     return lambda value: stable(write(value))
 
 
-def _read_items(make: Callable[[list[Any]], Any]) -> Callable[[Any, Any], Read]:
-    """Factories of hooks for items of one type, gathered in what `make` makes of a list."""
+def _read_items(make: Callable[[list[Any]], Any], annotation: Any, converter: Any) -> Read:
+    """A hook for items of one type, gathered in what `make` makes of a list."""
+    member = typing.get_args(annotation)[0]
+    read_item = converter.get_structure_hook(member)
 
-    def factory(annotation: Any, converter: Any) -> Read:
-        member = typing.get_args(annotation)[0]
-        read_item = converter.get_structure_hook(member)
+    def read(tree: Any, _annotation: Any) -> Any:
+        expect(tree, list)
+        items: list[Any] = []
+        for item in tree:
+            try:
+                items.append(read_item(item, member))
+            except Exception as error:
+                step = f"[{len(items)}]"
+                raise converter.explain(error).within(step, tree) from error
+        return make(items)
 
-        def read(tree: Any, _annotation: Any) -> Any:
-            expect(tree, list)
-            items: list[Any] = []
-            for item in tree:
-                try:
-                    items.append(read_item(item, member))
-                except Exception as error:
-                    step = f"[{len(items)}]"
-                    raise converter.explain(error).within(step, tree) from error
-            return make(items)
+    return read
 
-        return read
 
-    return factory
+def _read_list(annotation: Any, converter: Any) -> Read:
+    return _read_items(list, annotation, converter)
+
+
+def _read_homogeneous(annotation: Any, converter: Any) -> Read:
+    return _read_items(tuple, annotation, converter)
 
 
 def _read_set(annotation: Any, converter: Any) -> Read:
@@ -183,7 +188,7 @@ def _read_set(annotation: Any, converter: Any) -> Read:
             raise Misfit(reason)
         return members
 
-    return _read_items(gather)(annotation, converter)
+    return _read_items(gather, annotation, converter)
 
 
 def _is_homogeneous(annotation: Any) -> bool:
@@ -199,7 +204,7 @@ def _write_tuple(annotation: Any, converter: Any) -> Write:
 
     def write_items(value: Any) -> list[Any]:
         expect(value, tuple)
-        return [write(item) for write, item in zip(writes, value, strict=True)]
+        return list(map(call, writes, value))
 
     return write_items
 
@@ -214,11 +219,11 @@ def _read_tuple(annotation: Any, converter: Any) -> Read:
             reason = f"{len(members)} items are expected here, not {len(tree)}"
             raise Misfit(reason)
         items: list[Any] = []
-        for read_item, item, member in zip(reads, tree, members, strict=True):
+        for place, item in enumerate(tree):
             try:
-                items.append(read_item(item, member))
+                items.append(reads[place](item, members[place]))
             except Exception as error:
-                step = f"[{len(items)}]"
+                step = f"[{place}]"
                 raise converter.explain(error).within(step, tree) from error
         return tuple(items)
 
@@ -320,9 +325,9 @@ def _read_model(annotation: Any, _converter: Any) -> Read:
 Shape = tuple[Callable[[Any], bool], Callable[[Any, Any], Write], Callable[[Any, Any], Read]]
 
 SHAPES: Final[tuple[Shape, ...]] = (
-    (_is_list, _write_list, _read_items(list)),
+    (_is_list, _write_list, _read_list),
     (_is_set, _write_set, _read_set),
-    (_is_homogeneous, _write_homogeneous, _read_items(tuple)),
+    (_is_homogeneous, _write_homogeneous, _read_homogeneous),
     (_is_heterogeneous, _write_tuple, _read_tuple),
     (_is_dict, _write_dict, _read_dict),
     (_is_union, lambda _annotation, _converter: tag, _read_union),
