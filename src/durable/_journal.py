@@ -349,7 +349,7 @@ class Journal:
         """The operations of a run, in the order of their positions."""
         rows = self._read("steps", seq)
         with naming_the_run(self.run_of_seq):
-            return [step_from(row) for row in rows]
+            return list(map(step_from, rows))
 
     def event(self, seq: int, name: str) -> StepRecord | None:
         """What a run showed last under a name."""

@@ -185,7 +185,7 @@ class Transaction:
         """The operations of a run, as this transaction sees them."""
         rows = self.execute(SQL["steps"], (seq,)).fetchall()
         with naming_the_run(self._run_of_seq):
-            return [step_from(row) for row in rows]
+            return list(map(step_from, rows))
 
     def _run_of_seq(self, seq: int) -> RunRecord | None:
         return next(map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
