@@ -17,6 +17,7 @@ from typing import Any
 
 import durable
 from durable import RetryPolicy, cli
+from durable._journal import Journal
 
 from .children import warm_up
 from .tally import EnoughError, Tally
@@ -142,8 +143,9 @@ def _most(tally: Tally, what: str, size: int) -> None:
 
 def _look(path: Path, told: Path, tally: Tally) -> list[str]:
     """All that any life was told is in the journal, as it was told."""
-    ids = [line for line in told.read_text().splitlines() if line]
+    ids = {line for line in told.read_text().splitlines() if line}
     tally.facts["runs told of"] = len(ids)
-    with contextlib.closing(durable.Engine(path)) as engine:
-        wrong = [each for each in ids if engine.get(each).status != "completed"]
-    return ["acknowledged runs lost"] if wrong else []
+    journal = Journal(str(path))
+    completed = {run.id for run in journal.runs(statuses=("completed",))}
+    journal.close(None)
+    return ["acknowledged runs lost"] if ids - completed else []
