@@ -20,18 +20,23 @@ class Declined(Exception):
 
 @pytest.fixture
 def work():
-    """A step that takes as long as `seconds` says for its item, declines what is in `declined`, and notes what it did."""
+    """A step that takes as long as `seconds` and `until` say for its item, declines what is in `declined`, and notes what it did."""
 
     @durable.step(name="work", retry=None)
     def work(item):
         work.started.append(item)
         time.sleep(work.seconds.get(item, 0))
+        deadline = time.monotonic() + 60
+        while len(work.ended) < work.until.get(item, 0) and time.monotonic() < deadline:
+            time.sleep(0.001)
         if item in work.declined:
             raise Declined(item)
         work.ended.append(item)
         return f"did {item}"
 
     work.started, work.ended, work.seconds, work.declined = [], [], {}, set()
+    work.until = {}
+    """By item: how many others have ended before it does."""
     return work
 
 
@@ -43,7 +48,7 @@ def did(items):
 
 
 def test_results_come_in_the_order_of_the_items(journal, work):
-    work.seconds = {0: 0.05, 1: 0.02}
+    work.until = {0: 5}
 
     @durable.workflow
     def flow():
@@ -269,7 +274,7 @@ def test_other_items_on_replay_are_blocked(journal, work):
 
 
 def test_submitted_steps_run_beside_the_body_and_their_results_wait(journal, work):
-    work.seconds = {"slow": 0.03}
+    work.until = {"slow": 2}
 
     @durable.workflow
     def flow():
