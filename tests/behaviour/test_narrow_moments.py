@@ -544,19 +544,44 @@ def test_a_call_that_is_cancelled_while_its_start_is_written_is_no_second_run(jo
     assert len(durable.runs()) == 1
 
 
-def test_a_step_that_calls_a_run_which_is_cancelled_fails_with_that(journal):
-    @durable.workflow(id="child")
-    def child():
-        durable.get("child").cancel()
-        durable.sleep(0)
+def test_a_step_that_raises_the_cancellation_itself_fails_with_it(journal):
+    @durable.step
+    def give_up():
+        raise durable.Cancelled("by itself")
 
     @durable.workflow
-    def parent():
-        try:
-            child()
-        except durable.DurableError as error:
-            return type(error).__name__
-        except BaseException as error:
-            return f"not a DurableError: {type(error).__name__}"
+    def flow():
+        give_up()
 
-    assert parent() in {"Cancelled", "RunCancelledError"}
+    with pytest.raises(durable.Cancelled, match="by itself"):
+        flow()
+    (run,) = durable.runs()
+    assert run.status == "failed"
+    assert [(step.status, str(step.error)) for step in run.steps()] == [("failed", "by itself")]
+
+
+def test_a_step_that_raises_it_when_its_run_was_cancelled_is_where_that_is_told(journal):
+    told = []
+
+    @durable.step
+    def give_up():
+        durable.get(durable.info().run_id).cancel()
+        raise durable.Cancelled("by itself")
+
+    @durable.step
+    def clean_up():
+        told.append("cleaned up")
+
+    @durable.workflow
+    def flow():
+        try:
+            give_up()
+        finally:
+            clean_up()
+
+    with pytest.raises(durable.RunCancelledError):
+        flow()
+    (run,) = durable.runs()
+    assert run.status == "cancelled"
+    assert [step.status for step in run.steps()] == ["failed", "completed"]
+    assert told == ["cleaned up"]
