@@ -39,9 +39,10 @@ pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/ima
 
 # Every line and branch of these was executed; what is not there yet is shown by `make coverage` above them.
 COVERED := $(addprefix _codec/,__init__ annotations classes conversion exact exceptions hooks json_text leaves misfit plain \
-    records shapes tagged typed untyped) __init__ __main__ _active _arguments _clock _decorated _effects _entries _helpers \
-    _identity _limits _listing _logger _model _outcome _pauses _place _progress _rests _retry _signature _steering _steps \
-    _timer _timers _waits _wal _watching aio errors run
+    records shapes tagged typed untyped) __init__ __main__ _active _arguments _clock _decorated _effects _engine _entries \
+    _helpers _identity _journal _limits _listing _logger _loop_hooks _model _operations _outcome _owner _pauses _place \
+    _progress _records _replay _requests _rests _retry _running _scheduler _signature _steering _steps _suspension _timer \
+    _timers _transaction _waiting _waits _wal _watching aio errors run
 empty :=
 space := $(empty) $(empty)
 comma := ,
