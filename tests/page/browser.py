@@ -71,6 +71,10 @@ class Browser:
         """Wait until the list has just these runs."""
         self.wait(lambda: self.ids() == list(ids), f"the list is not {ids}")
 
+    def counts(self, *words: str) -> None:
+        """Wait until the statuses have just these numbers: they come after the list."""
+        self.wait(lambda: self.text("#statuses").split() == list(words), f"the counts are not {words}")
+
     def size(self, width: int, height: int, *, dark: bool = False) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -83,8 +87,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browsing(profile: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own; skips where there is none."""
+def browsing(profile: Path, *, waits: bool = True) -> Iterator[Browser]:
+    """A browser with a profile of its own; skips where there is none. Not `waits`: pages are looked at while they load."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     chromedriver = shutil.which("chromedriver")
     if not chromium or not chromedriver:
@@ -95,6 +99,7 @@ def browsing(profile: Path) -> Iterator[Browser]:
     options.binary_location = chromium
     for option in (*OPTIONS, f"--user-data-dir={profile}"):
         options.add_argument(option)
+    options.page_load_strategy = "normal" if waits else "none"
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
     try:

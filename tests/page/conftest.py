@@ -29,9 +29,20 @@ def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def browser(_browser: Browser) -> Iterator[Browser]:
     """A browser 1440 pixels wide, in which nothing may have gone wrong in the end."""
-    _browser.size(1440, 900)
-    _browser.complaints()
-    yield _browser
-    assert _browser.complaints() == []
-    _browser.run("localStorage.clear(); sessionStorage.clear()")
-    _browser.driver.get("about:blank")
+    yield from _watched(_browser)
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Browser]:
+    """The same, for a page that is looked at before all of it is there."""
+    with browsing(tmp_path / "profile", waits=False) as browser:
+        yield from _watched(browser)
+
+
+def _watched(browser: Browser) -> Iterator[Browser]:
+    browser.size(1440, 900)
+    browser.complaints()
+    yield browser
+    assert browser.complaints() == []
+    browser.run("localStorage.clear(); sessionStorage.clear()")
+    browser.driver.get("about:blank")

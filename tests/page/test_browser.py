@@ -189,15 +189,13 @@ def test_an_answer_that_ends_in_the_middle_is_the_end_of_the_server(site: Site, 
 def test_filters(site: Site, browser: Browser) -> None:
     browser.open(site.url)
     browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
-    assert browser.text("#statuses").split() == [
-        "all", "7", "blocked", "1", "failed", "1", "completed", "2", "interrupted", "3",
-    ]  # fmt: skip
+    browser.counts("all", "7", "blocked", "1", "failed", "1", "completed", "2", "interrupted", "3")
     browser.run("[...document.querySelectorAll('.chip')].find((each) => each.innerText.includes('failed')).click()")
     browser.lists("order-3")
     browser.run("document.querySelector('.chip').click()")
     browser.click("#workflow option[value=pages]")
     browser.lists("pages")
-    assert browser.text("#statuses").split() == ["all", "1", "interrupted", "1"]
+    browser.counts("all", "1", "interrupted", "1")
     browser.click("#workflow option[value='']")
     browser.click("#age option[value='300']")
     browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
@@ -349,7 +347,7 @@ def test_hostile_text_is_text(folder: Any, browser: Browser) -> None:
                 browser.wait(lambda: not browser.count(".panel"))
         assert browser.run("return window.hacked") is None
         assert browser.count("img") == 0
-        assert browser.count("script") == 1
+        assert browser.count("script:not([src])") == 0
         assert browser.count("textarea") == 0
 
 

@@ -26,7 +26,7 @@ _FILES: Final = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("main", "dom", "api", "list", "run", "timeline", "axis", "step", "values", "actions")
+        for name in ("first", "main", "dom", "api", "list", "run", "timeline", "axis", "step", "values", "actions")
     },
 }
 _HEADERS: Final = {

@@ -2,9 +2,9 @@
 
 import { get } from "./api.js";
 import { age, h, icon, now, setNow, span } from "./dom.js";
+import { PAGE } from "./first.js";
 
 const ROW = 60; // the height of a row, as in page.css
-const PAGE = 100;
 const AHEAD = 20; // rows before the end at which the next page is fetched
 
 export class RunList {
@@ -26,14 +26,14 @@ export class RunList {
     new ResizeObserver(() => this.draw()).observe(element);
   }
 
-  /** Show the runs of these filters, from the newest on. */
-  async restart(filters) {
+  /** Show the runs of these filters, from the newest on. `asked`: the answer to that, where it is on its way. */
+  async restart(filters, asked = null) {
     this.filters = filters;
     this.version += 1;
     this.loading = false;
     this.element.scrollTop = 0;
     this.element.setAttribute("aria-busy", "true");
-    await this.fetchTop(true);
+    await this.fetchTop(true, asked);
   }
 
   /** The journal has changed: read again what is in sight. */
@@ -52,9 +52,9 @@ export class RunList {
     this.draw();
   }
 
-  async fetchTop(fresh) {
+  async fetchTop(fresh, asked = null) {
     const version = this.version;
-    const page = await get("runs", { ...this.filters, limit: Math.max(PAGE, this.inSight()) });
+    const page = await (asked ?? get("runs", { ...this.filters, limit: Math.max(PAGE, this.inSight()) }));
     if (version !== this.version) return;
     setNow(page.now);
     const older = fresh ? [] : this.rows.filter((row) => page.end !== null && row.seq < page.end);

@@ -1,7 +1,8 @@
 // The page as a whole: filters, keys, the address, the colours, and looking for changes.
 
-import { Refusal, get, keepToken } from "./api.js";
+import { Refusal, get } from "./api.js";
 import { h, icon } from "./dom.js";
+import { filters, firstPage, state } from "./first.js";
 import { RunList } from "./list.js";
 import { RunView } from "./run.js";
 
@@ -21,8 +22,6 @@ const AGES = [
 const FIELDS = ["text", "workflow", "age", "since", "before"];
 
 const $ = (id) => document.getElementById(id);
-const state = new URLSearchParams(location.hash.slice(1));
-keepToken(state);
 
 const list = new RunList($("list"), {
   onChoose: (id, entered) => go({ run: id, step: null }, entered),
@@ -69,23 +68,6 @@ addEventListener("popstate", () => {
 });
 
 // -- filters ------------------------------------------------------------------------------------------------------------
-
-function filters() {
-  const seconds = { since: moment(state.get("since")), before: moment(state.get("before")) };
-  const isRange = state.get("age") === "range";
-  return {
-    status: state.get("status") ?? "",
-    workflow: state.get("workflow") ?? "",
-    text: (state.get("text") ?? "").trim(),
-    since: isRange ? seconds.since : state.has("age") ? Math.floor(Date.now() / 1000) - Number(state.get("age")) : "",
-    before: isRange ? seconds.before : "",
-  };
-}
-
-function moment(text) {
-  const at = text ? new Date(text).getTime() : NaN;
-  return Number.isNaN(at) ? "" : at / 1000;
-}
 
 function search() {
   told(list.restart(filters()));
@@ -309,6 +291,5 @@ async function look() {
 showTheme();
 $("age").replaceChildren(...AGES.map(([value, name]) => h("option", { value }, name)));
 writeFilters();
-told(list.restart(filters()));
+told(list.restart(filters(), firstPage)).then(poll); // the list comes first: counts take longer
 showRun(state.has("run") && innerWidth < 900);
-poll();
