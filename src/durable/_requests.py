@@ -199,12 +199,16 @@ def _fired_around(timer: StepRecord, failed: StepRecord) -> bool:
 
 
 def _came_after(other: StepRecord, failed: StepRecord) -> bool:
-    """By time and not by position: steps side by side have positions in a row, and none came after another."""
+    """By time and not by position: steps side by side have positions in a row, and none came after another.
+
+    By position where the times are the same: a clock that is moved by hand stands still, and what is ended from outside
+    has no duration.
+    """
     if failed.branch == other.branch:
         around = not _IS_MAP.search(failed.branch)  # the items of a map are siblings, whenever they start
-    else:
-        around = failed.branch.startswith(other.branch + "/")
-    return around and other.started_at >= (failed.finished_at or 0.0)
+        moments = (other.started_at, other.position), (failed.finished_at or 0.0, failed.position)
+        return around and moments[0] > moments[1]
+    return failed.branch.startswith(other.branch + "/") and other.started_at >= (failed.finished_at or 0.0)
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import durable
+import durable.testing
 from durable import RetryPolicy
 
 PATIENCE = 60.0
@@ -491,6 +492,54 @@ def test_a_retried_run_waits_until_its_last_execution_is_out_of_the_way(journal,
     run.retry()
     retried.set()
     assert run.result(PATIENCE) == "done"
+
+
+def test_a_run_that_its_timeout_ended_is_retried_from_there(journal):
+    """What was ended from outside has no duration, and did not come after itself."""
+    allowed = []
+
+    @durable.step
+    def is_allowed():
+        time.sleep(0.01)
+        return bool(allowed)
+
+    @durable.workflow(id="run", timeout=0.5)
+    def flow():
+        while not is_allowed():
+            pass
+        return "done"
+
+    with pytest.raises(TimeoutError, match="timeout"):
+        flow()
+    allowed.append(1)
+    run = durable.get("run")
+    run.retry()
+    assert run.result(PATIENCE) == "done"
+
+
+def test_a_run_that_failed_while_the_clock_stood_still_is_retried():
+    with durable.testing.engine(auto_advance=False):
+        allowed = []
+
+        @durable.step
+        def first(): ...
+
+        @durable.step(retry=None)
+        def second():
+            if not allowed:
+                raise ConnectionError
+
+        @durable.workflow(id="run")
+        def flow():
+            first()
+            second()
+            return "done"
+
+        with pytest.raises(ConnectionError):
+            flow()
+        allowed.append(1)
+        durable.get("run").retry()
+        assert durable.get("run").result() == "done"
 
 
 @pytest.mark.parametrize("error", [ConnectionError, durable.NonRetryableError])
