@@ -43,8 +43,14 @@ class Site:
         assert status != 200
         return status, json.loads(body)["error"]
 
-    def ids(self, **parameters: object) -> list[str]:
-        return [run["id"] for run in self.get("runs", **{"limit": 100, **parameters})["runs"]]
+    def ids(self, *, limit: int = 100, **parameters: object) -> list[str]:
+        """Of runs, newest first. A page ends early where it takes too long, and the next one goes on."""
+        found, end = [], ""
+        while end is not None and len(found) < limit:
+            page = self.get("runs", limit=limit, **parameters, **({"below": end} if end else {}))
+            found += [run["id"] for run in page["runs"]]
+            end = page["end"]
+        return found
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The page as people see it: a real browser, real programs, real kills."""
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -49,7 +50,9 @@ def orders(folder: Any) -> Any:
 
 
 def test_an_order_is_killed_and_completed_by_the_next_process(orders: Any, browser: Browser) -> None:
-    log = orders.path / "orders.log"
+    log, program = orders.path / "orders.log", orders.path / "order_item.py"
+    source = program.read_text().replace("timeout=10.0", "timeout=100.0")  # the warehouse takes as long as we look
+    program.write_text(source.replace("time.sleep(2)", 'while not Path("delivered").exists(): time.sleep(0.01)'))
     with serving(orders) as site:
         browser.open(site.url)
         browser.run("window.never = 'reloaded'")
@@ -71,6 +74,7 @@ def test_an_order_is_killed_and_completed_by_the_next_process(orders: Any, brows
             browser.sees(f"process {process.pid} runs", "#owner")
             browser.sees("fulfill_order is running, attempt 2", ".story")
             browser.sees("running", ".row")
+            (orders.path / "delivered").touch()
             assert process.stdout.read() == "order 43: shipped a nanosecond of wire\n"
         browser.sees("On the way its process died once, in fulfill_order; the next one went on from there.", ".story")
         browser.sees("completed", ".row")
@@ -225,7 +229,7 @@ def test_search(site: Site, browser: Browser) -> None:
 
 def test_a_failing_step_with_its_tracebacks(site: Site, browser: Browser) -> None:
     browser.open(f"{site.url}#run=order-3")
-    browser.sees("in fulfill: Closed: the warehouse is closed", ".story")
+    browser.sees("in fulfill, attempt 3: Closed: the warehouse is closed", ".story")
     assert browser.count(".operation .bar.is-failed") == 3
     browser.click(".operation:last-child")
     browser.sees("Attempt 3", ".panel")
@@ -414,6 +418,72 @@ def test_nothing_is_cut_and_nothing_overlaps(site: Site, browser: Browser, width
         assert browser.run(OVERFLOWING) == [], id
         assert browser.run(OVERLAPPING) == [], id
         assert browser.find(".list").is_displayed() == (width > 899)
+
+
+LONG = """
+import durable
+
+durable.open("durable.db")
+NAME = "a_name_that_is_longer_than_any_column_" * 3
+TEXT = "https://example.org/" + "path/" * 40
+
+@durable.step(name=NAME, retry=durable.RetryPolicy(initial_interval=0.01, maximum_attempts=2))
+def bad(value: object) -> object:
+    raise ValueError("https://example.org/a/path/that/is/too/long/for/a/line", TEXT, "ワイドな文字" * 20, TEXT)  # {TEXT}
+
+@durable.step(name="発送する")
+def wide(value: object) -> object:
+    return {{TEXT: ["ワイドな文字" * 20, value]}}
+
+@durable.workflow(name=NAME, id=lambda value: NAME)
+def long(value: object) -> None:
+    wide(value)
+    bad([TEXT] * 3)
+
+try:
+    long(TEXT)
+except ValueError:
+    pass
+""".format(TEXT="https://example.org/" + "path/" * 40)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1440, 800])
+def test_what_is_long_or_wide_stays_inside(folder: Any, browser: Browser, width: int, dark: bool) -> None:
+    folder.run("", prelude=LONG)
+    browser.size(width, 900, dark=dark)
+    with serving(folder) as site:
+        browser.open(site.url)
+        browser.find(".row")
+        assert browser.run(OVERFLOWING) == []
+        browser.click(".row")
+        for number in (1, 2):
+            browser.click(f".operation:nth-of-type({number})")
+            browser.sees("Idempotency key", ".panel")
+            assert browser.run(OVERFLOWING) == [], number
+            assert browser.run(OVERLAPPING) == [], number
+            browser.press(ESCAPE)
+            browser.wait(lambda: not browser.count(".panel"))
+
+
+def test_no_time_stands_on_another(site: Site, browser: Browser) -> None:
+    """Of the scale: also where something short executes right before a long wait, which is drawn shorter."""
+    browser.open(site.url)
+    ticks = """
+        const [busy, end, pixels, done] = arguments;
+        import("/axis.js").then(({ makeAxis, ticks }) => {
+          const axis = makeAxis(0, end, busy), scale = pixels / axis.width;
+          done({ ticks: ticks(axis, pixels).map((each) => each.at * pixels),
+                 waits: axis.pieces.filter((each) => each.squeezed).map((each) => [each.at * scale, (each.at + each.width) * scale]) });
+        });"""
+    busy = [[0, 0.0042], [0.0044, 0.0045], [0.03, 0.034], [0.0345, 0.0351], [9, 9.001], [9.0011, 9.005]]
+    drawn = 0
+    for pixels in range(200, 1400, 50):
+        found = browser.driver.execute_async_script(ticks, busy, 9.3, pixels)
+        drawn += len(found["ticks"])
+        places = sorted([*((at, at + 49) for at in found["ticks"]), *found["waits"]])
+        assert all(one[1] <= other[0] + 1 for one, other in itertools.pairwise(places)), (pixels, places)
+    assert drawn
 
 
 def test_colours_are_chosen_and_kept(site: Site, browser: Browser) -> None:

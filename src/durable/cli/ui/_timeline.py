@@ -21,7 +21,7 @@ _MOST_ROWS: Final = 1_000
 
 
 class Life(NamedTuple):
-    """What one process did for a run. `end`: `died`, `stopped`, `lives`, or `left` where the run had ended before."""
+    """What one process did for a run. `end`: `died`, `stopped`, `lives`, or `left` where it had done its part."""
 
     pid: int
     began_at: float
@@ -46,10 +46,11 @@ def lives_of(story: Story, owners: list[OwnerRecord]) -> list[Life]:
         own = [at for at in moments if owner.started_at <= at < until]
         if not own and owner.epoch != run.epoch:
             continue
-        finished = run.status in FINISHED and run.finished_at is not None and run.finished_at < until
+        ended = run.status in FINISHED and run.finished_at is not None and run.finished_at < until
+        left = ended or (run.status == "blocked" and owner.epoch == run.epoch)
         is_live = live is not None and owner.epoch == live.epoch
         closed = owner.closed_at is not None
-        end = "left" if finished else "lives" if is_live else "stopped" if closed else "died"
+        end = "left" if left else "lives" if is_live else "stopped" if closed else "died"
         last = max(own, default=owner.started_at)
         lives.append(Life(owner.pid, owner.started_at, last, owner.closed_at, None if after is None else until, end))
     return lives
@@ -82,17 +83,22 @@ def rows_of(story: Story, lives: list[Life], children: dict[tuple[str, int], Any
 
 def _arranged(trials: list[Trial]) -> Iterator[Trial | dict[str, Any]]:
     """Operations by position; a branch where it began, under what was called before it."""
-    by_branch: dict[str, list[Trial]] = {}
+    own: dict[str, list[Trial]] = {}
+    began: dict[str, float] = {}
     for trial in trials:
-        by_branch.setdefault(trial.step.branch, []).append(trial)
+        branch = trial.step.branch
+        own.setdefault(branch, []).append(trial)
+        while branch:  # those around it may have no operations of their own
+            began[branch] = min(trial.began_at, began.get(branch, trial.began_at))
+            branch = _around(branch)
     inner: dict[str, list[str]] = {}
-    for branch in sorted(by_branch, key=lambda name: min(trial.began_at for trial in by_branch[name])):
-        inner.setdefault(_around(branch, by_branch), []).append(branch) if branch else None
+    for branch in sorted(began, key=began.__getitem__):
+        inner.setdefault(_around(branch), []).append(branch)
 
     def of(branch: str) -> Iterator[Trial | dict[str, Any]]:
         left = list(inner.get(branch, []))
-        for trial in sorted(by_branch.get(branch, []), key=lambda trial: trial.step.position):
-            while left and min(other.began_at for other in by_branch[left[0]]) < trial.began_at:
+        for trial in sorted(own.get(branch, []), key=lambda trial: trial.step.position):
+            while left and began[left[0]] < trial.began_at:
                 yield from under(left.pop(0))
             if trial.step.kind != "map":  # the mark of a map is the head of its branch
                 yield trial
@@ -106,13 +112,9 @@ def _arranged(trials: list[Trial]) -> Iterator[Trial | dict[str, Any]]:
     yield from of("")
 
 
-def _around(branch: str, known: dict[str, list[Trial]]) -> str:
-    """The nearest branch around this one that has operations."""
-    while branch:
-        branch = branch.rpartition("/")[0]
-        if branch in known:
-            break
-    return branch
+def _around(branch: str) -> str:
+    """The branch that this one is a part of."""
+    return branch.rpartition("/")[0]
 
 
 def _depth(branch: str) -> int:

@@ -22,8 +22,8 @@ def _standing(story: Story) -> str:
         return f"Completed in {took}."
     if status == "failed":
         failed = [trial.step for trial in story.trials if trial.step.status == "failed"]
-        error = first_line(run.error)
-        return f"Failed after {took}, in {failed[-1].name}: {error}" if failed else f"Failed after {took}: {error}"
+        where = f", in {failed[-1].name}{_attempt(failed[-1])}" if failed else ""
+        return _sentence(f"Failed after {took}{where}: {first_line(run.error)}")
     if status == "cancelled":
         return f"Cancelled after {took}."
     if status == "blocked":
@@ -64,8 +64,16 @@ def _under_way(story: Story) -> str:
             return f"{there[0].upper()}{there[1:]}."
         until = f", for {span(step.retry_at - now)} more at most" if step.retry_at and step.retry_at > now else ""
         return f"Waiting for the signal {step.name!r}{until}."
-    attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
-    return f"{step.name} is running{attempt}, for {age(now - step.started_at)} so far."
+    return f"{step.name} is running{_attempt(step)}, for {age(now - step.started_at)} so far."
+
+
+def _attempt(step: StepRecord) -> str:
+    return f", attempt {step.attempt}" if step.attempt > 1 else ""
+
+
+def _sentence(text: str) -> str:
+    """A text that somebody else wrote the end of, with a full stop where it has no end."""
+    return text if text.endswith((".", "!", "?", "…", "。")) else f"{text}."
 
 
 def _open_step(story: Story) -> StepRecord | None:
@@ -87,16 +95,14 @@ def _left_alone(story: Story) -> Iterator[str]:
 
 
 def _deaths(story: Story, lives: list[Life]) -> Iterator[str]:
-    """What became of the processes before the one that is told of already."""
-    ended = [life for life in lives if life.end in {"died", "stopped"}]
-    goes_on = story.facts.status != "interrupted"
-    past = ended if goes_on else ended[:-1]
+    """What became of the processes before the last one, which is told of already."""
+    past = [life for life in lives[:-1] if life.end in {"died", "stopped"}]
     died = sum(life.end == "died" for life in past)
     where = {trial.step.name for trial in story.trials for attempt in trial.attempts if attempt.error is None}
     inside = f", in {', '.join(sorted(where))}" if where else ""
     if past:
         what = f"its process died {_times(died)}{inside}" if died else f"its process was stopped {_times(len(past))}"
-        yield f"On the way {what}{'; the next one went on from there' if goes_on else ''}."
+        yield f"On the way {what}; the next one went on from there."
 
 
 def _retries(story: Story) -> Iterator[str]:

@@ -6,11 +6,15 @@ import { h } from "./dom.js";
 const MAY_CANCEL = new Set(["queued", "running", "waiting", "blocked", "interrupted"]);
 const SURE_MS = 4000;
 
-/** The buttons of a run. */
-export function actionsOf(run) {
+/** Where the answer to a change is told. */
+export function answerLine() {
+  return h("span.answer", { role: "status" });
+}
+
+/** The buttons of a run. `answer`: the line that stays when they are drawn anew, since the change itself redraws them. */
+export function actionsOf(run, answer) {
   if (!run.writes) return "";
   if (!token()) return h("p.quiet.read-only", {}, "To change runs, open the address that durable ui --write printed.");
-  const answer = h("span.answer", { role: "status" });
   const ask = (name, more) => async () => {
     answer.textContent = "…";
     try {
@@ -32,7 +36,7 @@ export function actionsOf(run) {
 /** The buttons of a step. */
 export function stepActionsOf(run, row) {
   if (!run.writes || !token()) return [];
-  const answer = h("span.answer", { role: "status" });
+  const answer = answerLine();
   const fork = async () => {
     answer.textContent = "…";
     try {

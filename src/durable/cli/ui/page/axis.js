@@ -3,7 +3,8 @@
 
 const LONG = 0.25; // of the time that something executed: longer idle stretches may be squeezed,
 const SQUEEZED = 0.5; // to about that; all of them together to about the time that something executed
-const TICK_PIXELS = 84;
+const TICK_PIXELS = 84; // from one mark to the next, at least
+const WORD_PIXELS = 50; // that the time at a mark needs
 const NICE = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
   3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000];
 
@@ -59,21 +60,21 @@ export function place(axis, moment) {
 
 /** Marks below which a time stands: `{at: 0 to 1, seconds}` since the start, for an axis so many pixels wide. */
 export function ticks(axis, pixels) {
-  const perSecond = pixels / axis.width;
-  const step = NICE.find((nice) => nice * perSecond >= TICK_PIXELS) ?? NICE.at(-1);
+  const scale = pixels / axis.width;
+  const step = NICE.find((nice) => nice * scale >= TICK_PIXELS) ?? NICE.at(-1);
   const found = [];
   let free = 0; // pixels from which there is room
   for (const [index, piece] of axis.pieces.entries()) {
-    const last = axis.pieces[index + 1]?.squeezed === false ? Infinity : ((piece.at + piece.width) / axis.width) * pixels;
     if (piece.squeezed) {
-      free = Math.max(free, ((piece.at + piece.width) / axis.width) * pixels - TICK_PIXELS / 2);
+      free = Math.max(free, (piece.at + piece.width) * scale); // it has a time of its own
       continue;
     }
+    const end = axis.pieces.slice(index).find((each) => each.squeezed)?.at ?? axis.width;
     for (let n = Math.ceil((piece.from - axis.start) / step - 1e-9); n * step + axis.start <= piece.to + 1e-9; n += 1) {
       const at = place(axis, n * step + axis.start);
-      if (at * pixels >= free && at * pixels <= Math.min(last, pixels) - TICK_PIXELS / 2) {
+      if (at * pixels >= free - 1 && at * pixels <= end * scale - WORD_PIXELS) {
         found.push({ at, seconds: n * step });
-        free = at * pixels + TICK_PIXELS * 0.6;
+        free = at * pixels + WORD_PIXELS;
       }
       if (found.length > 100) return found;
     }

@@ -1,6 +1,6 @@
 // One run: how it stands in words, what went in and came out, and its timeline with the step that is open.
 
-import { actionsOf, stepActionsOf } from "./actions.js";
+import { actionsOf, answerLine, stepActionsOf } from "./actions.js";
 import { get } from "./api.js";
 import { age, copyable, h, icon, moment, now, setNow, span } from "./dom.js";
 import { card, errorOf, stepPanel } from "./step.js";
@@ -32,6 +32,7 @@ export class RunView {
     this.run = null;
     this.opened = step;
     this.drawn = "";
+    this.answer = answerLine();
     this.timeline.mark(null, null);
     this.element.scrollTop = 0;
     this.element.replaceChildren(id === null ? nothingChosen() : h("p.note", {}, "…"));
@@ -124,7 +125,7 @@ export class RunView {
       h("p.id", {}, copyable(run.id, "id")),
       h("p.story", {}, first, others.length ? h("span.quiet", {}, ` ${others.join(" ")}`) : null),
       this.facts,
-      actionsOf(run),
+      actionsOf(run, this.answer),
       ...run.damage.map((words) => h("p.trouble", {}, words)),
       run.error ? h(`div.card.wide.is-${run.status}`, {}, h("h3", {}, run.status === "blocked" ? "Why it is blocked" : "Error"), errorOf(run.error)) : "",
       h("div.cards", {}, card("Input", fields(run.input)), run.output === null ? null : card("Result", tree(run.output))),

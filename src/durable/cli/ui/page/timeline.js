@@ -7,6 +7,7 @@ const INSTANT = new Set(["now", "uuid4", "random", "event"]); // kinds of operat
 
 const IDLE = new Set(["waiting", "waited"]); // bars in which nothing executes
 const ICON_PIXELS = 22; // that the mark of a death needs
+const PID_PIXELS = 60; // and the number of a process
 
 /** A name for an operation that stays the same while it is in the journal. */
 export const keyOf = (row) => `${row.position}${row.branch}`;
@@ -139,7 +140,7 @@ export class Timeline {
   layout() {
     if (!this.run || !this.element.isConnected) return;
     const { run } = this;
-    const end = run.finished_at ?? now();
+    const end = run.finished_at ?? (run.status === "blocked" ? Math.max(...run.lives.map((life) => life.last_sign_at)) : now());
     const all = run.rows.flatMap((row) => row.bars ?? []);
     const busy = all.filter((bar) => !IDLE.has(bar.state)).map((bar) => [bar.from, bar.to ?? end]);
     const start = Math.min(run.created_at, ...all.map((bar) => bar.from));
@@ -167,7 +168,7 @@ export class Timeline {
       const to = { died: life.last_sign_at, stopped: life.ended_at ?? life.last_sign_at }[life.end] ?? end;
       const from = Math.max(life.began_at, axis.start);
       const length = (place(axis, to) - place(axis, from)) * pixels;
-      const bar = h(`i.life.is-${life.end}`, { title: lifeWords(life) }, length > 60 ? String(life.pid) : "");
+      const bar = h(`i.life.is-${life.end}`, { title: lifeWords(life) }, length > PID_PIXELS ? String(life.pid) : "");
       put(bar, axis, from, Math.max(from, to));
       lives.push(bar);
       if (life.end !== "died" && life.end !== "stopped") return;
@@ -178,8 +179,9 @@ export class Timeline {
       shades.push(shade);
       const wide = (place(axis, until) - place(axis, to)) * pixels;
       const words = wide > 110 ? `${life.pid} ${life.end}` : wide > 50 ? life.end : "";
-      if (wide < ICON_PIXELS) return;
-      const death = h(`span.death.is-${life.end}`, { title: lifeWords(life) }, life.end === "died" ? icon("interrupted") : null, words);
+      const before = wide < ICON_PIXELS ? ".before" : ""; // on the end of the life itself, where that has room
+      if (before && length < PID_PIXELS + ICON_PIXELS) return;
+      const death = h(`span.death.is-${life.end}${before}`, { title: lifeWords(life) }, life.end === "died" ? icon("interrupted") : null, words);
       death.style.left = `${place(axis, to) * 100}%`;
       lives.push(death);
     });
