@@ -145,7 +145,8 @@ def test_a_new_run_comes_in_and_those_in_sight_stay(folder: Any, browser: Browse
     with serving(folder) as site:
         browser.open(site.url)
         browser.wait(lambda: browser.ids()[:1] == ["299"])
-        browser.run("document.getElementById('list').scrollTop = 3000")
+        scroll = "const list = document.getElementById('list'); list.scrollTop = 3000; return list.scrollTop"
+        browser.wait(lambda: browser.run(scroll) == 3000)  # as soon as so many are loaded
         browser.wait(lambda: "245" in browser.ids())
         folder.run("durable.workflow(id='new', name='many')(lambda: None)()")
         browser.sees("Newer runs", "#newer")
@@ -481,7 +482,7 @@ def test_no_time_stands_on_another(site: Site, browser: Browser) -> None:
     for pixels in range(200, 1400, 50):
         found = browser.driver.execute_async_script(ticks, busy, 9.3, pixels)
         drawn += len(found["ticks"])
-        places = sorted([*((at, at + 49) for at in found["ticks"]), *found["waits"]])
+        places = sorted([*([at, at + 49] for at in found["ticks"]), *found["waits"]])
         assert all(one[1] <= other[0] + 1 for one, other in itertools.pairwise(places)), (pixels, places)
     assert drawn
 
