@@ -285,6 +285,7 @@ raise SystemExit(code)
     assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
+@pytest.mark.unwatched
 @pytest.mark.parametrize(
     ("command", "needed"),
     [

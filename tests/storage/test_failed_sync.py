@@ -145,10 +145,10 @@ def test_only_a_commit_with_an_fsync_checkpoints(path, recorded, disk, make):
     recorded.write(lambda transaction: transaction.add_run(make.run()))
     del disk.log[:]
     long = "x" * 5_000_000  # more than the WAL may hold before it is checkpointed
-    recorded.write(make.put(make.step(position=0, input=long)), full=False)
-    recorded.write(lambda transaction: transaction.run(make.put(make.step(position=1))), full=False)
+    recorded.write(make.row(make.step(position=0, input=long)), full=False)
+    recorded.write(lambda transaction: transaction.put_attempt(make.attempt()), full=False)
     assert {(op.kind, op.name) for op in disk.log} == {("write", "journal.db-wal")}
-    recorded.write(make.put(make.step(position=2)))
+    recorded.write(make.row(make.step(position=2)))
     ops = [(op.kind, op.name) for op in disk.log]
     assert ops.index(("sync", "journal.db-wal")) < ops.index(("write", "journal.db"))
 
@@ -157,6 +157,6 @@ def test_without_any_fsync_a_commit_checkpoints_too(path, disk, make):
     journal = Journal(path, full=False, vfs=disk.name)
     journal.own(os.getpid(), 1.0)
     journal.write(lambda transaction: transaction.add_run(make.run(input="x" * 5_000_000)))
-    journal.write(make.put(make.step(position=0)), full=False)
+    journal.write(make.row(make.step(position=0)), full=False)
     assert os.path.getsize(path) > 5_000_000
     journal.close(2.0)
