@@ -41,9 +41,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     call.branch = branch.name
     call.position = branch.position
     branch.position += 1
-    past = execution.past.pop((call.branch, call.position), None) if execution.past else None
-    if (past is None or past.turn is None) and (execution.past or past is not None):
-        _has_no_outcome(execution, call, past, beside=beside)
+    past = execution.past.get((call.branch, call.position)) if execution.past else None
     if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
         execution.replaying = False
     cancel = execution.cancel
@@ -55,9 +53,11 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
         decide = _decide_cancelled
     try:
         decision = decide(call, past, execution)
-        return decision if execution.rehearse is None else execution.rehearse(call, decision)
     except Halt as halt:  # code and journal disagree
         raise execution.halt(halt.error) from halt.__cause__
+    if execution.past:
+        _has_called(execution, call, past, beside=beside)
+    return decision if execution.rehearse is None else execution.rehearse(call, decision)
 
 
 def _require_not_interrupted(execution: Execution, error: BaseException | None) -> None:
@@ -71,6 +71,18 @@ def _require_not_interrupted(execution: Execution, error: BaseException | None) 
         error = error.__context__
     if execution.halted is not None:
         raise execution.halted
+
+
+def _has_called(execution: Execution, call: Call, past: StepRecord | None, *, beside: bool) -> None:
+    """The code has called what the journal has at this place.
+
+    Told only now that it is known to be the same: a thread calls while the loop goes on, which lets begin what is new
+    as soon as all was called.
+    """
+    if past is not None and execution.past.pop((call.branch, call.position), None) is None:
+        return  # the task of this thread has given it up meanwhile
+    if past is None or past.turn is None:
+        _has_no_outcome(execution, call, past, beside=beside)
 
 
 def _has_no_outcome(execution: Execution, call: Call, past: StepRecord | None, *, beside: bool) -> None:

@@ -131,8 +131,13 @@ class Parallel:
         past: StepRecord | None,
         then: Callable[[StepFuture[Any]], None] | None = None,
     ) -> StepFuture[Any]:
-        """Set a decided step going on the pool, and call `then` when it has ended."""
-        unknown = call if past is None or past.turn is None else None
+        """Set a decided step going on the pool, and call `then` when it has ended.
+
+        An outcome that the journal has is read at once: what is new begins when it is known to fit.
+        """
+        if past is not None and past.turn is not None:
+            return self._read(call.callee.name, decision)
+        unknown = call
         future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown)
         context = copy_context()
 

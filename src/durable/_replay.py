@@ -190,27 +190,37 @@ def with_outcome(
 
 
 def from_journal(call: Call, past: StepRecord) -> Decision:
-    """The outcome that the journal has of an operation, when it is its turn."""
+    """The outcome that the journal has of an operation, when it is its turn.
+
+    Whether it fits what the code says today is found out before that: what is new begins when all had their turns.
+    """
+    value = _load(call, past) if past.status == "completed" else None
     yield Deliver(past)
-    return replayed_outcome(call, past)
+    return value if past.status == "completed" else _raise_again(call, past)
 
 
 def replayed_outcome(call: Call, past: StepRecord) -> Any:
     """The value of a completed operation, or its error raised, as on the first run."""
-    if past.status == "completed":
-        try:
-            return call.callee.result.load(past.output or "null")
-        except SerializationError as error:
-            msg = (
-                f"the journaled result of {describe(past)} no longer fits what the code says it returns: {error}. "
-                "Nothing was lost: with code that fits, the run goes on"
-            )
-            raise Halt(RunBlockedError(msg)) from error
+    return _load(call, past) if past.status == "completed" else _raise_again(call, past)
+
+
+def _load(call: Call, past: StepRecord) -> Any:
+    try:
+        return call.callee.result.load(past.output or "null")
+    except SerializationError as error:
+        msg = (
+            f"the journaled result of {describe(past)} no longer fits what the code says it returns: {error}. "
+            "Nothing was lost: with code that fits, the run goes on"
+        )
+        raise Halt(RunBlockedError(msg)) from error
+
+
+def _raise_again(call: Call, past: StepRecord) -> NoReturn:
     if past.error == CANCELLED:
         raise Cancelled
     if past.error == TIMED_OUT:
         raise TimedOut
-    return _raise_as_journaled(call, past, None)
+    _raise_as_journaled(call, past, None)
 
 
 def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | None) -> NoReturn:

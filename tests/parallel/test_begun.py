@@ -3,13 +3,31 @@
 import asyncio
 import contextlib
 import threading
+from dataclasses import dataclass
 
 import pytest
 
 import durable
-from durable import NonDeterminismError
+from durable import NonDeterminismError, RunBlockedError, RunInterruptedError
 
 ran = []
+made = {"hook": lambda _: None}
+
+
+@dataclass
+class Word:
+    """An argument or a result that runs code of the test when it is read from the journal."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        made["hook"](self.text)
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran():
+    ran.clear()
+    made["hook"] = lambda _: None
 
 
 @durable.step(retry=None)
@@ -25,8 +43,6 @@ def mark(text: str) -> str:
 
 
 def test_other_code_is_blocked_before_a_new_step_begins(journal, run_async):
-    ran.clear()
-
     @durable.step(name="dies", retry=None)
     async def dies(text: str) -> str:
         journal.crash()
@@ -44,7 +60,6 @@ def test_other_code_is_blocked_before_a_new_step_begins(journal, run_async):
     with pytest.raises(KeyboardInterrupt):
         run_async(flow())
     journal.restart()
-    ran.clear()
     with pytest.raises(NonDeterminismError, match="has called step .dies., which the journal has at position 0"):
         run_async(flow())
     assert durable.get("run").status == "blocked"
@@ -88,6 +103,115 @@ def test_code_that_comes_to_it_late_goes_on(journal, run_async):
     assert order == ["again", "new"]
 
 
+def turns(loop, number):
+    """From a thread: returns after so many turns of the loop."""
+    over = threading.Event()
+
+    def turn(left):
+        loop.call_soon(turn, left - 1) if left else over.set()
+
+    loop.call_soon_threadsafe(turn, number)
+    over.wait(30)
+
+
+def test_nothing_new_begins_while_a_thread_finds_out_that_its_call_is_another(journal, run_async):
+    """The loop goes on meanwhile. What it wrote then would be there when the code is put back, which has no such call."""
+
+    @durable.step(name="dies", retry=None)
+    def dies(word: Word) -> None:
+        journal.crash()
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        if journal.crashing:
+            await asyncio.gather(asyncio.to_thread(dies, Word("was")))
+        loop = asyncio.get_running_loop()
+        made["hook"] = lambda text: turns(loop, 50) if text == "was" else None
+        await asyncio.gather(asyncio.to_thread(dies, Word("is")), label("new"))
+
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    with pytest.raises(NonDeterminismError, match="other inputs"):
+        run_async(flow())
+    assert [step.name for step in durable.get("run").steps()] == ["dies"]
+    assert ran == []
+
+
+@pytest.mark.parametrize("where", ["thread", "task"])
+def test_nothing_new_begins_beside_a_result_that_no_longer_fits(journal, run_async, where):
+    @durable.step(name="word", retry=None)
+    def word() -> Word:
+        return Word("was")
+
+    @durable.step(name="aword", retry=None)
+    async def aword() -> Word:
+        return Word("was")
+
+    async def part():
+        return await (asyncio.to_thread(word) if where == "thread" else aword())
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        if journal.crashing:
+            await asyncio.gather(part())
+            journal.crash()
+        loop = asyncio.get_running_loop()
+
+        def refuse(_: str) -> None:
+            if where == "thread":
+                turns(loop, 50)
+            raise ValueError("no such word")
+
+        made["hook"] = refuse
+        await asyncio.gather(part(), label("new"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    with pytest.raises(RunBlockedError, match="no longer fits"):
+        run_async(flow())
+    made["hook"] = lambda _: None
+    assert len(durable.get("run").steps()) == 1
+    assert ran == []
+
+
+def test_nothing_new_begins_beside_a_submitted_result_that_no_longer_fits(journal):
+    begun = threading.Event()
+
+    @durable.step(name="word", retry=None)
+    def word() -> Word:
+        return Word("was")
+
+    @durable.step(name="new", retry=None)
+    def new() -> None:
+        begun.set()
+
+    @durable.workflow(id="run")
+    def flow() -> None:
+        first = word.submit()
+        if journal.crashing:
+            first.result()
+            journal.crash()
+        new()
+        first.result()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    body = threading.get_ident()
+
+    def refuse(_: str) -> None:
+        if threading.get_ident() != body:
+            begun.wait(30)
+        raise ValueError("no such word")
+
+    made["hook"] = refuse
+    with pytest.raises(RunBlockedError, match="no longer fits"):
+        flow()
+    assert not begun.is_set()
+
+
 def test_a_timer_that_is_waited_for_lets_nothing_follow(journal, run_async):
     @durable.step(retry=None)
     async def dies(text: str) -> str:
@@ -115,7 +239,6 @@ def test_a_timer_that_is_waited_for_lets_nothing_follow(journal, run_async):
 
 @pytest.mark.parametrize("changed", ["directly", "result", "map"])
 def test_a_sync_workflow_waits_for_nothing_new_before_it_has_called_all(journal, changed):
-    ran.clear()
     marked = threading.Event()
 
     @durable.step(retry=None)
@@ -176,9 +299,7 @@ def test_after_a_wait_that_was_given_up_what_follows_is_called(journal):
 def test_the_end_of_another_run_is_waited_for_after_all_is_called(journal):
     @durable.workflow(id="child")
     def child() -> str:
-        if journal.crashing:
-            return durable.wait_for_signal("go", str)
-        return "done"
+        return durable.wait_for_signal("go", str)
 
     @durable.step(retry=None)
     def dies(text: str) -> str:
