@@ -16,7 +16,6 @@ once: the order of such a run is not promised, but no value reaches the wrong ca
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,16 +24,17 @@ from ._execution import EXITS, Branch, Execution
 from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import Group, Letter, LoopPort, Outcome, Unawaited
+from ._telling import Telling
 from ._threads import RunThreads
 from ._waiting import interrupt_of_group, waits
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._rests import Rest
     from ._timers import RunTimer
 
-CANCEL_POSITION: Final = -1
-"""Where the cancellation of an async run is journaled: it is called by nobody."""
 _QUIET_TURNS: Final = 4
 """Loop turns without a runnable task, after which all wait: one more than the longest chain of asyncio's own callbacks
 between a task that ends and the task that it wakes (task, gather, wait)."""
@@ -57,12 +57,15 @@ class Branches:
         self.tasks: dict[asyncio.Task[Any], Branch] = {}
         """The live tasks that the run created, without its root."""
         self.past = PastOrder(execution, self.loop, self.tick_soon)
+        self.telling = Telling(self)
         self.timers: set[RunTimer] = set()
         """The timeouts of asyncio that its code has set, and that may still fire."""
         self.resting: dict[asyncio.Future[None], Rest] = {}
         """Waits for timers, signals and children."""
         self.look: asyncio.Handle | None = None
         """Looks whether the run can be suspended."""
+        self.is_held_up = False
+        """Whether the run was halted while attempts were in flight, which may end first."""
         self._has_looked = False
         self._thread = threading.get_ident()
         self._turn = self.past.last_turn
@@ -126,6 +129,13 @@ class Branches:
 
     def _forget_look(self) -> None:
         self._has_looked = False
+
+    def end_if_held_up(self) -> None:
+        """An operation is over: where it was the last attempt that a halted run was spared for, the rest is ended."""
+        execution = self.execution
+        if self.is_held_up and not execution.attempts_in_flight and execution.on_halt is not None:
+            self.is_held_up = False
+            execution.on_halt()
 
     async def end_all(self) -> None:
         """Cancel and await what outlives the body, so that nothing of the run happens after its outcome."""
@@ -267,37 +277,16 @@ class Branches:
                 self._outbox.append(outcome)
             outcome.settle()
 
+    def deliver_unwritten(self, outcome: Outcome) -> None:
+        """Deliver what the journal is not to have, when all tasks wait again."""
+        self._ready.append([outcome])
+        self.tick_soon()
+
     def _fail(self, group: list[Outcome], error: BaseException) -> None:
         """The journal takes nothing more: nobody is to go on."""
         halt = self.execution.halt(error if isinstance(error, DurableError) else JournalError(str(error)))
         for outcome in group:
             outcome.settle(halt)
-
-    def cancel_run(self, tell: Callable[[], None]) -> None:
-        """Journal that the run is cancelled, and tell its body when it is the turn of that."""
-        now, why = self.execution.now(), "timeout" if self.execution.cancel.timed_out else "cancel"
-        record = StepRecord(
-            self.execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
-            None, None, None, now, now, None, None,
-        )  # fmt: skip
-        self.conclude(record, None).add_done_callback(self._tells(tell))
-
-    def replay_cancel(self, tell: Callable[[], None]) -> bool:
-        """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""
-        record = self.execution.past.pop(("", CANCEL_POSITION), None)
-        if record is None:
-            return False
-        self.execution.cancel.timed_out = record.name == "timeout"
-        self.past.turn_of(record).add_done_callback(self._tells(tell))
-        return True
-
-    def _tells(self, tell: Callable[[], None]) -> "Callable[[asyncio.Future[None]], None]":
-        def told(turn: "asyncio.Future[None]") -> None:
-            if not turn.cancelled() and turn.exception() is None:
-                self.execution.cancel.delivered = True
-                tell()
-
-        return told
 
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 
@@ -351,7 +340,7 @@ class Branches:
             self._deliver(self._ready.popleft())
             if self._ready or self.past.waits_for_cut:
                 self.tick_soon()
-        elif self._is_stuck():
+        elif self.is_stuck():
             self.execution.halt(self.past.nothing_can_follow())
         else:  # a task waits on what the library cannot see
             self._look_later()
@@ -378,12 +367,13 @@ class Branches:
     def _is_quiet(self) -> bool:
         return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
-    def _is_stuck(self) -> bool:
+    def is_stuck(self, also: "Iterable[asyncio.Future[Any]]" = ()) -> bool:
+        """Whether nothing of the run can go on any more; `also`: what does not come either."""
         if not self._is_held() and (self.timers or self.has_news()):  # what may yet lead to a cut
             return False
         tasks = [*self.tasks, *([self.root] if self.root else [])]
         queued = [outcome.future for group in [*self._ready, self._waiting] for outcome in group]
-        known = [*self.threads.waiting(), *self.resting, *queued]
+        known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *queued, *also]
         return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, known)
 
 

@@ -74,6 +74,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
         raise
     finally:
         decision.close()
+        if branches is not None:
+            branches.end_if_held_up()
 
 
 def perform(execution: Execution, effect: Effect) -> Any:

@@ -62,6 +62,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
         raise execution.halt(halt.error) from halt.__cause__
     finally:
         decision.close()
+        branches.end_if_held_up()
 
 
 async def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
@@ -302,9 +303,10 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         root.set_name(f"durable run {execution.record.id}")
         branches.root = root
         execution.on_halt = lambda: _soon(loop, lambda: _take_down(execution, root))
-        execution.cancel.deliver = lambda: _soon(loop, lambda: branches.cancel_run(root.cancel_run))
-        if not branches.replay_cancel(root.cancel_run) and execution.cancel.requested:
-            branches.cancel_run(root.cancel_run)
+        branches.telling.tell = root.cancel_run
+        execution.cancel.deliver = lambda: _soon(loop, branches.telling.begin)
+        if not branches.telling.replay() and execution.cancel.requested:
+            branches.telling.begin()
         execution.on_give_up = lambda: _soon(loop, root.cancel)
         return await root
     finally:
@@ -349,9 +351,13 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
 
 def _take_down(execution: Execution, root: RunTask) -> None:
     """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
-    if not root.done() and not execution.attempts_in_flight:
-        branches = execution.branches
-        for task in list(branches.tasks) if branches is not None else ():
-            if task.cancelling():  # it holds on for its turn, and a `TaskGroup` does not cancel twice
-                task.cancel()
-        root.cancel()
+    branches = execution.branches
+    if root.done() or branches is None:
+        return
+    if execution.attempts_in_flight:
+        branches.is_held_up = True
+        return
+    for task in list(branches.tasks):
+        if task.cancelling():  # it holds on for its turn, and a `TaskGroup` does not cancel twice
+            task.cancel()
+    root.cancel()

@@ -57,6 +57,10 @@ class PastOrder:
         """Whether somebody waits for a turn."""
         return bool(self._called)
 
+    def owes(self, record: StepRecord) -> bool:
+        """Whether the turn of this has not come."""
+        return record.turn in self._owed
+
     @property
     def waits_for_cut(self) -> bool:
         """Whether some operation waits for the code to cut it again."""

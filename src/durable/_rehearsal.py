@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 from ._active import ENGINE, Declaration
 from ._clock import SYSTEM_CLOCK
 from ._codec import load_error
-from ._effects import Append, Call, Conclude, Cut, Decision, Deliver, End, Slot
+from ._effects import CUT, Append, Call, Conclude, Cut, Decision, Deliver, End, Slot
 from ._execution import SCOPE, Execution
 from ._helpers import run_in_helper
 from ._identity import Registry
 from ._limits import Limits
-from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord
+from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
 from ._outcome import raised, returned
 from ._replay import describe, place
 from ._stand_ins import EngineStandIn, Here, Sealed, ThreadEnds
@@ -95,6 +95,16 @@ class Rehearsals:
         return None if verdict.is_what == "goes on" else f"{verdict.is_what}: {verdict.why}"
 
 
+class _Awaited(NamedTuple):
+    """A run that another one waits for."""
+
+    run_id: str
+    task: "asyncio.Task[Any] | None"
+    """What waits, in an async run."""
+    cancels: int
+    """How often that had been cancelled before."""
+
+
 class _Rehearsal:
     """One run, replayed once."""
 
@@ -109,15 +119,19 @@ class _Rehearsal:
         past = journal.steps(record.seq)
         self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, ancestors, Limits(), pool)
         self.execution.rehearse = self._rehearse
+        self._cuts = [step for step in past if step.error == CUT]
         self._engine = EngineStandIn(self, journal)
         self._is_cancelled = bool(journal.messages(record.seq, "cancel", ""))
+        is_late = record.deadline is not None and record.deadline <= SYSTEM_CLOCK.now()
+        self._is_to_be_told = self._is_cancelled or is_late
         if not workflow.is_async:  # it is told at the first operation that has no outcome, which is its end here
-            is_late = record.deadline is not None and record.deadline <= SYSTEM_CLOCK.now()
-            self.execution.cancel.requested = self._is_cancelled or is_late
+            self.execution.cancel.requested = self._is_to_be_told
         self.is_submitted = False
         """Whether what runs now would run on another thread."""
-        self._awaited: list[str] = []
-        """The runs that this one waits for, by their ids."""
+        self._awaited: list[_Awaited] = []
+        """The runs that this one waits for."""
+        self._ends: list[asyncio.Task[Any]] = []
+        """What waits for the end of another run, and for nothing else."""
         self._parked: list[asyncio.Future[None]] = []
         self._look: Any = None
 
@@ -161,16 +175,18 @@ class _Rehearsal:
 
     def _at_the_end(self) -> Verdict:
         """Code that has come to the end of the journal has called everything that is in it."""
-        left = list(self.execution.past.values())
-        if not left and not self._is_owed():
+        left = list(self.execution.past.values()) or [cut for cut in self._cuts if self._owes(cut)]
+        if not left:
             return self._with_others()
-        what = f"has not called {describe(left[0])} at {place(left[0])}" if left else "has not got all its outcomes"
-        return Verdict("unclear", f"the code wants to go on with something else, and {what}, which the journal has")
+        what = f"{describe(left[0])} at {place(left[0])}"
+        what = f"has not cut {what} again" if left[0] in self._cuts else f"has not called {what}"
+        then = f"waits for run {self._awaited[0].run_id!r}" if self._ends else "wants to go on with something else"
+        return Verdict("unclear", f"the code {then}, and {what}, which the journal has")
 
     def _with_others(self) -> Verdict:
         """What stops a run that this one waits for stops this one too."""
         ancestors = self.execution.ancestors
-        for run_id in self._awaited if not self._is_cancelled or not self._workflow.is_async else ():
+        for run_id in [awaited.run_id for awaited in self._awaited]:
             if why := self._rehearsals.what_stops(run_id, ancestors):
                 return Verdict("would block", f"it waits for run {run_id!r}, which {why}")
         for child in self._rehearsals.journal.children(self.execution.record.seq) if not self._is_cancelled else ():
@@ -178,12 +194,22 @@ class _Rehearsal:
                 return Verdict("unclear", f"if it waits for run {child.id!r}, it stops with that one, which {why}")
         return GOES_ON
 
+    def _is_given_up(self, awaited: _Awaited) -> bool:
+        """Whether its task was, or is to be, cancelled while it waits."""
+        is_untold = self._is_to_be_told and not self.execution.cancel.delivered
+        return awaited.task is not None and (is_untold or awaited.task.cancelling() > awaited.cancels)
+
     def give_up(self, seconds: float) -> Verdict:
         """The body does not come to an end: in a loop, or waiting for something outside."""
         if not self.execution.past and not self._is_owed():
             return GOES_ON  # it is beyond the journal
         self.execution.halt(JournalEndsError("it took too long"))
         return Verdict("unclear", f"the workflow's own code takes longer than {seconds:g} s: --timeout gives it more")
+
+    def _owes(self, step: StepRecord) -> bool:
+        """Whether what has begun to wait for the turn of this has not got it."""
+        branches = self.execution.branches
+        return branches is not None and branches.past.owes(step)
 
     def _is_owed(self) -> bool:
         branches = self.execution.branches
@@ -204,7 +230,7 @@ class _Rehearsal:
                     self._require_called(call)
                 effect = decision.send((yield effect) if isinstance(effect, Deliver) else None)
             if call.callee.kind == "child" and not isinstance(effect, Conclude):
-                self._awaited.append(call.args[0].run_id)
+                self._await(call.args[0].run_id)
             cut: Cut | None = yield End(lambda: self._stop(call), self._park)
             if cut is None:  # released
                 raise self.end()
@@ -232,6 +258,8 @@ class _Rehearsal:
 
     def end(self) -> Halt:
         """Take the run down: nothing more is to be learned."""
+        if self.execution.halted is None:  # after that all tasks are cancelled
+            self._awaited = [awaited for awaited in self._awaited if not self._is_given_up(awaited)]
         return self.execution.halt(JournalEndsError("the journal has nothing more"))
 
     # -- tasks --------------------------------------------------------------------------------------------------------
@@ -248,11 +276,21 @@ class _Rehearsal:
 
     def wait_for(self, run_id: str) -> None:
         """The code waits for another run, which does not end here: its task waits for ever."""
-        self._awaited.append(run_id)
-        branches = self.execution.branches
-        if branches is None or not branches.is_here():
+        self._await(run_id)
+        task = self._awaited[-1].task
+        if task is None:
             raise self.end()
+        self._ends.append(task)
         self._look_soon()
+
+    def _await(self, run_id: str) -> None:
+        branches = self.execution.branches
+        task = None
+        if branches is not None and branches.is_here():
+            import asyncio
+
+            task = asyncio.current_task()
+        self._awaited.append(_Awaited(run_id, task, task.cancelling() if task is not None else 0))
 
     def _look_soon(self) -> None:
         branches = self.execution.branches
@@ -260,8 +298,11 @@ class _Rehearsal:
             self._look = branches.loop.call_soon(self._look_again, 0)
 
     def _look_again(self, quiet_turns: int) -> None:
-        """End the run when every task of it waits, and what the journal has was called; or can be called no more."""
-        from ._waiting import waits
+        """End the run when every task of it waits, and what the journal has was called; or can be called no more.
+
+        One that is to be cancelled is told so then, since what it waits for no longer stops whom that cuts.
+        """
+        from ._waiting import awaited_by, waits
 
         branches = self.execution.branches
         assert branches is not None
@@ -273,10 +314,16 @@ class _Rehearsal:
         soon = True
         if quiet_turns >= _QUIET_TURNS:
             if not self.execution.past and not self._is_owed():
-                self.end()
+                if not self._is_to_be_told or self.execution.cancel.delivered or branches.root is None:
+                    self.end()
+                    self._release()
+                    return
+                branches.telling.tell_now()
+            elif self._ends and branches.is_stuck([awaited_by(task) for task in self._ends]):
+                self.end()  # what follows when that run has ended is beyond the journal
                 self._release()
                 return
-            soon = False  # that nothing can follow is found out as always
+            soon, quiet_turns = False, 0  # that nothing can follow is found out as always
         again = branches.loop.call_soon if soon else (lambda *args: branches.loop.call_later(_LATER_SECONDS, *args))
         self._look = again(self._look_again, quiet_turns)
 

@@ -10,12 +10,13 @@ from typing import Any
 from ._active import ENGINE, Active
 from ._drive_async import run_body, take_slot
 from ._entries import Entry
-from ._execution import Execution, current_branch
+from ._execution import Branch, Execution, current_branch
 from ._outcome import Ending, raised, returned
 from ._port import LoopPort
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest
+from .errors import RunBlockedError
 
 _LAST_SECONDS = 0.5
 
@@ -174,6 +175,17 @@ class Change:
 async def waiting(runtime: Runtime) -> AsyncIterator[None]:
     """While a run waits for another, which may need the slot of a `concurrency` that the waiting one holds."""
     branch = current_branch()
+    try:
+        async with _lending_slot(runtime, branch):
+            yield
+    except RunBlockedError:
+        if branch is not None and branch.execution.branches is not None:
+            await branch.execution.branches.telling.come_first()
+        raise
+
+
+@contextlib.asynccontextmanager
+async def _lending_slot(runtime: Runtime, branch: Branch | None) -> AsyncIterator[None]:
     parent = runtime.active.get(branch.execution.record.id) if branch is not None else None
     limit = runtime.limit_of(parent.workflow) if parent is not None else None
     if parent is None or limit is None:

@@ -91,9 +91,13 @@ def _all_wait(execution: Execution, found: list[Execution]) -> bool:
         return False
     tasks = [*branches.tasks, *([branches.root] if branches.root is not None else [])]
     known = {id(future) for future in branches.resting if not future.done()}
+    children = 0
     for task in tasks:
         awaited: Any = getattr(task, "_fut_waiter", None)
         child = getattr(awaited, "execution", None)
         if isinstance(child, Execution) and child.parent is execution and _all_wait(child, found):
             known.add(id(awaited))
+            children += 1
+    if execution.attempts_in_flight > children:  # of a step, or of a child that begins or ends just now
+        return False
     return all(waits(task) and waits_on_known(task, known, branches.tasks) for task in tasks)

@@ -7,13 +7,18 @@ from typing import Any, Final
 
 def waits(task: "asyncio.Task[Any]") -> bool:
     """Whether what the task awaits is not done."""
-    awaited = getattr(task, "_fut_waiter", None)
+    awaited = awaited_by(task)
     return awaited is not None and not awaited.done()
+
+
+def awaited_by(task: "asyncio.Task[Any]") -> Any:
+    """What the task awaits: a future, or `None`."""
+    return getattr(task, "_fut_waiter", None)
 
 
 def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container["asyncio.Task[Any]"]) -> bool:
     """Whether it awaits one of these futures, or other tasks of the run, and nothing else."""
-    awaited = getattr(task, "_fut_waiter", None)
+    awaited = awaited_by(task)
     if id(awaited) in known or awaited in tasks:
         return True
     children = getattr(awaited, "_children", None)  # asyncio.gather

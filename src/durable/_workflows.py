@@ -150,6 +150,8 @@ class Workflow(Decorated[P, R]):
             try:
                 return await drive_run_async(runtime, call(runtime, request))
             except _CHILD_HALTS as error:
+                if isinstance(error, RunBlockedError) and execution.branches is not None:
+                    await execution.branches.telling.come_first()
                 raise Halt(error) from error
             finally:
                 if execution.halted is None and task is not None and task.cancelling() > cancels_before:

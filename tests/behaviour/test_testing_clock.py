@@ -289,6 +289,25 @@ def test_children_and_their_parents(by_hand, asynchronous):
     assert run.result() == 100.5
 
 
+def test_a_run_that_sleeps_beside_a_child_that_waits_is_suspended_with_it(by_hand):
+    @durable.workflow(id="child")
+    async def child() -> str:
+        return await durable.aio.wait_for_signal("go", str)
+
+    @durable.workflow
+    async def flow() -> str:
+        task = asyncio.create_task(child())
+        await durable.aio.sleep(600)
+        return await task
+
+    run = flow.start()
+    by_hand.clock.advance(seconds=60)
+    assert (run.status, durable.get("child").status) == ("waiting", "waiting")
+    durable.get("child").signal("go", "gone")
+    by_hand.clock.advance(seconds=600)
+    assert run.result(PATIENCE) == "gone"
+
+
 def test_a_workflow_that_is_called_in_a_step(env):
     @durable.workflow
     def inner():

@@ -365,3 +365,88 @@ def test_what_stops_a_child_is_what_the_caller_of_its_parent_gets(journal, run_a
     argument[0] = 1
     journal.restart()
     assert call() == 2
+
+
+@pytest.mark.parametrize("waits", ["calls", "awaits"])
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("becomes", ["blocked", "cancelled"])
+def test_a_cancelled_run_is_told_before_it_hears_of_its_child(journal, run_async, waits, cut, becomes):
+    """Which of the two comes first is chance: here the run does not come to rest before the child is over."""
+
+    @durable.step(name="dies")
+    async def dies() -> None:
+        journal.crash()
+        await asyncio.sleep(3600)
+
+    @durable.step(name="other")
+    async def other() -> None: ...
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        await (dies() if journal.crashing or becomes == "cancelled" else other())
+
+    async def keep_busy():
+        while not journal.crashing and durable.get("child").status != becomes:  # noqa: ASYNC110 - no rest for the loop
+            await asyncio.sleep(0)
+
+    async def on_child():
+        if waits == "calls":
+            await child()
+        else:
+            await child.start()
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        if cut:
+            await asyncio.gather(on_child(), keep_busy())
+            return
+        tasks = [asyncio.create_task(on_child()), asyncio.create_task(keep_busy())]
+        try:
+            await asyncio.Event().wait() if not journal.crashing else await tasks[0]
+        except asyncio.CancelledError:
+            await tasks[0]
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    durable.get("run").cancel()
+    ends = cut or becomes == "cancelled"
+    with pytest.raises(durable.RunCancelledError if ends else durable.NonDeterminismError):
+        durable.get("run").result(SOON)
+    assert durable.get("run").status == ("cancelled" if ends else "blocked")
+    assert durable.get("child").status == becomes
+
+
+def test_a_run_ends_that_is_stopped_by_a_child_while_it_sleeps_and_a_step_is_under_way(journal, run_async):
+    """The step may end first; then nothing holds up the rest."""
+
+    @durable.step(name="dies")
+    async def dies() -> None:
+        journal.crash()
+
+    @durable.step(name="other")
+    async def other() -> None: ...
+
+    @durable.step(name="slow")
+    async def slow() -> None:
+        while durable.get("child").status != "blocked":  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        await (dies() if journal.crashing else other())
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        tasks = [asyncio.create_task(slow()), asyncio.create_task(child())]
+        await durable.aio.sleep(3600)
+        await asyncio.gather(*tasks)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(child())
+    journal.restart()
+    run = flow.start()
+    with pytest.raises(durable.NonDeterminismError):
+        run.result(SOON)
+    assert [step.status for step in run.steps() if step.name == "slow"] == ["completed"]

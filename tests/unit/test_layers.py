@@ -35,7 +35,7 @@ ROWS: list[tuple[str, ...]] = [
     # 3 one execution
     ("_execution",),
     ("_drive", "_port", "_waiting", "_logger", "_outcome"),
-    ("_past_order", "_threads", "_timers"),
+    ("_past_order", "_telling", "_threads", "_timers"),
     ("_branches", "_loop_hooks"),
     ("_suspension",),
     ("_drive_async", "_operations", "_parallel"),
@@ -66,6 +66,7 @@ FOR_TYPES_ONLY = {
     ("_execution", "_parallel"),
     ("_rests", "_execution"),
     ("_drive", "_branches"),
+    ("_telling", "_branches"),
     ("_threads", "_branches"),
     ("_timers", "_branches"),
 }

@@ -1,0 +1,72 @@
+"""How an async run is told that it was cancelled, or that its time is up: as an operation of its own, called by nobody.
+
+It has a turn among the outcomes, and its task is cancelled in that turn, live and on replay. That a run which it waits
+for is blocked takes it down only after that, and only if it still waits: which of the two comes first is chance.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from ._model import StepRecord
+from ._port import Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ._branches import Branches
+
+CANCEL_POSITION: Final = -1
+"""Where the cancellation of an async run is journaled."""
+
+
+class Telling:
+    """The cancellation of one execution."""
+
+    __slots__ = ("_branches", "_cancel", "awaited", "tell")
+
+    def __init__(self, branches: "Branches") -> None:
+        self._branches = branches
+        self._cancel = branches.execution.cancel
+        self.tell: Callable[[], object] = lambda: None
+        """Cancels the task of the run."""
+        self.awaited: list[asyncio.Future[None]] = []
+        """By tasks that have to know first whether they are cut."""
+
+    def begin(self) -> None:
+        """Journal that the run is cancelled, and tell its body when it is the turn of that."""
+        execution = self._branches.execution
+        now, why = execution.now(), "timeout" if self._cancel.timed_out else "cancel"
+        record = StepRecord(
+            execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
+            None, None, None, now, now, None, None,
+        )  # fmt: skip
+        self._branches.conclude(record, None).add_done_callback(lambda turn: self._in_turn(turn, record))
+
+    def replay(self) -> bool:
+        """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""
+        record = self._branches.execution.past.pop(("", CANCEL_POSITION), None)
+        if record is None:
+            return False
+        self._cancel.timed_out = record.name == "timeout"
+        self._branches.past.turn_of(record).add_done_callback(lambda turn: self._in_turn(turn, record))
+        return True
+
+    def _in_turn(self, turn: "asyncio.Future[None]", record: StepRecord) -> None:
+        if turn.cancelled() or turn.exception() is not None:
+            return
+        self.tell_now()
+        for future in self.awaited:  # when all wait again: those that are cut by it are cut by then
+            self._branches.deliver_unwritten(Outcome(record, None, future))
+        self.awaited = []
+
+    def tell_now(self) -> None:
+        """Have the body know."""
+        self._cancel.delivered = True
+        self.tell()
+
+    async def come_first(self) -> None:
+        """Before what a task waits for takes the run down: returns when it is not cut by the cancellation itself."""
+        if self._cancel.requested and not self._cancel.delivered and self._branches.is_here():
+            future = self._branches.loop.create_future()
+            self.awaited.append(future)
+            await future
