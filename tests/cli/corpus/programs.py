@@ -282,6 +282,21 @@ async def work(n: int) -> int:
     y += await other
     return await g(y + run)
 """,
+    "guarded": """
+@durable.workflow(id="run")
+async def work(n: int) -> int:
+    x = await f(n)
+    run = achild.start(8)
+    task = asyncio.create_task(achild(x))
+    try:
+        await durable.aio.sleep(600)
+        x += await task
+    except asyncio.CancelledError:
+        x += await task
+        await g(x)
+        raise
+    return await f(x + await run)
+""",
     "asked": """
 async def ask(x: int) -> int:
     y = await durable.aio.wait_for_signal("go", int)

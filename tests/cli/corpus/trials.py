@@ -48,7 +48,8 @@ class Trial(NamedTuple):
         if self.harm:
             return False
         if self.said == "unclear":  # whether it waits for a run that stops, it tells beyond the journal
-            return self.why.startswith("if it waits for run") and self.happened != "hangs"
+            beyond = ("if it waits for run", "the code waits for run")
+            return self.why.startswith(beyond) and self.happened != "hangs"
         return self.happened in AGREES[self.said]
 
 
@@ -119,7 +120,8 @@ class _World(testing.Environment):
 def journals(source: str, folder: Path, every: int = 1) -> Iterator[Path]:
     """A folder for each commit of the program, or for some, after which it was killed: there are no other states.
 
-    Of some of these there is one more, whose run was then cancelled, and one whose run was blocked by other code.
+    Of some of these there is one more whose run was then cancelled, one where it was killed again while it made of that
+    what it does, and one whose run was blocked by other code.
     """
     for commits in range(1, 200, every):
         path = folder / f"{commits}"
@@ -132,16 +134,17 @@ def journals(source: str, folder: Path, every: int = 1) -> Iterator[Path]:
         assert status == -signal.SIGKILL, status
         yield path
         if commits % 3 == 1:
-            yield _copy(path, "cancelled", _cancel)
+            yield (cancelled := _copy(path, "cancelled", _cancel))
             yield _copy(path, "blocked", _block)
+            yield from _killed_again(cancelled)
 
 
-def _live(path: Path, commits: int) -> None:
+def _live(path: Path, commits: int, begin: Callable[[Any, Any], Any] = lambda _, shop: shop.work.start(3)) -> None:
     os.chdir(path)
     with _World(str(path)) as world:
         MortalStore.of(world.engine, _KilledAfter(commits))
-        run = load().work.start(3)
-        _see_through(world, [run])
+        begin(world.engine, load())
+        _see_through(world, [world.engine.get("run")])
 
 
 def _copy(path: Path, what: str, then: Callable[[Path], None]) -> Path:
@@ -150,6 +153,17 @@ def _copy(path: Path, what: str, then: Callable[[Path], None]) -> Path:
     status, _ = in_child(lambda _: then(other))
     assert status == 0
     return other
+
+
+def _killed_again(path: Path) -> Iterator[Path]:
+    for commits in range(2, 12, 3):
+        other = path.with_name(f"{path.name} {commits}")
+        shutil.copytree(path, other)
+        status, _ = in_child(lambda _, at=other, commits=commits: _live(at, commits, lambda engine, _: engine.resume()))
+        if status == 0:  # it has ended
+            return
+        assert status == -signal.SIGKILL, status
+        yield other
 
 
 def _cancel(path: Path) -> None:
