@@ -67,10 +67,10 @@ class Service:
                 self._say_begin(self._resume())
                 with Progress("", "ended") as progress:
                     stopped_by = self._serve(progress)
-                if stopped_by is not None:
-                    self._say("stopping", "steps in flight have 5 s to end; stop it again to end at once")
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_DFL)  # the second one ends the process where it is
+                if stopped_by is not None:
+                    self._say("stopping", "steps in flight have 5 s to end; stop it again to end at once")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
