@@ -197,7 +197,7 @@ def test_json_and_utc_may_stand_anywhere(shop):
     outputs = {shop.durable(*line).stdout for line in (["--json", "ls", "--utc"], ["--utc", "ls", "--json"])}
     assert len(outputs) == 1
     assert all(json.loads(line)["kind"] == "run" for line in outputs.pop().splitlines())
-    assert json.loads(shop.durable("--json", "step", "order-1", "0").stdout)["name"] == "init"
+    assert json.loads(shop.durable("--json", "step", "order-1", "1").stdout)["name"] == "init"
     assert shop.durable("--utc", "ls").stdout == shop.durable("ls", "--utc").stdout
 
 

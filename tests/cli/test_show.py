@@ -24,8 +24,8 @@ def test_a_completed_run(shop):
     assert lines[5] == 'input     order = {"id": 2, "item": "tea", "works_at": 3}'
     rows = squeezed(lines[7:])
     assert rows[0] == "# STATUS STEP TRIES TIME RESULT"
-    assert re.fullmatch(r'0 ✓ completed init 1 \S+ \{"id":2,"item":"tea","works_at":3,"card":"charged"\}', rows[1])
-    assert re.fullmatch(r'1 ✓ completed fulfill 3 \S+ "shipped tea"', rows[2])
+    assert re.fullmatch(r'1 ✓ completed init 1 \S+ \{"id":2,"item":"tea","works_at":3,"card":"charged"\}', rows[1])
+    assert re.fullmatch(r'2 ✓ completed fulfill 3 \S+ "shipped tea"', rows[2])
     assert re.fullmatch(r"✗ failed attempt 1 \S+ Closed: the warehouse is closed", rows[3])
     assert re.fullmatch(r"✗ failed attempt 2 \S+ Closed: the warehouse is closed", rows[4])
     assert rows[-1] == 'result "shipped tea"'
@@ -45,7 +45,7 @@ def test_an_interrupted_run_says_what_became_of_its_process_and_what_to_do(shop)
     lines = shown(shop, "order-5")
     assert lines[0] == "↯ interrupted  buy  order-5"
     assert f"owner     process {shop.pid} died" in lines
-    assert "2 ↯ interrupted hang 1 the process died in it" in squeezed(lines)
+    assert "3 ↯ interrupted hang 1 the process died in it" in squeezed(lines)
     assert (
         lines[-1] == "next      call buy again with the same input, or durable.resume() in a program that declares it"
     )
@@ -54,7 +54,7 @@ def test_an_interrupted_run_says_what_became_of_its_process_and_what_to_do(shop)
 def test_a_back_off_says_when_the_next_attempt_is_due(shop, live):
     for folder in (shop, live):
         rows = squeezed(shown(folder, "order-4"))
-        assert any(re.match(r"2 ↻ retrying call_back 1 .*retry in (1h 00m|59m \d\ds)", row) for row in rows)
+        assert any(re.match(r"3 ↻ retrying call_back 1 .*retry in (1h 00m|59m \d\ds)", row) for row in rows)
         assert any(re.fullmatch(r"✗ failed attempt 1 \S+ TimeoutError: nobody answers", row) for row in rows)
 
 
@@ -62,7 +62,7 @@ def test_a_running_run_names_its_process(live):
     lines = shown(live, "order-5")
     assert lines[0] == "▸ running  buy  order-5"
     assert f"owner     process {live.pid}" in lines
-    assert any(row.startswith("2 ▸ running hang 1") for row in squeezed(lines))
+    assert any(row.startswith("3 ▸ running hang 1") for row in squeezed(lines))
 
 
 def test_a_blocked_run_shows_the_whole_message(shop):
@@ -73,16 +73,16 @@ def test_a_blocked_run_shows_the_whole_message(shop):
 
 def test_branches_are_named(shop):
     rows = squeezed(shown(shop, "pages"))
-    assert any(row.startswith("0 ✓ completed now 1") for row in rows)
-    assert any(row.startswith("/page:0 0 ✓ completed fetch 1") for row in rows)
-    assert "/page:1 0 ↯ interrupted fetch 1 the process died in it" in rows
+    assert any(row.startswith("1 ✓ completed now 1") for row in rows)
+    assert any(row.startswith("2 /page:0 0 ✓ completed fetch 1") for row in rows)
+    assert "4 /page:1 0 ↯ interrupted fetch 1 the process died in it" in rows
 
 
 def test_an_attempt_in_which_the_process_died_is_listed_when_the_run_goes_on(folder):
     folder.run_and_kill("buy({'id': 1, 'item': 'x', 'hang': True})", hanging=1)
     folder.run("time.sleep = lambda seconds: None\nbuy({'id': 1, 'item': 'x', 'hang': True})")
     rows = squeezed(shown(folder, "order-1"))
-    assert any(re.match(r"2 ✓ completed hang 2 \S+ null", row) for row in rows)
+    assert any(re.match(r"3 ✓ completed hang 2 \S+ null", row) for row in rows)
     assert "↯ interrupted attempt 1 the process died in it" in rows
     (step,) = (o for o in folder.objects("show", "order-1") if o.get("name") == "hang")
     assert [(a["attempt"], a["died"], a["error"]) for a in step["attempts"]] == [(1, True, None)]
@@ -129,8 +129,8 @@ def test_a_pipe_gets_tabs_and_whole_values(folder):
     assert lines[:3] == ["id\torder-1", "workflow\tbuy", "status\tcompleted"]
     assert "input\torder = " + '{"id": 1, "item": "' + "x" * 5000 + '"}' in lines
     assert [line.split("\t")[:4] for line in lines if line[0].isdigit()] == [
-        ["0", "completed", "init", "1"],
-        ["1", "completed", "fulfill", "1"],
+        ["1", "completed", "init", "1"],
+        ["2", "completed", "fulfill", "1"],
     ]
     on_terminal = folder.on_a_terminal("show", "order-1", NO_COLOR="1")
     assert "letters in all: --json shows them" in on_terminal
@@ -178,8 +178,7 @@ def test_an_operation_that_was_ended_from_outside_says_by_what(folder):
         ended = next(o for o in folder.objects("show", id)[1:] if o["status"] == "failed")
         assert (ended["error"]["type"], ended["error"]["message"]) == (error, message)
         assert any(message in line for line in shown(folder, id))
-        place = (*filter(None, [ended["branch"]]), str(ended["position"]))
-        assert folder.durable("step", id, *place).stdout.splitlines()[-1] == f"ended\t{message}"
+        assert folder.durable("step", id, str(ended["number"])).stdout.splitlines()[-1] == f"ended\t{message}"
     assert next(row[8] for row in folder.rows() if row[2] == "late").startswith("TimeoutError: run late of")
     assert folder.durable("stats").returncode == 0
 
@@ -191,7 +190,7 @@ def test_a_run_that_waits_for_a_signal_says_how_it_is_sent(left):
     rows = squeezed(left.asleep.splitlines())
     assert rows[0] == "◷ waiting approve approve-1"
     assert f"owner process {left.pid}" in rows
-    assert any(re.fullmatch(r"1 ◷ waiting signal go \S+", row) for row in rows)
+    assert any(re.fullmatch(r"2 ◷ waiting signal go \S+", row) for row in rows)
     assert rows[-1] == "next run.signal('go', …), or durable signal approve-1 go JSON, sends what it waits for"
     assert {row[8] for row in left.listed} >= {"waits for signal 'go'"}
 
@@ -200,7 +199,7 @@ def test_what_lies_there_unread_is_told_and_that_nobody_is_there_to_read_it(left
     rows = squeezed(shown(left, "approve-1"))
     assert rows[0] == "◷ waiting approve approve-1"
     assert f"owner nobody: process {left.pid} died" in rows
-    assert any(re.fullmatch(r"1 ◷ waiting signal go \S+ signal 'go' lies there unread", row) for row in rows)
+    assert any(re.fullmatch(r"2 ◷ waiting signal go \S+ signal 'go' lies there unread", row) for row in rows)
     assert any(re.fullmatch(r"unread signal 'go' = \"yes\", sent \d+s ago", row) for row in rows)
     assert any(re.fullmatch(r"signal 'more' = 3, sent \d+s ago", row) for row in rows)
     goes_on = "nobody owns the journal: durable.resume() in a program that declares it, or durable run MODULE, goes on"
@@ -222,7 +221,7 @@ def test_a_list_tells_the_same_in_few_words(left):
 
 def test_a_wait_with_a_timeout_says_when_it_is_over(left):
     rows = squeezed(shown(left, "nap"))
-    assert any(re.fullmatch(r"0 ◷ waiting signal done \S+ goes on in 1h 5\dm", row) for row in rows)
+    assert any(re.fullmatch(r"1 ◷ waiting signal done \S+ goes on in 1h 5\dm", row) for row in rows)
     assert any(re.fullmatch(r"unread to be cancelled, sent \d+s ago", row) for row in rows)
 
 

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -138,6 +137,8 @@ def test_a_fork_begins_at_a_number_or_a_name_or_a_place(left):
     several = "durable: run saga in durable.db has 3 steps called 'ask': say which, by its number: 1, 4, 5\n"
     assert forked("saga", "--from-step", "ask") == (3, several)
     assert "has no step 'nothing'" in forked("saga", "--from-step", "nothing")[1]
+    shown = {step["name"]: step["number"] for step in left.objects("show", "saga") if step["kind"] == "step"}
+    assert (shown["pay"], shown["undo"]) == (2, 3)
     again = left.objects("ls", "--workflow", "saga", "--status", "queued")[0]["id"]
     assert [step["name"] for step in left.objects("show", again) if step["kind"] == "step"] == [
         "ask",
@@ -197,16 +198,30 @@ def test_it_stops_cleanly(folder, serve, number):
     assert folder.rows()[0][0] == "completed"
 
 
-def test_stopped_again_it_ends_at_once(folder, serve):
-    service = serve()
+STOPS_AGAIN = """
+import os, signal
+from durable.cli.commands.run import Service
+say = Service._say
+def say_and_stop(self, what, text):
+    say(self, what, text)
+    if what == "stopping":
+        os.kill(os.getpid(), signal.SIGTERM)
+Service._say = say_and_stop
+"""
+
+
+@pytest.mark.parametrize("soon", [True, False])
+def test_stopped_again_it_ends_at_once(folder, serve, soon):
+    """However soon after it has said that it stops."""
+    (folder.path / "again.py").write_text(STOPS_AGAIN)
+    service = serve(*["again"] * soon)
     said(folder.durable("start", "shop:hanging"))
     service.read_until("hanging")
     service.process.send_signal(signal.SIGTERM)
     service.read_until("stopping")
-    while service.process.poll() is None:  # not only once: it may be about to listen for the second one
+    if not soon:
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
-    assert service.process.returncode == -signal.SIGTERM
+    assert service.process.wait(60) == -signal.SIGTERM
 
 
 def test_an_owner_that_was_killed_is_followed_by_the_next(folder, serve):

@@ -121,7 +121,7 @@ def test_a_run_from_its_death_to_its_end(folder):
         terminal.until(lambda text: "▸ running  slow  slow" in text)
         assert terminal.on_page
         (folder.path / "first").touch()
-        terminal.until(lambda text: re.search(r'0  ✓ completed  wait_for .* "first"', text))
+        terminal.until(lambda text: re.search(r'1  ✓ completed  wait_for .* "first"', text))
         kill(process)
         terminal.until(lambda text: "↯ interrupted  slow  slow" in text and "died" in text)
         process = folder.start(SLOW)

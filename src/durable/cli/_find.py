@@ -1,10 +1,9 @@
 """Which run an id, or the beginning of one, means; which of its operations a place or a name."""
 
 import re
-from collections.abc import Callable
 from typing import Final
 
-from durable._model import RunRecord, StepRecord
+from durable._model import HIDDEN_KINDS, RunRecord, StepRecord, operation_number
 from durable.cli._reader import Reader
 from durable.errors import RunNotFoundError
 
@@ -54,32 +53,25 @@ def _ambiguous(wanted: str, candidates: list[RunRecord], path: str) -> Ambiguous
 # -- of one run -------------------------------------------------------------------------------------------------------
 
 
-def place_of(step: StepRecord) -> str:
-    """Where an operation stands, as `durable show` has it: `2`, or `/fetch:1 0`."""
-    return f"{step.branch} {step.position}".lstrip()
-
-
-def find_step(
-    steps: list[StepRecord],
-    run: RunRecord,
-    wanted: str,
-    path: str,
-    *,
-    by: str = "place",
-    written: Callable[[StepRecord], str] = place_of,
-) -> StepRecord:
-    """The operation at a place, or the only one of a name. `by`, `written`: how several of a name are told apart."""
+def find_step(every: list[StepRecord], run: RunRecord, wanted: str, path: str) -> StepRecord:
+    """The operation of a number, which counts from 1 as `durable show` does; at a place; or the only one of a name."""
     place = re.fullmatch(r"(?:(.+) )?(-?[0-9]+)", wanted)
-    if place is not None:
-        branch, position = place[1] or "", int(place[2])
-        found = [step for step in steps if (step.branch, step.position) == (branch, position)]
+    if place is None:
+        found = [step for step in every if step.name == wanted]
+    elif place[1]:
+        found = [step for step in every if (step.branch, step.position) == (place[1], int(place[2]))]
     else:
-        found = [step for step in steps if step.name == wanted]
+        found = [step for step in every if step.kind not in HIDDEN_KINDS and number_of(step, every) == int(place[2])]
     if len(found) == 1:
         return found[0]
     if found:
-        which = ", ".join(map(written, found[:_MOST_CANDIDATES]))
-        msg = f"run {run.id} in {path} has {len(found)} steps called {wanted!r}: say which, by its {by}: {which}"
+        which = ", ".join(str(number_of(step, every)) for step in found[:_MOST_CANDIDATES])
+        msg = f"run {run.id} in {path} has {len(found)} steps called {wanted!r}: say which, by its number: {which}"
     else:
-        msg = f"run {run.id} in {path} has no step {wanted!r}: durable show {run.id} lists them, with their places"
+        msg = f"run {run.id} in {path} has no step {wanted!r}: durable show {run.id} lists them, with their numbers"
     raise RunNotFoundError(msg)
+
+
+def number_of(step: StepRecord, every: list[StepRecord]) -> int:
+    """Which one it is of those that `durable show` numbers."""
+    return operation_number(every, (step.branch, step.position))

@@ -1,10 +1,11 @@
 """Everything that the journal has about one run, put together."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import TIMER, AttemptRecord, RunRecord, StepRecord
+from durable._model import HIDDEN_KINDS, TIMER, AttemptRecord, RunRecord, StepRecord
 from durable.cli._errors import error_object
 from durable.cli._facts import Facts, Owners, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
@@ -17,6 +18,8 @@ class Trial(NamedTuple):
 
     step: StepRecord
     attempts: list[AttemptRecord]
+    number: int | None
+    """Which one it is of `run.steps()`, from 1 on; `None` where that does not list it."""
 
     @property
     def began_at(self) -> float:
@@ -34,6 +37,7 @@ class Trial(NamedTuple):
         return {
             "kind": step.kind,
             "run": run.id,
+            "number": self.number,
             "branch": step.branch,
             "position": step.position,
             "name": step.name,
@@ -70,10 +74,15 @@ class Story:
         attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
         for attempt in reader.sound_attempts(run.seq, self.damage.append):
             attempts.setdefault((attempt.branch, attempt.position), []).append(attempt)
+        steps = [step for step in reader.sound_steps(run.seq, self.damage.append) if step.kind != TIMER]
+        numbers = count(1)
         self.trials = [
-            Trial(step, attempts.get((step.branch, step.position), []))
-            for step in reader.sound_steps(run.seq, self.damage.append)
-            if step.kind != TIMER
+            Trial(
+                step,
+                attempts.get((step.branch, step.position), []),
+                next(numbers) if step.kind not in HIDDEN_KINDS else None,
+            )
+            for step in steps
         ]
         self.run = run
         owners = Owners(reader)

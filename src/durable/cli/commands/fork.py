@@ -5,10 +5,10 @@ import re
 
 from durable import _requests
 from durable._clock import SYSTEM_CLOCK
-from durable._model import HIDDEN_KINDS, RunRecord, StepRecord, operation_number
+from durable._model import HIDDEN_KINDS, RunRecord
 from durable.cli._args import add_id
 from durable.cli._asking import tell
-from durable.cli._find import find, find_step
+from durable.cli._find import find, find_step, number_of
 from durable.cli._reader import Reader
 from durable.cli._screen import Screen
 from durable.errors import DurableError
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_id(parser)
     parser.add_argument(
         "--from-step", metavar="N", required=True,
-        help="the first step that is done anew: its name where no other step has it; or its number, as run.steps() "
+        help="the first step that is done anew: its name where no other step has it; or its number, as durable show "
         "counts from 1; or its place on a branch, as '/fetch:1 0'",
     )  # fmt: skip
 
@@ -39,14 +39,9 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
 
 def _first_step(wanted: str, found: RunRecord, reader: Reader, path: str) -> tuple[int, str]:
     """Its number, and its name for people."""
-    every = reader.steps(found.seq)
-    steps = [step for step in every if step.kind not in HIDDEN_KINDS]
-
-    def number(step: StepRecord) -> int:
-        return operation_number(every, (step.branch, step.position))
-
-    if re.fullmatch(r"-?[0-9]{1,18}", wanted):
-        named = steps[int(wanted) - 1 : int(wanted)] if int(wanted) > 0 else []
+    every = [step for step in reader.steps(found.seq) if step.kind not in HIDDEN_KINDS]
+    if re.fullmatch(r"-?[0-9]{1,18}", wanted):  # the one after the last too
+        named = every[int(wanted) - 1 : int(wanted)] if int(wanted) > 0 else []
         return int(wanted), "".join(f" ({step.name})" for step in named)
-    step = find_step(steps, found, wanted, path, by="number", written=lambda step: str(number(step)))
-    return number(step), f" ({step.name})"
+    step = find_step(every, found, wanted, path)
+    return number_of(step, every), f" ({step.name})"

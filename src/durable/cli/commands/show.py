@@ -109,8 +109,9 @@ def _step_row(trial: Trial, story: Story, screen: Screen) -> list[Cell]:
     status = step_status(step, story.facts.status)
     goes_on = status == "waiting" or story.facts.status in {"running", "waiting"}
     end = trial.ended_at or (story.now if goes_on else None)
+    where = ([trial.number] if trial.number else []) + ([step.branch, step.position] if step.branch else [])
     return [
-        Cell(f"{step.branch} {step.position}".lstrip(), "dim"),
+        Cell(" ".join(map(str, where)), "dim"),
         screen.status(status),
         Cell(step.name if step.kind in {"step", step.name} else f"{step.kind} {step.name}"),
         Cell(str(step.attempt or "")),

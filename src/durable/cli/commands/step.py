@@ -5,23 +5,26 @@ from typing import Final
 
 from durable._identity import idempotency_key
 from durable._model import AttemptRecord, StepRecord
+from durable._replay import place
 from durable.cli._args import add_id
 from durable.cli._errors import end_of
 from durable.cli._facts import json_line, next_retry, step_status, waiting
-from durable.cli._find import find, find_step, place_of
+from durable.cli._find import find, find_step
 from durable.cli._reader import Reader
 from durable.cli._screen import Cell, Screen
 from durable.cli._story import Story, Trial
 from durable.cli._text import moment, span
 from durable.cli._values import arguments, shortened, show_error
 
-_PLACE: Final = "the place of the step, as durable show has it in its first column: 2, or /fetch:1 0; or its name"
+_WHICH: Final = (
+    "the number of the step, as durable show counts from 1; or its place on a branch, as /fetch:1 0; or its name"
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What may follow `durable step`."""
     add_id(parser)
-    parser.add_argument("place", metavar="N", nargs="+", help=_PLACE)
+    parser.add_argument("place", metavar="N", nargs="+", help=_WHICH)
 
 
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
@@ -64,7 +67,9 @@ def _show_head(trial: Trial, story: Story, screen: Screen) -> None:
         screen.line(screen.status(status), Cell(f"  {step.name}", "bold"))
         screen.line()
     screen.entry("run", f"{story.run.id}  ({story.run.workflow}, {story.facts.status})")
-    screen.entry("place", place_of(step))
+    if trial.number is not None:
+        screen.entry("number", str(trial.number))
+    screen.entry("place", place(step))
     if step.kind != "step":
         screen.entry("kind", step.kind)
     screen.entry("module", step.module)

@@ -59,7 +59,7 @@ def lives_of(story: Story, owners: list[OwnerRecord]) -> list[Life]:
 def _moments(story: Story) -> Iterator[float]:
     """Every time at which a process wrote something about the run."""
     spans = [(story.run.created_at, story.run.finished_at)]
-    for step, attempts in story.trials:
+    for step, attempts, _ in story.trials:
         spans.append((step.started_at, step.finished_at))
         spans += [(attempt.started_at, attempt.finished_at) for attempt in attempts]
     return (moment for span in spans for moment in span if moment is not None)
