@@ -122,7 +122,7 @@ def test_keys_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         documented()
     assert main(["--db", path, "ls", "--json"]) == 0
     assert main(["--db", path, "show", "documented", "--json"]) == 0
-    assert main(["--db", path, "step", "documented", "0", "--json"]) == 0
+    assert main(["--db", path, "step", "documented", "1", "--json"]) == 0
     assert main(["--db", path, "stats", "--json"]) == 0
     assert main(["--db", path, "doctor", "--json", "--quick"]) == 0
     assert main(["--db", path, "watch", "documented", "--json"]) == 0

@@ -757,7 +757,7 @@ def test_a_result_that_no_longer_fits_blocks_the_run_and_loses_nothing():
     def find() -> Order: ...
 
     past = completed._replace(output='{"number":42}')
-    play = Driver(call(result=Signature(find).result), past).answer(None)
+    play = Driver(call(result=Signature(find).result), past)
     assert type(play.error) is Halt
     assert type(play.error.error) is RunBlockedError
     assert "the journaled result of step 'charge' no longer fits what the code says it returns: $" in str(
