@@ -498,16 +498,14 @@ def test_an_async_run_that_was_called_waits_for_a_child_that_is_suspended(journa
         return await asyncio.gather(beside(), beside(), durable.aio.wait_for_signal("also", str))
 
     def send():
-        run = None
-        while run is None:
-            with contextlib.suppress(durable.RunNotFoundError):
-                run = durable.get("child")
-        wait_until(lambda: run.status == "waiting")
+        while not durable.runs(status="waiting", workflow=child.name):
+            time.sleep(0.005)
         time.sleep(0.05)
-        run.signal("go", "now")
+        durable.get("child").signal("go", "now")
         durable.get("parent").signal("also", "then")
 
-    sending = threading.Thread(target=send)
+    journal.engine._runtime.own()  # there is a journal before it is read
+    sending = threading.Thread(target=send, daemon=True)
     sending.start()
     assert run_async(parent()) == ["now", "now", "then"]
     sending.join(PATIENCE)
