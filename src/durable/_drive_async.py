@@ -196,7 +196,8 @@ async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
     try:
         await future
     except asyncio.CancelledError:
-        limit.withdraw(granted)  # too late where it is on its way: `arrive` gives it back
+        if not limit.withdraw(granted) and not future.cancelled():
+            limit.release()  # it has arrived in the same turn; where it is on its way, `arrive` gives it back
         raise
     return limit.release
 

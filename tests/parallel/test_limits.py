@@ -8,6 +8,8 @@ import pytest
 
 import durable
 from durable import RetryPolicy
+from durable._drive_async import take_slot
+from durable._limits import Limit
 
 SOON = 60.0
 
@@ -128,6 +130,19 @@ def test_an_attempt_that_is_cut_gives_its_slot_back_and_one_that_waits_leaves_th
         run_async(w())
     journal.restart()
     assert run_async(w()) == "done"
+
+
+def test_a_slot_that_has_come_is_given_back_by_who_is_cancelled_in_that_turn(run_async):
+    async def main() -> None:
+        limit = Limit(1)
+        task = asyncio.ensure_future(take_slot(limit))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(task.cancel)  # the slot comes just before
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(take_slot(limit), 10)
+
+    run_async(main())
 
 
 def test_a_failing_attempt_gives_its_slot_back(journal):
