@@ -130,8 +130,8 @@ class _Rehearsal:
         """Whether what runs now would run on another thread."""
         self._awaited: list[_Awaited] = []
         """The runs that this one waits for."""
-        self._ends: list[asyncio.Task[Any]] = []
-        """What waits for the end of another run, and for nothing else."""
+        self._ends: dict[asyncio.Task[Any], str] = {}
+        """What waits for the end of another run, and for nothing else: with the run's id."""
         self._parked: list[asyncio.Future[None]] = []
         self._look: Any = None
 
@@ -180,7 +180,9 @@ class _Rehearsal:
             return self._with_others()
         what = f"{describe(left[0])} at {place(left[0])}"
         what = f"has not cut {what} again" if left[0] in self._cuts else f"has not called {what}"
-        then = f"waits for run {self._awaited[0].run_id!r}" if self._ends else "wants to go on with something else"
+        then = (
+            f"waits for run {next(iter(self._ends.values()))!r}" if self._ends else "wants to go on with something else"
+        )
         return Verdict("unclear", f"the code {then}, and {what}, which the journal has")
 
     def _with_others(self) -> Verdict:
@@ -280,7 +282,7 @@ class _Rehearsal:
         task = self._awaited[-1].task
         if task is None:
             raise self.end()
-        self._ends.append(task)
+        self._ends[task] = run_id
         self._look_soon()
 
     def _await(self, run_id: str) -> None:
