@@ -81,6 +81,7 @@ class Branches:
 
     def close(self) -> None:
         """The run has ended on this loop."""
+        self.telling.end()
         if "_threads" in vars(self):
             self.threads.close()
         if self._later is not None:

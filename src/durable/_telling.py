@@ -27,7 +27,7 @@ class Telling:
     def __init__(self, branches: "Branches") -> None:
         self._branches = branches
         self._cancel = branches.execution.cancel
-        self.tell: Callable[[], object] = lambda: None
+        self.tell: Callable[[], object] = _nobody
         """Cancels the task of the run."""
         self.awaited: list[asyncio.Future[None]] = []
         """By tasks that have to know first whether they are cut."""
@@ -64,9 +64,17 @@ class Telling:
         self._cancel.delivered = True
         self.tell()
 
+    def end(self) -> None:
+        """The run has ended: neither its task nor what that returned is kept any longer."""
+        self.tell = _nobody
+
     async def come_first(self) -> None:
         """Before what a task waits for takes the run down: returns when it is not cut by the cancellation itself."""
         if self._cancel.requested and not self._cancel.delivered and self._branches.is_here():
             future = self._branches.loop.create_future()
             self.awaited.append(future)
             await future
+
+
+def _nobody() -> None:
+    """There is no task to tell."""
