@@ -196,7 +196,10 @@ def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
 
 
 def _has_content(path: str) -> bool:
-    return os.path.exists(path) and os.path.getsize(path) > 0
+    try:
+        return os.path.getsize(path) > 0
+    except FileNotFoundError:
+        return False
 
 
 def _quoted(path: str) -> str:

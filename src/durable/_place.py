@@ -1,6 +1,7 @@
 """Where the files of a journal are: that they may be there, and that they still are."""
 
 import os
+import stat
 from typing import Final
 
 from ._clock import SYSTEM_CLOCK
@@ -19,7 +20,11 @@ def require_place(path: str) -> None:
         msg = f"{path} is a folder: give the path of a file in it, such as {os.path.join(path, 'durable.db')}"
         raise JournalError(msg)
     for each in (path, path + "-wal", path + "-shm", path + "-journal", path + "-owner"):
-        if os.path.exists(each) and not os.path.isfile(each):  # opening a pipe would wait for whoever writes to it
+        try:
+            mode = os.stat(each).st_mode  # asked once: it may go away at any moment, when its owner closes it
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
             msg = f"{each} is no plain file: give another path for the journal, or remove it"
             raise JournalError(msg)
 
@@ -66,4 +71,4 @@ class Files:
             found = [os.stat(self._path + suffix) for suffix in ("", "-wal", "-owner")]
         except FileNotFoundError:
             return ()
-        return tuple(number for stat in found for number in (stat.st_ino, stat.st_dev))
+        return tuple(number for each in found for number in (each.st_ino, each.st_dev))

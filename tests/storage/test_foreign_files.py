@@ -8,13 +8,17 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from durable import _database, _place
 from durable import _records as records
 from durable._database import FORMAT
 from durable._journal import Journal
+from durable.cli import _files
 from durable.errors import DurableError, JournalError
 
 
@@ -379,3 +383,24 @@ def test_columns_of_a_wrong_type_are_noticed_whatever_their_checksum_says(make):
     ):
         with pytest.raises(JournalError, match="is damaged"):
             records.run_from(records.run_row(make.run(**{column: value})))
+
+
+def test_a_file_that_goes_away_while_it_is_looked_at_is_none(made):
+    """The WAL does, when the owner closes the journal."""
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            Path(made + "-journal").write_text("something")
+            os.unlink(made + "-journal")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(5000):
+            _place.require_place(made)
+            _database._has_content(made + "-journal")
+            _files._has_content(made + "-journal")
+    finally:
+        over.set()
+        thread.join()

@@ -24,7 +24,10 @@ def _lacks_index_of_wal(path: str) -> bool:
 
 
 def _has_content(path: str) -> bool:
-    return os.access(path, os.F_OK) and os.path.getsize(path) > 0
+    try:
+        return os.access(path, os.F_OK) and os.path.getsize(path) > 0
+    except FileNotFoundError:  # its owner has just closed the journal
+        return False
 
 
 def footprint(path: str) -> tuple[int, ...] | None:
