@@ -132,7 +132,7 @@ class Run(Generic[R]):
         `timeout` is in seconds; `TimeoutError` when it passes. `RunInterruptedError` when the engine closes meanwhile,
         or when nobody here can execute the run.
         """
-        with _not_ending_in_a_run(), self._scheduler.waiting():
+        with _waiting_for(self), self._scheduler.waiting():
             return self._wait(waiting_time(timeout, "timeout of result()"))
 
     def _wait(self, timeout: float | None) -> R:
@@ -174,7 +174,7 @@ class Run(Generic[R]):
         from ._running_async import Change, waiting
 
         change, end = Change(), _turn_of_end()
-        with _not_ending_in_a_run(), self._runtime.watchers.watching(self._id, change.tell):
+        with _waiting_for(self), self._runtime.watchers.watching(self._id, change.tell):
             async with waiting(self._runtime):
                 while True:
                     change.clear()
@@ -194,8 +194,7 @@ class Run(Generic[R]):
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
         runtime = self._runtime
-        active = runtime.active.get(self._id)
-        if active is not None:
+        if (active := runtime.active.get(self._id)) is not None:
             return active
         runtime.require_open()
         if record.status == "blocked":
@@ -230,9 +229,7 @@ class Run(Generic[R]):
         if record.status == "blocked":
             raise_recorded(record)
         if active is None or isinstance(active.error, Suspended):
-            if self._runtime.is_closed():
-                msg = f"run {self._id} of {record.workflow!r} waits, and the engine was closed; it goes on later"
-                raise RunInterruptedError(msg)
+            self._runtime.require_open()
             return
         if active.is_written:
             return  # it failed, and was retried meanwhile
@@ -376,15 +373,18 @@ def _parent_of(record: RunRecord) -> Execution | None:
 
 
 @contextlib.contextmanager
-def _not_ending_in_a_run() -> Iterator[None]:
+def _waiting_for(run: Run[Any]) -> Iterator[None]:
     """A run that waits for one that cannot end now cannot go on either; and it is cancelled together with it."""
-    branch = current_branch()
+    branch, was_open = current_branch(), not run._runtime.is_closed()
     try:
         yield
     except (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError) as error:
-        if branch is None:
+        if branch is not None:
+            raise branch.execution.halt(error) from error
+        if not was_open or not isinstance(error, EngineClosedError):
             raise
-        raise branch.execution.halt(error) from error
+        msg = f"run {run.id} was interrupted: the engine was closed; the run goes on at the next resume()"
+        raise RunInterruptedError(msg) from error
     except RunCancelledError as error:
         if branch is None or not branch.execution.cancel.is_due():
             raise
