@@ -16,7 +16,7 @@ transaction by itself, which is a third cheaper."""
 
 
 class NotWrittenError(JournalError):
-    """The row could not begin, and is certainly not in the file: only its own entry fails."""
+    """A write that could not begin, and is certainly not in the file: only its own entry fails."""
 
 
 class Entry:
@@ -31,7 +31,7 @@ class Entry:
         """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
         self.port = port
         self.then = then
-        """What the port does with the entry; nothing of this module's business."""
+        """Whom the port tells, by `told(error)`."""
         self.wake: threading.Lock | None = None
         """Held while its thread waits in line; released when it is done, or leads."""
         self.done = False
