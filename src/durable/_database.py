@@ -12,7 +12,7 @@ from typing import Any, Final
 import apsw
 
 from ._entries import NotWrittenError
-from ._place import require_place
+from ._place import has_content, require_place
 from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
 
@@ -153,7 +153,7 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
     require_place(path)
-    if not _has_content(path):
+    if not has_content(path):
         return False
     try:
         connection = _open_read_only(path, vfs)
@@ -178,7 +178,7 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
         connection.close()
-        if _has_content(path + "-wal") or os.path.exists(path + "-journal"):
+        if has_content(path + "-wal") or os.path.exists(path + "-journal"):
             raise
         # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
         connection = _open_immutable(path, vfs)
@@ -193,13 +193,6 @@ def _open_immutable(path: str, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=flags, vfs=vfs)
     _harden(connection)
     return connection
-
-
-def _has_content(path: str) -> bool:
-    try:
-        return os.path.getsize(path) > 0
-    except FileNotFoundError:
-        return False
 
 
 def _quoted(path: str) -> str:

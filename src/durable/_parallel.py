@@ -137,8 +137,7 @@ class Parallel:
         """
         if past is not None and past.turn is not None:
             return self._read(call.callee.name, decision)
-        unknown = call
-        future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown)
+        future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown=call)
         context = copy_context()
 
         threads = self._execution.threads

@@ -29,6 +29,14 @@ def require_place(path: str) -> None:
             raise JournalError(msg)
 
 
+def has_content(path: str) -> bool:
+    """Whether there is something in a file; its owner may take it away at any moment, by closing the journal."""
+    try:
+        return os.access(path, os.F_OK) and os.path.getsize(path) > 0  # `access` first: most often it is not there
+    except FileNotFoundError:
+        return False
+
+
 class Files:
     """The journal, its WAL and the owner's lock file, as they were when this process became the owner."""
 

@@ -2,6 +2,7 @@
 
 import os
 
+from durable._place import has_content
 from durable.errors import JournalError
 
 
@@ -20,21 +21,14 @@ def require_readable(path: str) -> None:
 
 def _lacks_index_of_wal(path: str) -> bool:
     """Whether there is a WAL with something in it, and not the file by which SQLite finds its way in it."""
-    return _has_content(path + "-wal") and not os.path.exists(path + "-shm")
-
-
-def _has_content(path: str) -> bool:
-    try:
-        return os.access(path, os.F_OK) and os.path.getsize(path) > 0
-    except FileNotFoundError:  # its owner has just closed the journal
-        return False
+    return has_content(path + "-wal") and not os.path.exists(path + "-shm")
 
 
 def footprint(path: str) -> tuple[int, ...] | None:
     """What tells that a file has changed; `None` where somebody has it open, or left something to recover."""
     there = os.access  # asked for each query; `os.path.exists` takes four times as long where there is nothing
     try:
-        if there(path + "-shm", os.F_OK) or there(path + "-journal", os.F_OK) or _has_content(path + "-wal"):
+        if there(path + "-shm", os.F_OK) or there(path + "-journal", os.F_OK) or has_content(path + "-wal"):
             return None
         seen = os.stat(path)
     except FileNotFoundError:
