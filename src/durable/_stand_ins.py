@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ._active import Declaration
 from ._clock import SYSTEM_CLOCK
+from ._engine import Engine
 from ._execution import Execution
 from ._model import FINISHED
 from .errors import EngineClosedError, Halt
@@ -133,6 +134,10 @@ class EngineStandIn:
     def require_open(self) -> None:
         """It is."""
 
+    def is_closed(self) -> bool:
+        """It is not."""
+        return False
+
     def runs_on(self, _: Any) -> bool:
         """Background runs that are async share a loop."""
         return True
@@ -143,13 +148,7 @@ class EngineStandIn:
 
     watching = waiting
 
-    def get(self, run_id: str) -> Any:
-        """The run of an id."""
-        from .run import Run, not_found
-
-        if self.journal.run(run_id) is None:
-            raise not_found(run_id, self.path)
-        return Run(self, run_id)  # type: ignore[arg-type]
+    get, runs, _run = Engine.get, Engine.runs, Engine._run
 
     def __getattr__(self, _: str) -> Any:
         raise self._rehearsal.end()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_it_says_is_what_happens():
     """Some changes at some of the moments at which some programs were killed: `make corpus` tries all of them."""
-    programs = ("sequence", "submitted", "children", "grouped", "threads")
+    programs = ("sequence", "submitted", "children", "grouped", "guarded", "threads")
     options = ["--quiet", "--each=3", "--every=13", *(f"--program={program}" for program in programs)]
     command = [sys.executable, "-W", "ignore", "-m", "tests.cli.corpus", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
@@ -158,6 +158,50 @@ def test_nothing_to_check(folder):
         done = folder.durable("check", "new", f"--timeout={text}")
         assert done.returncode == 2
         assert f"argument --timeout: '{text}' is no number of seconds: write one above 0, as 30 or 0.5" in done.stderr
+
+
+FAMILY = """
+@durable.step
+def note(x: int) -> int:
+    return x
+
+@durable.workflow(id="child")
+def child(x: int) -> int:
+    durable.set_event("seen", x)
+    return note(x) + 1
+
+def asked(run):
+    assert run in durable.runs()
+    return [
+        run.id, run.workflow, run.status, run.input["x"], run.error, str(run.created_at), str(run.finished_at),
+        [step.name for step in run.steps()], run.event("seen"), run.event("seen", timeout=9), run.result(timeout=9),
+        durable.get("child").result(),
+    ]
+
+@durable.workflow(id="parent")
+def parent() -> None:
+    run = child.start(1)
+    note(run.result())
+    for each in asked(run): note(len(str(each)))
+    hang({})
+
+@durable.workflow(id="aparent")
+async def aparent() -> None:
+    run = child.start(1)
+    await fetch(str(await run))
+    await fetch("hang")
+
+parent.start(), aparent.start()
+time.sleep(1000)
+"""
+
+
+def test_what_a_body_asks_of_a_run_that_has_ended(folder):
+    """It goes on with the answer, and calls what the journal has after it."""
+    folder.run_and_kill(FAMILY, hanging=2)
+    program = (folder.path / "shop.py").read_text()
+    (folder.path / "shop.py").write_text(program.partition("parent.start()")[0])
+    assert verdicts(folder) == {"parent": "goes on", "aparent": "goes on"}
 
 
 def test_what_bodies_print_is_not_shown(copy):

@@ -49,9 +49,9 @@ ROWS: list[tuple[str, ...]] = [
     # 5 what users touch
     ("_listing",),
     ("run",),
+    ("_engine",),
     ("_stand_ins",),
     ("_rehearsal",),
-    ("_engine",),
     ("_decorated",),
     ("_steps", "_workflows", "_pauses"),
     ("aio",),

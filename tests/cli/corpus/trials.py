@@ -199,7 +199,6 @@ def load() -> Any:
 
 def try_out(journal: Path, changes: dict[str, str], tell: Callable[[Any], None]) -> None:
     """For each change: ask, then do it, on a copy of the journal."""
-    sys.dont_write_bytecode = True
     for change, source in changes.items():
         path = journal.with_name(f"{journal.name} tried")
         shutil.copytree(journal, path, ignore=shutil.ignore_patterns("*owner*"))
@@ -237,6 +236,7 @@ def forget() -> None:
     for table in (REGISTRY.workflows, REGISTRY._steps):
         table.clear()
     sys.modules.pop("shop", None)
+    sys.dont_write_bytecode = True  # one program a second would be taken for another, and a new file for harm
     importlib.invalidate_caches()
 
 
