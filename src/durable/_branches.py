@@ -20,13 +20,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
-from ._execution import EXITS, Branch, Execution
+from ._execution import Branch, Execution
 from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import Group, Letter, LoopPort, Outcome, Unawaited
 from ._telling import Telling
 from ._threads import RunThreads
-from ._waiting import interrupt_of_group, waits
+from ._waiting import interrupt_of, waits
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ class Branches:
 
     def _task_done(self, task: "asyncio.Task[Any]") -> None:
         self.tasks.pop(task, None)
-        if isinstance(error := getattr(task, "_exception", None), EXITS):  # before a group hears of it
-            self.execution.interrupt(type(error).__name__)
+        self._look_at(task)  # before a group hears of it
         self.tick_soon()
 
     def look_for_interrupt(self) -> None:
@@ -124,9 +123,16 @@ class Branches:
             return
         self._has_looked = True
         self.loop.call_soon(self._forget_look)
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Interrupt the run if one of its tasks is ended by an interrupt, before any other task goes on."""
         for task in [*self.tasks, *([self.root] if self.root is not None else [])]:
-            if (interrupt := interrupt_of_group(task)) is not None:
-                self.execution.interrupt(type(interrupt).__name__)
+            self._look_at(task)
+
+    def _look_at(self, task: "asyncio.Task[Any]") -> None:
+        if (interrupt := interrupt_of(task)) is not None:
+            self.execution.interrupt(type(interrupt).__name__)
 
     def _forget_look(self) -> None:
         self._has_looked = False

@@ -93,8 +93,14 @@ def _park(_: Execution, __: Branches, effect: End) -> Awaitable[None]:
 
 def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
     """Written at once where nobody else writes and no fsync is needed; what is to be awaited otherwise."""
+    if effect.attempt is not None and effect.record.kind == "child":
+        return _set_child_going_again(execution, branches, effect)
     if not branches.past.is_over:
         return _append_after_replay(execution, branches, effect)
+    return _append_now(execution, branches, effect)
+
+
+def _append_now(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
     work = work_of(step_row(effect.record), effect.attempt)
     full = effect.full or execution.needs_sync()
     branches.put_owed()
@@ -113,7 +119,28 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
 async def _append_after_replay(execution: Execution, branches: Branches, effect: Append) -> None:
     """Nothing new goes to the file before all that it has was delivered: till then the code may be another."""
     await branches.past.end()
-    await _append(execution, branches, effect)
+    await _append_now(execution, branches, effect)
+
+
+async def _set_child_going_again(execution: Execution, branches: Branches, effect: Append) -> None:
+    """Whoever gives up, meanwhile, a child that a crash left: it begins, so that it is told, and has ended then.
+
+    Else it would stay interrupted, and go on some day without its parent. The cancellation comes again when it waits.
+    """
+    cancelled = False
+    while True:
+        try:
+            await _append_after_replay(execution, branches, effect)
+        except asyncio.CancelledError:
+            branches.look_for_interrupt()
+            if execution.halted is not None:
+                raise
+            cancelled = True
+        else:
+            break
+    if cancelled and (task := asyncio.current_task()) is not None:
+        task.uncancel()
+        branches.loop.call_soon(task.cancel)
 
 
 class _Appended:
@@ -270,6 +297,8 @@ class RunTask(asyncio.Task[Any]):
     def _given_up(self, parent: Execution) -> None:
         """The parent no longer waits for this run: cancelled by its code, or interrupted itself."""
         if parent.halted is None:
+            assert parent.branches is not None
+            parent.branches.flush()  # else a crash may leave a child that is cancelled, and nobody who did that
             self.execution.request_cancel()  # the parent goes on when it has ended
         else:
             self.execution.interrupt("its parent was interrupted")

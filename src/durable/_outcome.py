@@ -43,7 +43,7 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
     except SerializationError as unfit:
         msg = f"the result of workflow {execution.record.workflow!r} cannot be journaled: {unfit}"
         return failed(execution, SerializationError(msg))
-    return Ending(_finished(execution, "completed", text, None), value, None)
+    return Ending(_finished(execution.record, execution.now(), "completed", output=text), value, None)
 
 
 def raised(execution: Execution, error: BaseException) -> Ending:
@@ -81,8 +81,12 @@ def _cancelled(execution: Execution) -> Ending:
     """Whatever the body made of its cancellation, the run ends cancelled, or failed where its time was up."""
     if execution.cancel.timed_out:
         return failed(execution, time_is_up(execution.record))
-    record = _finished(execution, "cancelled", None, None)
-    return Ending(record, None, cancelled_error(record))
+    return cancelled(execution.record, execution.now())
+
+
+def cancelled(record: RunRecord, now: float) -> Ending:
+    """The run ends cancelled; its body was told, or was never called."""
+    return Ending(_finished(record, now, "cancelled"), None, cancelled_error(record))
 
 
 def time_is_up(record: RunRecord) -> TimeoutError:
@@ -99,13 +103,13 @@ def failed(execution: Execution, error: BaseException) -> Ending:
         decoded.__cause__ = error
     else:
         decoded.__traceback__ = error.__traceback__
-    return Ending(_finished(execution, "failed", None, text), None, decoded)
+    return Ending(_finished(execution.record, execution.now(), "failed", error=text), None, decoded)
 
 
-def _finished(execution: Execution, status: str, output: str | None, error: str | None) -> RunRecord:
-    return execution.record._replace(
-        status=status, output=output, error=error, finished_at=execution.now(), wake_at=None, claim=None
-    )
+def _finished(
+    record: RunRecord, now: float, status: str, output: str | None = None, error: str | None = None
+) -> RunRecord:
+    return record._replace(status=status, output=output, error=error, finished_at=now, wake_at=None, claim=None)
 
 
 def recorded_result(record: RunRecord, result: TypeCodec) -> Any:

@@ -12,7 +12,7 @@ from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
 from ._limits import Limit
 from ._model import FINISHED, RunRecord
-from ._outcome import Ending, failed, raise_recorded, raised, recorded_result, returned
+from ._outcome import Ending, cancelled, failed, raise_recorded, raised, recorded_result, returned
 from ._rests import Suspended
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
@@ -50,7 +50,10 @@ class Over(NamedTuple):
 
 
 class TakeSlot(NamedTuple):
-    """Go on when the `concurrency` of a run's workflow has a slot for it; it is left with the run."""
+    """Go on when the `concurrency` of a run's workflow has a slot for it; it is left with the run.
+
+    `Cancelled` is raised for a child that had not begun when its parent gave it up.
+    """
 
     active: Active
     limit: Limit
@@ -116,9 +119,15 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
     ending = None
     try:
         limit = runtime.limit_of(active.workflow)
-        if limit is not None and active.release_slot is None:
-            yield TakeSlot(active, limit)
-        ending = yield from _execution(runtime, active, admission)
+        try:
+            if limit is not None and active.release_slot is None:
+                yield TakeSlot(active, limit)
+        except Cancelled:  # one that has begun before goes on without a slot, to be told
+            active.cancelling = True
+        if active.cancelling and admission.is_new:
+            ending = cancelled(record, runtime.clock.now())
+        else:
+            ending = yield from _execution(runtime, active, admission)
         try:
             ending = yield from _write_end(runtime, active, ending)
         except SerializationError as error:  # a result that is too large for the file

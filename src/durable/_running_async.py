@@ -8,15 +8,16 @@ from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive_async import run_body, take_slot
+from ._drive_async import RunTask, run_body, take_slot
 from ._entries import Entry
-from ._execution import Branch, Execution, current_branch
+from ._execution import EXITS, Branch, Execution, current_branch
+from ._limits import Limit
 from ._outcome import Ending, raised, returned
 from ._port import LoopPort
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest
-from .errors import RunBlockedError
+from .errors import Cancelled, RunBlockedError
 
 _LAST_SECONDS = 0.5
 
@@ -54,10 +55,19 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Body):
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
-        effect.active.release_slot = await take_slot(effect.limit, first=effect.active.execution is not None)
-        return None
+        return await _take_slot(effect.active, effect.limit)
     await over(effect.active)
     return None
+
+
+async def _take_slot(active: Active, limit: Limit) -> None:
+    try:
+        active.release_slot = await take_slot(limit, first=active.execution is not None)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
+        if active.execution is None and active.parent is not None and active.parent.halted is None:
+            raise Cancelled from None
+        raise
 
 
 async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
@@ -210,10 +220,18 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._stopping:
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of one run: the others go on
+            try:
                 self.loop.run_forever()
+            except EXITS:
+                self._interrupt()
         if left := asyncio.all_tasks(self.loop):  # just set going: they find out that the engine was closed
             self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
+
+    def _interrupt(self) -> None:
+        """A task of one run was interrupted: no other task of that run does anything more. The other runs go on."""
+        for task in asyncio.all_tasks(self.loop):
+            if isinstance(task, RunTask) and task.execution.branches is not None:
+                task.execution.branches.look_at_all()
 
     def stop(self) -> None:
         """End the loop, and the thread soon after."""

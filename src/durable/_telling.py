@@ -47,7 +47,7 @@ class Telling:
         record = self._branches.execution.past.pop(("", CANCEL_POSITION), None)
         if record is None:
             return False
-        self._cancel.timed_out = record.name == "timeout"
+        self._cancel.requested, self._cancel.timed_out = True, record.name == "timeout"
         self._branches.past.turn_of(record).add_done_callback(lambda turn: self._in_turn(turn, record))
         return True
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Container
 from typing import Any, Final
 
+from ._execution import EXITS
+
 
 def waits(task: "asyncio.Task[Any]") -> bool:
     """Whether what the task awaits is not done."""
@@ -27,8 +29,11 @@ def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container[
     return getattr(_innermost(task), "cr_code", None) in _COMBINATORS
 
 
-def interrupt_of_group(task: "asyncio.Task[Any]") -> BaseException | None:
-    """The `KeyboardInterrupt` or `SystemExit` because of which a `TaskGroup` that the task is in cancels its tasks."""
+def interrupt_of(task: "asyncio.Task[Any]") -> BaseException | None:
+    """The `KeyboardInterrupt` or `SystemExit` that ended the task, or a `TaskGroup` that it is in."""
+    if task.done():
+        error = getattr(task, "_exception", None)  # asked so, it still counts as not seen
+        return error if isinstance(error, EXITS) else None
     coroutine = _innermost(task)
     if getattr(coroutine, "cr_code", None) is not _END_OF_GROUP or coroutine.cr_frame is None:
         return None

@@ -337,6 +337,44 @@ def test_interrupt_in_an_async_background_run_leaves_it_interrupted_and_the_othe
     assert run.status == "interrupted"
 
 
+@pytest.mark.parametrize("holds", ["nothing", "a lock"])
+@pytest.mark.parametrize("loop", ["the engine's", "the caller's"])
+def test_interrupt_in_a_task_lets_no_other_task_of_the_run_call_anything(journal, run_async, loop, holds):
+    import asyncio
+
+    calls = []
+
+    @durable.step
+    async def step(task: str):
+        calls.append(task)
+
+    async def first(lock: asyncio.Lock):
+        if holds == "a lock":
+            async with lock:
+                await step("first")
+                raise SystemExit
+        raise SystemExit
+
+    async def second(lock: asyncio.Lock):
+        async with lock:
+            await step("second")
+
+    @durable.workflow(id="flow")
+    async def flow():
+        lock = asyncio.Lock()
+        await asyncio.gather(first(lock), second(lock))
+
+    if loop == "the engine's":
+        with pytest.raises(RunInterruptedError):
+            flow.start().result(60)
+    else:
+        with pytest.raises(SystemExit):
+            run_async(flow())
+    assert "second" not in calls
+    assert durable.get("flow").status == "interrupted"
+    assert [info.branch for info in durable.get("flow").steps()] == ["/first:0"] * (holds == "a lock")
+
+
 # -- close -------------------------------------------------------------------------------------------------------------
 
 

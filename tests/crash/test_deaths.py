@@ -102,6 +102,59 @@ def waits_without_work(pid):
     return ticks() - before <= 2
 
 
+@pytest.mark.parametrize("dies", ["told", "second"])
+def test_a_child_that_its_parent_gave_up_is_told_so_in_each_life_and_ends_before_the_parent_goes_on(script, dies):
+    """Why it is given up is in the file before it is told: the timeout is so short in the first life alone."""
+    program = script("""
+        @durable.step(retry=None)
+        async def endless():
+            await asyncio.sleep(3600)
+
+        def moment(name):
+            note(name)
+            if sys.argv[1] == name:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        @durable.step(retry=None)
+        async def clean_up(name):
+            moment(name)
+            await asyncio.sleep(0.01)
+
+        @durable.workflow(id="child")
+        async def child():
+            try:
+                await endless()
+            except asyncio.CancelledError:
+                moment("told")
+                await clean_up("first")
+                await clean_up("second")
+                raise
+
+        @durable.workflow(id="run")
+        async def flow():
+            try:
+                await asyncio.wait_for(child(), 0.1 if durable.get("run").steps() == [] else 3600)
+            except TimeoutError:
+                return "too late"
+            return "in time"
+
+        async def main():
+            print(await flow())
+
+        asyncio.run(main())
+    """)
+    for _ in range(2):
+        assert program.run(dies).returncode == -signal.SIGKILL
+    done = program.run("lives")
+    assert (done.output, done.errors) == ("too late\n", "")
+    expected = {"told": "told told told first second", "second": "told first second told second told second"}
+    assert program.lines() == expected[dies].split()
+    child = program.run_handle("child")
+    assert child.status == "cancelled"
+    assert [step.status for step in child.steps() if step.name == "clean_up"] == ["completed"] * 2
+    assert program.engine.resume() == []
+
+
 # -- the owner ---------------------------------------------------------------------------------------------------------
 
 OWNING = """

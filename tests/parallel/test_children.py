@@ -450,3 +450,32 @@ def test_a_run_ends_that_is_stopped_by_a_child_while_it_sleeps_and_a_step_is_und
     with pytest.raises(durable.NonDeterminismError):
         run.result(SOON)
     assert [step.status for step in run.steps() if step.name == "slow"] == ["completed"]
+
+
+def test_a_child_that_is_given_up_while_it_waits_for_a_slot_is_cancelled_and_never_begins(journal, run_async):
+    called = []
+
+    @durable.workflow(id="child", concurrency=1)
+    async def child() -> None:
+        called.append(1)
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        try:
+            await asyncio.wait_for(child(), 0.05)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    async def while_the_slot_is_taken() -> str:
+        taken = asyncio.Event()
+        limit = journal.engine._runtime.limit_of(child)
+        limit.request(taken.set)
+        await taken.wait()
+        value = await flow()
+        limit.release()
+        return value
+
+    assert run_async(while_the_slot_is_taken()) == "too late"
+    assert durable.get("child").status == "cancelled"
+    assert durable.resume() == called == []
