@@ -200,8 +200,13 @@ class Commits:
 
     def _finish(self, mine: Entry) -> None:
         """Tell the others of the batch, and give the lead away; done again where an interrupt struck in it."""
-        if len(self._batch) > 1 or mine is _HELPER:
-            self._acknowledge(self._batch, mine)
+        if mine is _HELPER:
+            posts = self._wake_threads(self._batch, mine)
+            self._hand_over(mine)  # first, so that a loop that is told finds the writer idle: no interrupt strikes here
+            _post(posts)
+            return
+        if len(self._batch) > 1:
+            _post(self._wake_threads(self._batch, mine))
         self._hand_over(mine)
 
     def _take_queue(self, batch: list[Entry], mine: Entry) -> None:
@@ -233,8 +238,8 @@ class Commits:
             else:
                 self._wake_helper()
 
-    def _acknowledge(self, batch: list[Entry], mine: Entry) -> None:
-        """Wake the threads, and tell each event loop once. What an interrupt left undone is first in line again."""
+    def _wake_threads(self, batch: list[Entry], mine: Entry) -> dict[Port, list[Entry]]:
+        """Tell the threads; return what each event loop is to be told. What is undone is first in line again."""
         posts: dict[Port, list[Entry]] = {}
         undone: list[Entry] = []
         for entry in batch:
@@ -250,8 +255,7 @@ class Commits:
         if undone:
             with self._guard:
                 self._queue.extendleft(entry for entry in reversed(undone) if entry not in self._queue)
-        for port, entries in posts.items():
-            port.post(entries)
+        return posts
 
     def _wake_helper(self) -> None:
         if self._helper is None:
@@ -356,6 +360,11 @@ def do_all(works: list[Work], transaction: Any) -> list[Any]:
             rows = []
         results.append(work(transaction))  # type: ignore[operator]  # a function
     return results + transaction.put_all(rows) if rows else results
+
+
+def _post(posts: dict[Port, list[Entry]]) -> None:
+    for port, entries in posts.items():
+        port.post(entries)
 
 
 def _mark_done(batch: list[Entry]) -> None:
