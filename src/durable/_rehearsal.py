@@ -130,6 +130,8 @@ class _Rehearsal:
         """Whether what runs now would run on another thread."""
         self._awaited: list[_Awaited] = []
         """The runs that this one waits for."""
+        self.stopped_at = ""
+        """The run whose end was waited for where this one stopped."""
         self._ends: dict[asyncio.Task[Any], str] = {}
         """What waits for the end of another run, and for nothing else: with the run's id."""
         self._parked: list[asyncio.Future[None]] = []
@@ -169,6 +171,8 @@ class _Rehearsal:
     def _judged(self, error: BaseException) -> Verdict:
         if isinstance(error, (JournalEndsError, EngineClosedError)):
             return self._at_the_end()
+        if isinstance(error, RunBlockedError) and self.stopped_at:
+            return Verdict("unclear", f"unless run {self.stopped_at!r} ends first: {error}")
         if isinstance(error, (RunBlockedError, JournalError)):
             return Verdict("would block", str(error))
         return GOES_ON  # it completes, or fails, or was interrupted by its own code
@@ -180,9 +184,8 @@ class _Rehearsal:
             return self._with_others()
         what = f"{describe(left[0])} at {place(left[0])}"
         what = f"has not cut {what} again" if left[0] in self._cuts else f"has not called {what}"
-        then = (
-            f"waits for run {next(iter(self._ends.values()))!r}" if self._ends else "wants to go on with something else"
-        )
+        awaited = next(iter(self._ends.values()), self.stopped_at)
+        then = f"waits for run {awaited!r}" if awaited else "wants to go on with something else"
         return Verdict("unclear", f"the code {then}, and {what}, which the journal has")
 
     def _with_others(self) -> Verdict:

@@ -1,7 +1,7 @@
 """What a rehearsal (`_rehearsal.py`) has in the place of a journal, of threads and of an engine."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ._active import Declaration
@@ -20,6 +20,7 @@ class Rehearsal(Protocol):
 
     execution: Execution
     is_submitted: bool
+    stopped_at: str
 
     def wait_for(self, run_id: str, /) -> None: ...
     def end(self) -> Halt: ...
@@ -146,7 +147,14 @@ class EngineStandIn:
         """While a result is looked for, which is there or is not."""
         return nullcontext()
 
-    watching = waiting
+    @contextmanager
+    def watching(self, run_id: str, _: Any) -> Iterator[None]:
+        """While the end of a run is waited for."""
+        try:
+            yield
+        except Halt:
+            self._rehearsal.stopped_at = run_id
+            raise
 
     get, runs, _run = Engine.get, Engine.runs, Engine._run
 

@@ -204,6 +204,36 @@ def test_what_a_body_asks_of_a_run_that_has_ended(folder):
     assert verdicts(folder) == {"parent": "goes on", "aparent": "goes on"}
 
 
+WAITS = """
+@durable.workflow(id="child")
+def child() -> None:
+    hang({})
+
+@durable.workflow(id="parent")
+def parent() -> None:
+    run = child.start()
+    init({})
+    hang({})
+
+if __name__ == "__main__":
+    parent.start()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("timeout", "why"), [("", "unless run 'child' ends first: "), ("9", "the code waits for run 'child'")]
+)
+def test_a_wait_for_a_run_that_may_have_ended_by_then(folder, timeout, why):
+    """Which of the two comes first is not in the journal."""
+    folder.run_and_kill(WAITS, hanging=2)
+    waits = f"run = child.start(); run.result({timeout})"
+    write(folder, "new.py", (folder.path / "shop.py").read_text().replace("run = child.start()", waits))
+    [line] = folder.durable("check", "new").stdout.splitlines()
+    assert line.startswith(f"unclear\tparent\tparent\t{why}")
+    assert "has not called step 'init'" in line
+
+
 def test_what_bodies_print_is_not_shown(copy):
     write(copy, "new.py", SHOP.format(**GOOD))
     text = copy.on_a_terminal("check", "new", NO_COLOR="1", width=80)

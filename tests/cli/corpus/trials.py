@@ -48,7 +48,7 @@ class Trial(NamedTuple):
         if self.harm:
             return False
         if self.said == "unclear":  # whether it waits for a run that stops, it tells beyond the journal
-            beyond = ("if it waits for run", "the code waits for run")
+            beyond = ("if it waits for run", "the code waits for run", "unless run")
             return self.why.startswith(beyond) and self.happened != "hangs"
         return self.happened in AGREES[self.said]
 
