@@ -74,19 +74,31 @@ class Progress:
         """What fits: the words, the bar, the numbers, the time that is left, as far as each is known."""
         unit = f" {self._unit}" if self._unit else ""
         if not self.total:
-            return f"{self.what}  {self.done:,}{unit}"[:columns]
+            return _fitting(columns, self.what, f"{self.done:,}{unit}")
         share = min(1.0, self.done / self.total)
-        text = f"{share:4.0%}  {self.done:,} of {self.total:,}{unit}"
+        numbers = [f"{share:4.0%}", f"{self.done:,} of {self.total:,}{unit}"]
         if share > 0.01 and seconds > 1:  # noqa: PLR2004 - earlier it would be a guess
-            text += f"  {_rough(seconds / share - seconds)} left"
-        bar = f"  {self._bar(share)}" if columns >= len(self.what) + len(text) + _BAR_COLUMNS + 4 else ""
-        return f"{self.what[:columns]}{bar}" + f"  {text}"[: max(0, columns - len(self.what))]
+            numbers.append(f"{_rough(seconds / share - seconds)} left")
+        line = _fitting(columns, self.what, *numbers)
+        if columns < len(line) + 2 + _BAR_COLUMNS or not line.endswith(numbers[-1]):
+            return line
+        return f"{self.what}  {self._bar(share)}{line.removeprefix(self.what)}"
 
     def _bar(self, share: float) -> str:
         full, rest = ("━", "─") if self._unicode else ("#", "-")
         done = round(share * _BAR_COLUMNS)
         start, middle, end = ("\x1b[36m", "\x1b[0;2m", "\x1b[0m") if self._colour else ("", "", "")
         return f"{start}{full * done}{middle}{rest * (_BAR_COLUMNS - done)}{end}"
+
+
+def _fitting(columns: int, what: str, *numbers: str) -> str:
+    """The words, and as many of the numbers after them as there is room for."""
+    line = what[:columns]
+    for number in numbers:
+        if len(line) + 2 + len(number) > columns:
+            break
+        line += f"  {number}"
+    return line
 
 
 def _rough(seconds: float) -> str:

@@ -34,13 +34,21 @@ def test_export_of_some(shop):
 def test_export_to_a_file(shop, tmp_path):
     file = tmp_path / "runs.jsonl"
     done = shop.durable("export", "--output", str(file))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"7 runs written to .*/runs.jsonl, [\d.]+ kB\n", done.stdout)
     assert file.read_text() == shop.durable("export").stdout
     assert file.stat().st_mode & 0o777 == 0o600
     again = shop.durable("export", "--output", str(file))
     assert again.returncode == 1
     assert "is there already: name another file" in again.stderr
     assert shop.durable("export", "--output", str(tmp_path / "no" / "such")).returncode == 1
+    done = shop.durable("export", "--output", str(tmp_path / "none"), "--workflow", "no such", "--json")
+    assert lines(done.stdout) == [{"kind": "export", "path": str(tmp_path / "none"), "runs": 0, "bytes": 0}]
+
+
+def test_a_minus_is_standard_output(shop):
+    assert shop.durable("export", "--output", "-").stdout == shop.durable("export").stdout
+    assert not (shop.path / "-").exists()
 
 
 def test_export_goes_on_past_damage(folder):
@@ -53,6 +61,11 @@ def test_export_goes_on_past_damage(folder):
     runs = [each for each in lines(done.stdout) if each["kind"] == "run"]
     assert [run["status"] for run in runs] == ["completed", "damaged", "completed"]
     assert len(runs[2]["damaged"]) == 1
+    assert done.stderr == "durable: damage in 2 of 3 runs: durable doctor tells more\n"
+    done = folder.durable("export", "--output", "runs.jsonl")
+    assert done.returncode == 1
+    assert done.stdout.startswith("3 runs written to runs.jsonl, ")
+    assert done.stderr == "durable: damage in 2 of 3 runs: durable doctor tells more\n"
 
 
 def test_progress_of_an_export_stands_on_the_terminal_and_not_in_the_file(shop, tmp_path):
@@ -67,7 +80,7 @@ sys.exit(main(["export", "--output", sys.argv[1]]))
     text = shop.on_a_terminal(str(tmp_path / "out"), program=[str(tmp_path / "slow.py")], NO_COLOR="1")
     assert "exporting  ━━" in text
     assert "7 of 7 runs" in text
-    assert text.endswith("\r\x1b[K")
+    assert text.rpartition("\r\x1b[K")[2].startswith("7 runs written to ")
     assert "━" not in (tmp_path / "out").read_text()
 
 
@@ -84,6 +97,14 @@ def test_a_backup_is_the_journal(shop, folder):
     assert [row[:7] for row in folder.rows()] == [row[:7] for row in shop.rows()]
     [found] = lines(shop.durable("backup", str(folder.path / "other.db"), "--json").stdout)
     assert found == {"kind": "backup", "path": f"{folder.path}/other.db", "bytes": found["bytes"]}
+
+
+def test_what_was_made_is_told_in_as_many_lines_as_it_takes(shop, tmp_path):
+    for number, command in enumerate((["backup"], ["export", "--output"])):
+        text = shop.on_a_terminal(*command, str(tmp_path / f"{number}"), width=30, NO_COLOR="1")
+        assert max(map(len, text.splitlines())) <= 30
+        assert f"{tmp_path}/{number}" in text.replace("\n", "")
+        assert text.endswith("kB\n")
 
 
 def test_a_backup_leaves_no_trace_beside_a_journal_at_rest(folder):
@@ -145,6 +166,7 @@ def test_nothing_is_written_over(shop, tmp_path):
     assert done.returncode == 1
     assert "is there already" in done.stderr
     assert (tmp_path / "there").read_text() == "precious"
+    assert f"{tmp_path} is a folder: name a file in it" in shop.durable("backup", str(tmp_path)).stderr
     (tmp_path / "new.part").write_text("")
     assert "another process writes it" in shop.durable("backup", str(tmp_path / "new")).stderr
     assert shop.durable("backup").returncode == 2

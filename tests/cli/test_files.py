@@ -229,6 +229,22 @@ def test_wrong_usage_is_2(folder, arguments):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backup", "copy.db", "--staus"], "durable backup: error: unrecognized arguments: --staus"),
+        (["--json", "show", "a", "b"], "durable show: error: unrecognized arguments: b"),
+        (["--odd", "ls"], "durable: error: unrecognized arguments: --odd"),
+        (["backup", ""], "durable backup: error: argument FILE: the path of a file is not empty"),
+        (["watch", "--exit-status"], "durable watch: error: --exit-status is of a run: give its ID"),
+        (["watch", "a", "--status", "failed"], "durable watch: error: an ID names one run: leave --status out"),
+        (["watch", "a", "--before", "1d", "--workflow", "b"], "an ID names one run: leave --workflow and --before out"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_told_by_the_command_that_it_is_of(folder, arguments, said):
+    assert said in folder.durable(*arguments).stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["ls", "--help"], ["show", "--help"], ["--version"]])
 def test_help_is_0(folder, arguments):
     done = folder.durable(*arguments)

@@ -230,6 +230,7 @@ NORMAL = [
     (r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "<time>"),
     (r"<?\b\d+(\.\d+)? ?(µs|ms|s|m|min|h|d)( ago)?\b", "<span>"),
     (r"\bprocess \d+\b", "process <pid>"),
+    (r"(written to \S+), [\d.]+ kB$", r"\1, <size>"),  # in which tracebacks have paths of this machine
     (r"(/[\w.+-]+)+/(?=[\w.-]+\.db)", ""),
     (r"[ \t]+", " "),
     (r" +$", ""),

@@ -74,6 +74,20 @@ def test_it_fits(terminal, monkeypatch, columns):
         assert len(line) < columns
 
 
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (8, "exporti"), (10, "exporting"), (15, "exporting"), (16, "exporting   42%"), (37, "exporting   42%"),
+        (40, "exporting   42%"), (41, "exporting   42%  123,456 of 293,943 runs"),
+    ],
+)  # fmt: skip
+def test_no_number_is_cut(terminal, monkeypatch, columns, line):
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    with Progress("exporting", "runs", 293_943, stream=terminal.stream) as progress:
+        progress.advance(123_456)
+    assert f"\r\x1b[K{line}\r" in terminal.written()
+
+
 @pytest.mark.parametrize("term", ["dumb", None])
 def test_not_on_a_dumb_terminal(terminal, monkeypatch, term):
     monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM")

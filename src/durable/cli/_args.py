@@ -49,10 +49,15 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # its par
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        """Parse the rest of the line as the command wants it."""
+        """Parse the rest of the line as the command wants it. What is wrong there is told with the command's usage."""
         if values[0] in self.choices:
             self.load(values[0])
         super().__call__(parser, namespace, values, option)
+        if unknown := getattr(namespace, argparse._UNRECOGNIZED_ARGS_ATTR, None):
+            self.choices[values[0]].error(f"unrecognized arguments: {' '.join(unknown)}")
+        misuse = getattr(namespace.implementation, "misuse", None)
+        if misuse is not None and (what := misuse(namespace)):
+            self.choices[values[0]].error(what)
 
     def load(self, name: str) -> argparse.ArgumentParser:
         """The parser of a command with all its options."""
@@ -176,7 +181,7 @@ def run_id(text: str) -> str:
 def path(text: str) -> str:
     """The path of a file."""
     if not text or "\0" in text:
-        msg = "the path of a journal is empty"
+        msg = "the path of a file is not empty"
         raise argparse.ArgumentTypeError(msg)
     return text
 

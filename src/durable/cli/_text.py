@@ -132,7 +132,8 @@ def iso(seconds: float | None) -> str | None:
 
     if seconds is None:
         return None
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    text = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="microseconds")  # strftime is slower
+    return text.replace("+00:00", "Z")
 
 
 def local(seconds: float) -> str:

@@ -34,6 +34,9 @@ def new_file(path: str) -> Iterator[str]:
 
 
 def _require_absent(path: str) -> None:
+    if os.path.isdir(path):
+        msg = f"{path} is a folder: name a file in it"
+        raise DurableError(msg)
     if os.path.lexists(path):
         msg = f"{path} is there already: name another file, or remove that one first"
         raise DurableError(msg)

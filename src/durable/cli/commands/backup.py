@@ -9,7 +9,7 @@ from durable.cli._args import path
 from durable.cli._facts import json_line
 from durable.cli._files import footprint, require_readable
 from durable.cli._reader import Reader
-from durable.cli._screen import Cell, Screen
+from durable.cli._screen import Screen
 from durable.cli._text import size
 from durable.cli._writing import new_file
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     if options.json:
         screen.write(json_line({"kind": "backup", "path": options.file, "bytes": found}))
     else:
-        screen.line(Cell(f"{options.db} copied to {options.file}, {size(found)}"))
+        screen.say(f"{options.db} copied to {options.file}, {size(found)}")
     return 0
 
 

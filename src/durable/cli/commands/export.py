@@ -14,6 +14,7 @@ from durable.cli._reader import Reader
 from durable.cli._screen import Screen
 from durable.cli._selection import Selection
 from durable.cli._story import Story
+from durable.cli._text import counted, size
 from durable.cli._writing import new_file
 from durable.errors import DurableError, JournalError
 
@@ -22,37 +23,58 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What may follow `durable export`."""
     add_filters(parser)
     parser.add_argument(
-        "--output", metavar="FILE", type=path, help="a new file, for this user only; default: standard output"
-    )
+        "--output", metavar="FILE", type=path, default="-",
+        help="a new file, for this user only; default: -, which is standard output",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
-    if options.output is None:
-        return _export(options, screen, reader)
+    if options.output == "-":
+        runs, damaged = _export(options, screen, reader)
+    else:
+        runs, damaged = _export_to_file(options, reader)
+        _say_what_was_written(options, screen, runs)
+    if damaged:
+        screen.flush()
+        print(f"durable: damage in {damaged:,} of {counted(runs, 'run')}: durable doctor tells more", file=sys.stderr)
+    return int(damaged > 0)
+
+
+def _export_to_file(options: argparse.Namespace, reader: Reader) -> tuple[int, int]:
     with new_file(options.output) as draft, open(draft, "w", encoding="ascii") as file:
         try:
-            code = _export(options, Screen(file), reader)
+            found = _export(options, Screen(file), reader)
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
             msg = f"{options.output} cannot be written: {error.strerror}"
             raise DurableError(msg) from error
-    return code
+    return found
 
 
-def _export(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
+def _say_what_was_written(options: argparse.Namespace, screen: Screen, runs: int) -> None:
+    found = os.path.getsize(options.output)
+    if options.json:
+        screen.write(json_line({"kind": "export", "path": options.output, "runs": runs, "bytes": found}))
+    else:
+        screen.say(f"{counted(runs, 'run')} written to {options.output}, {size(found)}")
+
+
+def _export(options: argparse.Namespace, screen: Screen, reader: Reader) -> tuple[int, int]:
+    """Write the runs; how many there are, and how many of them are damaged."""
     selection = Selection(options, reader, SYSTEM_CLOCK.now())
     keys = sorted(reader.newest(selection.wanted()))
-    damaged = False
+    runs = damaged = 0
     with Progress("exporting", "runs", len(keys)) as progress:
         for key in keys:
             for tree in _objects(key, reader, selection):
-                damaged |= bool(tree.get("damaged")) or tree.get("status") == "damaged"
+                runs += tree["kind"] == "run"
+                damaged += bool(tree.get("damaged")) or tree.get("status") == "damaged"
                 screen.write(json_line(tree))
             if screen.width is None or not sys.stderr.isatty():  # else the line would stand among the others
                 progress.advance()
-    return int(damaged)
+    return runs, damaged
 
 
 def _objects(key: int, reader: Reader, selection: Selection) -> Iterator[dict[str, Any]]:

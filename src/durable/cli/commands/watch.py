@@ -31,6 +31,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(limit=0)
 
 
+def misuse(options: argparse.Namespace) -> str:
+    """Which options make no sense together; "" where they do."""
+    if options.id is None:
+        return "--exit-status is of a run: give its ID" if options.exit_status else ""
+    filters = {name: getattr(options, name) for name in ("status", "workflow", "since", "before")}
+    given = [f"--{name}" for name, value in filters.items() if value not in (None, [])]
+    return f"an ID names one run: leave {' and '.join(given)} out" if given else ""
+
+
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     if options.id is None:
