@@ -479,3 +479,28 @@ def test_a_child_that_is_given_up_while_it_waits_for_a_slot_is_cancelled_and_nev
     assert run_async(while_the_slot_is_taken()) == "too late"
     assert durable.get("child").status == "cancelled"
     assert durable.resume() == called == []
+
+
+def test_a_sync_child_in_a_thread_that_is_given_up_has_its_own_end(journal, run_async, step):
+    goes_on = threading.Event()
+
+    @durable.workflow(id="child")
+    def child() -> int:
+        goes_on.wait(SOON)
+        return step(1)
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        try:
+            await asyncio.wait_for(asyncio.to_thread(child), 0.05)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    async def main() -> str:
+        value = await flow()
+        goes_on.set()
+        return value
+
+    assert run_async(main()) == "too late"
+    assert durable.get("child").result(SOON) == 2

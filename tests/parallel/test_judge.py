@@ -13,7 +13,7 @@ from tests.parallel.vocabulary import WORDS
 def lead(tmp_path):
     """Live several lives of one program, and have each of them judged."""
     path = tmp_path / "journal.db"
-    judge = trials.Judge(path)
+    judge = trials.Judge(path, set())
 
     def take_down() -> None:
         if vocabulary.life.mode == "cancel":
@@ -24,7 +24,10 @@ def lead(tmp_path):
         exec(textwrap.dedent(program), namespace)
         for number, mode in enumerate(modes):
             plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False)
-            judge.look(trials.live_in_thread(path, namespace["main"], plan))
+            outcome = trials.live_in_thread(path, namespace["main"], plan)
+            judge.look(outcome)
+        if outcome.kind == "completed":
+            judge.look_at_end(outcome)
 
     return lead
 
@@ -89,3 +92,23 @@ def test_a_replay_that_does_not_keep_the_order_of_outcomes_is_another_path(lead,
     monkeypatch.setattr(PastOrder, "turn_of", at_once)
     with pytest.raises(trials.Fault, match="other path"):
         lead(RACE, "abandon", "none")
+
+
+def test_a_run_that_goes_on_under_one_that_has_ended_is_found(lead):
+    with pytest.raises(trials.Fault, match="left"):
+        lead(
+            """
+            import asyncio, durable
+
+            @durable.workflow(name="child")
+            async def child():
+                await asyncio.sleep(3600)
+
+            @durable.workflow(name="main", id="trial")
+            async def main():
+                begin("r")
+                child.start()
+                return last("r")
+            """,
+            "none",
+        )

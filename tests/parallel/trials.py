@@ -31,13 +31,14 @@ import apsw
 import durable
 from durable import NonDeterminismError, RunBlockedError
 from durable._branches import Branches
+from durable._workflows import Workflow
 from tests.parallel import vocabulary
 from tests.parallel.generate import write_program
 from tests.parallel.vocabulary import WORDS, Life
 
 STUCK_SECONDS = 30.0
 MOST_CRASHES = 4
-FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken")
+FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken", "left")
 FACTS = ("trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "steps", "replayed")
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
 if sys.version_info >= (
@@ -250,8 +251,10 @@ def _run_of(who: str) -> str:
 class Judge:
     """What is known of a trial after each of its lives."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, may_go_on: set[str]) -> None:
         self.path = path
+        self.may_go_on = may_go_on
+        """Workflows whose runs nobody can end: sync ones, in threads that were given up."""
         self.ways: dict[str, list[str]] = {}
         """By coroutine: what it saw and decided, as far as that is on disk."""
         self.finished: set[str] = set()
@@ -314,6 +317,9 @@ class Judge:
         ((status,),) = self._query("SELECT status FROM durable_run WHERE id = 'trial'")
         if status != "completed":
             raise Fault("broken", f"the run is {status}")
+        going = self._query("SELECT id, workflow, status FROM durable_run WHERE finished_at IS NULL")
+        if going := [run for run in going if run[1] not in self.may_go_on]:
+            raise Fault("left", f"runs that have not ended, under one that has: {going}")
         paid = [label for (label,) in self._query("SELECT label FROM paid")]
         if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
             raise Fault("repeated", f"paid {paid}")
@@ -343,7 +349,8 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
     exec(compile(program, "program", "exec"), namespace)
     path, main = folder / "journal.db", namespace["main"]
     seen: Counter[str] = Counter({"trials": 1, "async": is_async})
-    judge, lives, history = Judge(path), dice.randint(1, MOST_CRASHES), []
+    may_go_on = {each.name for each in namespace.values() if isinstance(each, Workflow) and not each.is_async}
+    judge, lives, history = Judge(path, may_go_on), dice.randint(1, MOST_CRASHES), []
     loops = dice.choice(LOOPS)
     sites = program.count('(f"') // 2
     try:
