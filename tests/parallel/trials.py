@@ -38,6 +38,8 @@ from tests.parallel.vocabulary import WORDS, Life
 
 STUCK_SECONDS = 30.0
 MOST_CRASHES = 4
+_SHARE = 100
+"""Trials of one process: the threads of one that is stuck stay, and make those after it look stuck too."""
 FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken", "left")
 FACTS = ("trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "steps", "replayed")
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
@@ -432,9 +434,11 @@ def main() -> int:
         for _ in range(options.repeat):
             seen.update(trials(options.seed, range(options.only, options.only + 1), without, options.modes, loud=True))
     elif options.jobs > 1:
-        shares = [range(job, options.trials, options.jobs) for job in range(options.jobs)]
-        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-            for part in pool.map(_share, [(options.seed, share, without, options.modes) for share in shares]):
+        numbers = range(options.trials)
+        shares = [numbers[first : first + _SHARE] for first in range(0, options.trials, _SHARE)]
+        orders = [(options.seed, share, without, options.modes) for share in shares]
+        with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
+            for part in pool.imap_unordered(_share, orders):
                 seen.update(part)
     else:
         seen = trials(options.seed, range(options.trials), without, options.modes, loud=False)
