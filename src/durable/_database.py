@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import apsw
 
+from ._clock import SYSTEM_CLOCK
 from ._entries import NotWrittenError
+from ._owner import is_owned, owner_pid
 from ._place import has_content, require_place
 from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
@@ -21,6 +23,9 @@ FORMAT: Final = 1
 
 CHECKPOINT_PAGES: Final = 1000
 _BUSY_MILLISECONDS: Final = 5_000
+_CREATION_SECONDS: Final = 5.0
+"""How long a reader waits for the tables of a journal that has an owner already."""
+_LOOK_SECONDS: Final = 0.005
 _PAGES_AT_ONCE: Final = 2_000
 """Copied before somebody is told of it."""
 
@@ -94,7 +99,7 @@ def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connec
 
 
 def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Connection:
-    """A read-only connection to a journal; works while the owner runs or on a full disk.
+    """A read-only connection to a journal; works while the owner runs or on a full disk, and waits while it makes it.
 
     `still`: nobody has the file open, so that not even the files of a WAL are made. It sees no change from then on,
     and a process that will own the journal must not use it: closing it would drop the locks of the owner's connection.
@@ -103,18 +108,29 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
         msg = f"no journal in {path}: there is no such file"
         raise JournalError(msg)
     require_place(path)
-    connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
-    try:
-        found = _format(connection)
-        if found is None:
+    deadline, is_taken = SYSTEM_CLOCK.monotonic() + _CREATION_SECONDS, True
+    while True:
+        connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
+        try:
+            found = _format(connection)
+            if found is not None:
+                _refuse_other_format(path, found)
+                _refuse_changed_schema(connection, path)
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        if not is_taken:
             msg = f"no journal in {path}: it is an SQLite file without the tables of durable"
             raise JournalError(msg)
-        _refuse_other_format(path, found)
-        _refuse_changed_schema(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        if SYSTEM_CLOCK.monotonic() > deadline:
+            msg = f"no journal in {path} yet: process {owner_pid(path + '-owner') or 'unknown'} is making it"
+            raise JournalError(msg)
+        is_taken = is_owned(path)
+        if is_taken:
+            still = False
+            SYSTEM_CLOCK.sleep(_LOOK_SECONDS)
 
 
 def require_vfs(name: Any) -> None:

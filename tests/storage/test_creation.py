@@ -11,9 +11,13 @@ from contextlib import closing
 import apsw
 import pytest
 
+from durable import _database
+from durable._clock import Clock
 from durable._database import FORMAT, has_journal, named_statements, open_reader, open_writer
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, RunRecord, StepRecord
+from durable._owner import is_owned
+from durable.cli._reader import Reader
 from durable.errors import JournalError, JournalLockedError, SerializationError
 
 
@@ -267,6 +271,95 @@ def test_a_relative_path_stays_where_it_was_when_the_working_directory_changes(t
     assert journal.run("run-1") is not None
     journal.close(1.0)
     assert os.listdir(elsewhere) == []
+
+
+# -- looking while it is made -----------------------------------------------------------------------------------------
+
+# Stands still while it makes the journal, and again when it has.
+MAKES = """
+import os, sys
+from durable import _database
+from durable._journal import Journal
+
+def standing_still(*args, **options):
+    print("makes it", flush=True)
+    input()
+    return real(*args, **options)
+
+real = getattr(_database, sys.argv[2])
+setattr(_database, sys.argv[2], standing_still)
+Journal(sys.argv[1]).own(os.getpid(), 1.0)
+print("made", flush=True)
+input()
+"""
+EMPTY_FILE, WITHOUT_TABLES = "_open_for_writing", "_migrate"
+MOMENTS = pytest.mark.parametrize("moment", [EMPTY_FILE, WITHOUT_TABLES])
+READERS = pytest.mark.parametrize("kind", [Journal, Reader])
+
+
+def makes(start, path, moment):
+    maker = start(MAKES, path, moment)
+    assert maker.line() == "makes it"
+    return maker
+
+
+@MOMENTS
+@READERS
+def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monkeypatch, moment, kind):
+    maker = makes(start, path, moment)
+
+    class Waits(Clock):
+        @staticmethod
+        def sleep(seconds):
+            maker.say()
+            assert maker.line() == "made"
+
+    monkeypatch.setattr(_database, "SYSTEM_CLOCK", Waits())
+    reader = kind(path)
+    assert [owner.pid for owner in reader.owners(9)] == [maker.pid]
+    reader.close(None)
+
+
+@MOMENTS
+@READERS
+def test_who_makes_the_journal_and_comes_to_no_end_is_named(start, path, monkeypatch, moment, kind):
+    maker = makes(start, path, moment)
+    times = iter(range(9))
+
+    class Hurries(Clock):
+        sleep = staticmethod(lambda seconds: None)
+        monotonic = staticmethod(lambda: 2.0 * next(times))
+
+    monkeypatch.setattr(_database, "SYSTEM_CLOCK", Hurries())
+    with pytest.raises(JournalError, match=f"no journal in {path} yet: process {maker.pid} is making it"):
+        kind(path).owners(9)
+    assert next(times) > 2
+
+
+@MOMENTS
+@READERS
+def test_a_journal_whose_maker_dies_right_after_it_is_found(start, path, monkeypatch, moment, kind):
+    """Between the look that found nothing, and the question whether somebody is making it."""
+    maker = makes(start, path, moment)
+
+    def asked_late(where):
+        maker.say()
+        assert maker.line() == "made"
+        maker.kill()
+        return is_owned(where)
+
+    monkeypatch.setattr(_database, "is_owned", asked_late)
+    reader = kind(path)
+    assert [owner.pid for owner in reader.owners(9)] == [maker.pid]
+    reader.close(None)
+
+
+@MOMENTS
+@READERS
+def test_a_file_whose_maker_died_over_it_is_no_journal(start, path, moment, kind):
+    makes(start, path, moment).kill()
+    with pytest.raises(JournalError, match="without the tables of durable"):
+        kind(path).owners(9)
 
 
 # -- symbolic links ---------------------------------------------------------------------------------------------------

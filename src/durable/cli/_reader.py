@@ -67,21 +67,25 @@ class Reader(Journal):
         """
         with self._reading, mapped(self.path):
             while True:
-                if self._reader is None:
-                    require_readable(self.path)
-                    self._still = None if self._leaves_trace else footprint(self.path)
-                    self._reader = open_reader(self.path, self._vfs, still=self._still is not None)
-                    self.openings += 1
                 try:
-                    rows = self._reader.execute(sql, values).fetchall()
+                    rows = self._opened().execute(sql, values).fetchall()
                 except Exception:
                     if self._still is None or self._still == footprint(self.path):
                         raise
                 else:
                     if self._still is None or self._still == footprint(self.path):
                         return rows
-                self._reader.close()
-                self._reader = None
+                self._close_reader()
+
+    def _opened(self) -> Any:
+        if self._reader is None:
+            self._still = None
+            require_readable(self.path)
+            if not self._leaves_trace:
+                self._still = footprint(self.path)
+            self._reader = open_reader(self.path, self._vfs, still=self._still is not None)
+            self.openings += 1
+        return self._reader
 
     def ask(self, work: Callable[[Transaction], T]) -> T:
         """Ask something of a run: write it to the journal, whose owner, if there is one, goes on with it."""
@@ -91,9 +95,12 @@ class Reader(Journal):
     def _let_go(self) -> None:
         """Close the connection that reads: closed later, it would drop the locks of one that writes."""
         with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._close_reader()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)

@@ -66,9 +66,7 @@ class Browser(Reader):
     def leave(self) -> None:
         """Close the file; the next question opens it again."""
         with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._close_reader()
 
     def _look(self) -> tuple[int, int] | None:
         try:
