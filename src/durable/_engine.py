@@ -149,6 +149,9 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit:  # its coroutine is dropped, or closed by hand: nothing can be awaited
+            self.__exit__(kind, error, trace)
+            return
         import asyncio
 
         ENGINE.reset(self._tokens.pop())

@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import datetime as dt
+import gc
 import os
+import sys
 import threading
 import time
 from functools import partial
@@ -18,6 +20,7 @@ from durable import (
     RunConflictError,
     RunInterruptedError,
     RunNotFoundError,
+    testing,
 )
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -801,6 +804,61 @@ def test_leaving_async_with_lets_steps_in_flight_end(journal, run_async):
     assert ended == [1]
     journal.restart()
     assert [step.status for step in durable.get("run").steps()] == ["completed"]
+
+
+@pytest.fixture(params=["engine", "testing"])
+def an_engine(journal, request):
+    """What goes into `async with`, and what tells whether it was closed."""
+    if request.param == "engine":
+        return journal.engine, lambda: journal.engine._closed
+    env = testing.engine()
+    return env, lambda: env.engine._closed and not os.path.exists(env.path)
+
+
+@pytest.mark.parametrize("is_loop_closed", [False, True])
+def test_an_engine_in_a_coroutine_that_is_collected_is_closed_without_a_word(an_engine, monkeypatch, is_loop_closed):
+    engine, is_closed = an_engine
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_value))
+
+    @durable.workflow
+    async def flow():
+        asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
+
+    async def main():
+        async with engine:
+            flow.start()
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    loop.create_task(main())
+    loop.run_forever()
+    if is_loop_closed:
+        loop.close()
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # asyncio need not say it
+    del task
+    gc.collect()
+    loop.close()
+    assert said == []
+    assert is_closed()
+
+
+def test_an_engine_in_a_coroutine_that_is_closed_by_hand_is_closed(an_engine, run_async):
+    engine, is_closed = an_engine
+
+    async def dropped():
+        async with engine:
+            await asyncio.Event().wait()
+
+    async def main():
+        coroutine = dropped()
+        coroutine.send(None)
+        coroutine.close()
+        assert is_closed()
+
+    run_async(main())
 
 
 def test_second_engine_on_the_journal_is_refused_with_the_pid(journal, flow):

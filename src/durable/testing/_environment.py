@@ -89,6 +89,9 @@ class Environment:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit:  # its coroutine is dropped, or closed by hand: nothing can be awaited
+            self.__exit__(kind, error, trace)
+            return
         import asyncio
 
         try:
