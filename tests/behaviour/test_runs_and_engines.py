@@ -832,7 +832,7 @@ def test_an_engine_in_a_coroutine_that_is_collected_is_closed_without_a_word(an_
             await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
-    loop.create_task(main())
+    task = loop.create_task(main())
     loop.run_forever()
     if is_loop_closed:
         loop.close()

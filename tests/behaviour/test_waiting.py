@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -340,10 +341,14 @@ def test_an_async_run_is_suspended_when_all_of_its_tasks_wait(env):
 
 
 def test_an_asyncio_timeout_around_a_wait_keeps_the_run_in_memory(journal):
+    passing = []
+
     @durable.workflow
     async def flow():
+        loop, context = asyncio.get_running_loop(), copy_context()
         try:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(LONG) as timeout:
+                passing.append(lambda: loop.call_soon_threadsafe(timeout.reschedule, loop.time(), context=context))
                 await durable.aio.sleep(LONG)
         except TimeoutError:
             return "timed out"
@@ -351,6 +356,7 @@ def test_an_asyncio_timeout_around_a_wait_keeps_the_run_in_memory(journal):
     run = flow.start()
     wait_until(run.steps)
     assert run.status != "waiting"
+    passing[0]()
     assert run.result(PATIENCE) == "timed out"
 
 

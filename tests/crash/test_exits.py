@@ -158,7 +158,8 @@ FORKING = """
             try:
                 function()
             except BaseException as error:
-                print(type(error).__name__, error, flush=True)
+                print(type(error).__name__, error)
+            sys.stdout.flush()
             os._exit(0)
         return pid
 """

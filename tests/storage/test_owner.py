@@ -184,9 +184,9 @@ except JournalError as error:
 FORK = """
 child = os.fork()
 if child == 0:
+    print(os.getpid(), flush=True)  # from here on it has nothing of its parent's
     time.sleep(60)
     os._exit(0)
-print(child, flush=True)
 input()
 """
 

@@ -68,7 +68,7 @@ class Reader(Journal):
         with self._reading, mapped(self.path):
             while True:
                 try:
-                    rows = self._opened().execute(sql, values).fetchall()
+                    rows: list[tuple[Any, ...]] = self._opened().execute(sql, values).fetchall()
                 except Exception:
                     if self._still is None or self._still == footprint(self.path):
                         raise
