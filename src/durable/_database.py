@@ -23,8 +23,7 @@ FORMAT: Final = 1
 
 CHECKPOINT_PAGES: Final = 1000
 _BUSY_MILLISECONDS: Final = 5_000
-_CREATION_SECONDS: Final = 5.0
-"""How long a reader waits for the tables of a journal that has an owner already."""
+_CREATION_SECONDS: Final = 5.0  # a reader waits so long for the tables of a journal that has an owner already
 _LOOK_SECONDS: Final = 0.005
 _PAGES_AT_ONCE: Final = 2_000
 """Copied before somebody is told of it."""
@@ -60,10 +59,10 @@ def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
 
     `mends`: nobody owns the journal, so that the WAL may be what one left who died after a failed sync.
     """
-    if not has_journal(path, vfs):
+    connection = _open_journal(path, vfs) if has_journal(path, vfs) else None
+    if connection is None:
         msg = f"no journal in {path}"
         raise JournalError(msg)
-    connection = _open_read_only(path, vfs)
     found = _format(connection)
     connection.close()
     if found != FORMAT:
@@ -109,18 +108,7 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
         raise JournalError(msg)
     require_place(path)
     deadline, is_taken = SYSTEM_CLOCK.monotonic() + _CREATION_SECONDS, True
-    while True:
-        connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
-        try:
-            found = _format(connection)
-            if found is not None:
-                _refuse_other_format(path, found)
-                _refuse_changed_schema(connection, path)
-                return connection
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
+    while (connection := _open_journal(path, vfs, still=still, checks=True)) is None:
         if not is_taken:
             msg = f"no journal in {path}: it is an SQLite file without the tables of durable"
             raise JournalError(msg)
@@ -131,6 +119,7 @@ def open_reader(path: str, vfs: str | None, *, still: bool = False) -> apsw.Conn
         if is_taken:
             still = False
             SYSTEM_CLOCK.sleep(_LOOK_SECONDS)
+    return connection
 
 
 def require_vfs(name: Any) -> None:
@@ -169,20 +158,31 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
     require_place(path)
-    if not has_content(path):
-        return False
+    connection = _open_journal(path, vfs) if has_content(path) else None
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
+def _open_journal(path: str, vfs: str | None, *, still: bool = False, checks: bool = False) -> apsw.Connection | None:
+    """A read-only connection, `None` where the file holds no journal. `checks`: whether it is as we made it."""
     try:
-        connection = _open_read_only(path, vfs)
+        connection = _open_immutable(path, vfs) if still else _open_read_only(path, vfs)
     except apsw.ReadOnlyError:
         if os.path.exists(path + "-journal"):
-            return False  # somebody died while creating it: the owner's connection rolls that back
+            return None  # somebody died while making it: the owner's connection rolls that back
         raise
     try:
         found = _format(connection)
-    finally:
+        _refuse_other_format(path, found)
+        if found is not None and checks:
+            _refuse_changed_schema(connection, path)
+    except BaseException:
         connection.close()
-    _refuse_other_format(path, found)
-    return found is not None
+        raise
+    if found is None:
+        connection.close()
+    return None if found is None else connection
 
 
 def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
@@ -278,9 +278,8 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
             connection.execute("INSERT OR REPLACE INTO durable_meta VALUES ('format', ?)", (FORMAT,))
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # SQLite may have ended it by itself
-                with contextlib.suppress(apsw.Error):
-                    connection.execute("ROLLBACK")
+            with contextlib.suppress(apsw.Error):  # SQLite may have ended it by itself
+                connection.execute("ROLLBACK")
             raise
     _refuse_changed_schema(connection, path)
 
@@ -312,8 +311,6 @@ _WRITES: Final = {
     apsw.SQLITE_DROP_TABLE,
     apsw.SQLITE_DROP_INDEX,
 }
-
-
 _CHANGES_OF_SCHEMA: Final = {apsw.SQLITE_ALTER_TABLE, apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX}
 
 

@@ -476,3 +476,57 @@ def test_a_commit_may_be_asked_for_twice(open_journal, make):
     journal.commit(True)
     journal.commit(True)
     assert journal.steps(1) == [make.step()]
+
+
+# Dies when SQLite removes the rollback journal of the file that it has just made.
+DIES = """
+import os, sys, apsw
+from durable._journal import Journal
+
+class Deadly(apsw.VFS):
+    def __init__(self):
+        super().__init__("deadly", "")
+
+    def xDelete(self, name, sync):
+        os._exit(7)
+
+deadly = Deadly()
+Journal(sys.argv[1], vfs="deadly").own(1, 1.0)
+"""
+
+
+@READERS
+def test_a_file_with_a_rollback_journal_is_none_before_its_next_owner_mends_it(start, path, open_journal, kind):
+    assert start(DIES, path).end() == 7
+    assert os.path.getsize(path + "-journal")
+    reader = kind(path)
+    assert not reader.has_tables()
+    with pytest.raises(JournalError, match="without the tables of durable"):
+        reader.owners(9)
+    with pytest.raises(JournalError, match=f"no journal in {path}"):
+        reader.visit(lambda transaction: None)
+    assert open_journal().epoch == 1
+
+
+def test_a_disk_that_is_full_while_the_tables_are_made_leaves_a_file_that_the_next_owner_fills(
+    path, open_journal, monkeypatch
+):
+    with monkeypatch.context() as small:
+        harden = _database._harden
+
+        def with_few_pages(connection):
+            harden(connection)
+            connection.pragma("max_page_count", 3)
+
+        small.setattr(_database, "_harden", with_few_pages)
+        with pytest.raises(JournalError, match="the disk is full"):
+            Journal(path).own(1, 1.0)
+    assert not has_journal(path, None)
+    assert open_journal().epoch == 1
+
+
+def test_what_may_only_be_read_is_an_error_that_says_what_is_needed(path, open_journal):
+    open_journal()
+    with closing(open_reader(path, None)) as reader:
+        with pytest.raises(JournalError, match="has to be allowed to write the file"), _database.mapped(path):
+            reader.execute("DELETE FROM durable_run")
