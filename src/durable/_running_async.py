@@ -175,7 +175,7 @@ class Change:
         """Wait until something becomes of a suspended run; a parent that waits for it may be suspended too."""
         if parent is None or parent.branches is None:
             await self._event.wait()
-        elif not self._event.is_set():
+        else:
             self._waiting = (parent, run_id)
             await rest(parent, parent.branches, None, child=run_id)
             self._waiting = None

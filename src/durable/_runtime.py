@@ -97,8 +97,8 @@ class Runtime:
             self.require_open()
             if not self.journal.epoch:
                 self.journal.own(os.getpid(), self.clock.now())
-                if self.waker is not None:
-                    self.timer = Timer(self.journal, self.clock, self.waker)
+                assert self.waker is not None
+                self.timer = Timer(self.journal, self.clock, self.waker)
                 if self.keep_seconds is not None:
                     from ._retention import Keeper
 
@@ -288,9 +288,10 @@ class Runtime:
                 execution.request_cancel(timed_out=True)
                 self.cancel_children(execution.record)
 
+        assert self.timer is not None  # who executes a run owns the journal
         if deadline <= self.clock.now():
             time_out()
-        elif self.timer is not None:
+        else:
             self.timer.call_at(deadline, time_out)
 
     def _share_threads(self, active: Active, execution: Execution) -> None:
