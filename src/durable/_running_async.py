@@ -220,12 +220,18 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._stopping:
-            try:
-                self.loop.run_forever()
-            except EXITS:
-                self._interrupt()
+            self._run_loop()
+        self.loop.stop()
+        self._run_loop()  # one turn: where an interrupt ended the loop, it is told to stop once more
         if left := asyncio.all_tasks(self.loop):  # just set going: they find out that the engine was closed
-            self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
+            with contextlib.suppress(*EXITS):
+                self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
+
+    def _run_loop(self) -> None:
+        try:
+            self.loop.run_forever()
+        except EXITS:
+            self._interrupt()
 
     def _interrupt(self) -> None:
         """A task of one run was interrupted: no other task of that run does anything more. The other runs go on."""

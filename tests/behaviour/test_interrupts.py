@@ -340,8 +340,6 @@ def test_interrupt_in_an_async_background_run_leaves_it_interrupted_and_the_othe
 @pytest.mark.parametrize("holds", ["nothing", "a lock"])
 @pytest.mark.parametrize("loop", ["the engine's", "the caller's"])
 def test_interrupt_in_a_task_lets_no_other_task_of_the_run_call_anything(journal, run_async, loop, holds):
-    import asyncio
-
     calls = []
 
     @durable.step
@@ -373,6 +371,33 @@ def test_interrupt_in_a_task_lets_no_other_task_of_the_run_call_anything(journal
     assert "second" not in calls
     assert durable.get("flow").status == "interrupted"
     assert [info.branch for info in durable.get("flow").steps()] == ["/first:0"] * (holds == "a lock")
+
+
+def test_interrupt_in_a_run_just_when_the_loop_is_told_to_stop_leaves_what_the_loop_has_yet_to_do(journal, monkeypatch):
+    begun, broken, ended = threading.Event(), [], []
+    monkeypatch.setattr(threading, "excepthook", broken.append)
+
+    @durable.workflow
+    async def other():
+        await asyncio.sleep(0.2)
+        ended.append("other")
+
+    @durable.workflow
+    async def flow():
+        begun.set()
+        while not loop_thread._stopping:
+            time.sleep(0.001)  # noqa: ASYNC251 - the loop is not to hear of it
+        time.sleep(0.05)  # noqa: ASYNC251 - by now it is told
+        raise SystemExit
+
+    other.start()
+    scheduler = journal.engine._scheduler
+    loop_thread, scheduler._loop_thread = scheduler._loop_thread, None  # it is stopped here, and not by the engine
+    flow.start()
+    assert begun.wait(60)
+    loop_thread.stop()
+    loop_thread._thread.join(60)
+    assert (broken, ended) == ([], ["other"])
 
 
 # -- close -------------------------------------------------------------------------------------------------------------
