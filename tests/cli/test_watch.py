@@ -142,7 +142,7 @@ def test_the_list_grows_and_control_c_ends_it(folder):
         terminal.until(lambda text: "order-29" in text and "more" in text)  # all of the picture
         assert terminal.lines()[0].startswith("STATUS")
         assert len(terminal.lines()) == 10
-        assert "more" in terminal.lines()[-1]
+        assert re.search(r"… and \d+ more: durable ls --limit 0 shows all", terminal.lines()[-1])
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130
         assert not terminal.on_page

@@ -209,7 +209,8 @@ class Listing:
             left = sum(1 for _ in zip(keys, range(_MOST_COUNTED + 1), strict=False))
             count = f"{left:,} more" if left <= _MOST_COUNTED else f"more than {_MOST_COUNTED:,} more"
         if left:
-            self._say(f"… and {count}: --limit 0 shows all")
+            command = "" if self._options.command == "ls" else "durable ls "
+            self._say(f"… and {count}: {command}--limit 0 shows all")
 
     def _say(self, text: str) -> None:
         if self._screen.width is None or self._options.json:
