@@ -222,6 +222,31 @@ def test_steps_side_by_side_back_off_by_the_clock(env, asynchronous):
     assert all(tries.count(n) == 3 for n in tries)
 
 
+def test_a_step_that_was_cut_is_at_rest():
+    """That it was cut is written with what follows, which here is the next attempt of another one."""
+
+    @durable.step
+    async def slow():
+        await asyncio.sleep(1000)
+
+    @durable.step(retry=RetryPolicy(initial_interval=1, jitter=0))
+    async def flaky():
+        if durable.info().attempt == 1:
+            raise ConnectionError
+
+    @durable.workflow
+    async def flow():
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)  # in which it begins
+        task.cancel()
+        await flaky()
+
+    with testing.engine(auto_advance=False, patience=2) as environment:
+        run = flow.start()
+        environment.clock.advance(seconds=1)
+        assert run.result(PATIENCE) is None
+
+
 def test_signals_with_a_timeout(by_hand):
     @durable.workflow
     def flow():

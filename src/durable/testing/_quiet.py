@@ -201,7 +201,7 @@ def _is_still(active: Active, actives: list[Active]) -> bool:
     waiting = resting + sum(not wait.done() for wait in list(threads._waits))
     if execution.attempts_in_flight > children or len(threads._records.keys() | threads.at_work) > waiting:
         return False
-    if branches._committing or branches._ticking or any(outcome.future is not None for outcome in branches._outbox):
+    if branches._committing or branches._ticking or any(not outcome.is_late for outcome in branches._outbox):
         return False
     if branches.look is not None and not isinstance(branches.look, asyncio.TimerHandle):
         return False
