@@ -151,6 +151,8 @@ def test_nothing_to_check(folder):
     write(folder, "new.py", SHOP.format(**GOOD))
     done = folder.durable("check", "new")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "durable: no unfinished runs in durable.db\n")
+    done = folder.durable("check", "new", "--workflow", "pages")
+    assert done.stderr == "durable: no unfinished runs of 'pages' in durable.db\n"
     assert folder.durable("check", "nowhere").returncode == 1
     assert folder.durable("check").returncode == 2
     assert folder.durable("--db", "nowhere.db", "check", "new").returncode == 1
@@ -242,6 +244,8 @@ def test_what_bodies_print_is_not_shown(copy):
     assert text.splitlines()[0] == "⊠ would block  moody  moody"
     assert text.splitlines()[-1] == "4 unfinished runs with new: 3 would go on, 1 would block"
     assert max(map(len, text.splitlines())) <= 80
+    text = copy.on_a_terminal("check", "new", NO_COLOR="1", width=30).rpartition("\x1b[K")[2]
+    assert "3 would go on, 1 would block" in " ".join(text.splitlines())
 
 
 def test_a_module_that_executes_is_refused(copy):

@@ -116,7 +116,7 @@ def _show(checked: list[Checked], screen: Screen) -> None:
 def _summary(counts: dict[str, int], options: argparse.Namespace) -> str:
     total = sum(counts.values())
     if not total:
-        return f"no unfinished runs in {options.db}"
+        return f"no unfinished runs{f' of {options.workflow!r}' if options.workflow else ''} in {options.db}"
     parts = [f"{counts[verdict]:,} {_WORDS[verdict]}" for verdict in _WORDS if verdict in counts]
     return f"{total:,} unfinished run{'s' * (total > 1)} with {options.module}: {', '.join(parts)}"
 
@@ -133,4 +133,4 @@ def _say(text: str, screen: Screen) -> None:
     if screen.width is None:
         print(f"durable: {visible(text)}", file=sys.stderr)
     else:
-        screen.line(Cell(text, "dim"))
+        screen.say(text, "dim")
