@@ -226,8 +226,7 @@ class Commits:
     def _hand_over(self, mine: Entry | Row) -> None:
         """Give the lead to the first in line."""
         with self._guard:
-            if self._leader is not mine:
-                return
+            assert self._leader is mine
             if not self._queue:
                 self._leader = None
                 if self._closed:

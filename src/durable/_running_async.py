@@ -226,6 +226,7 @@ class LoopThread:
         if left := asyncio.all_tasks(self.loop):  # just set going: they find out that the engine was closed
             with contextlib.suppress(*EXITS):
                 self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
+        self.loop.close()
 
     def _run_loop(self) -> None:
         try:
@@ -242,11 +243,10 @@ class LoopThread:
     def stop(self) -> None:
         """End the loop, and the thread soon after."""
         self._stopping = True
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with contextlib.suppress(RuntimeError):  # what ran on it has just stopped it
+            self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(1.0)
-            if not self._thread.is_alive():
-                self.loop.close()
 
 
 class Tasks:

@@ -870,16 +870,17 @@ def each_line():
     pytest.fail("it never ran without an interrupt")
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda commits: commits.write(put("a"), full=True),
-        lambda commits: commits.write(("a",), full=True),
-        lambda commits: commits.write(put("a"), full=True, alone=True),
-        lambda commits: commits.write_if_idle(put("a")),
-    ],
-    ids=["write", "statement", "alone", "if idle"],
-)
+WRITES = [
+    lambda commits: commits.write(put("a"), full=True),
+    lambda commits: commits.write(("a",), full=True),
+    lambda commits: commits.write(put("a"), full=True, alone=True),
+    lambda commits: commits.write_if_idle(put("a")),
+    lambda commits: commits.write_if_idle(("a",)),
+]
+NAMES = ["write", "statement", "alone", "if idle", "statement if idle"]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=NAMES)
 def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on(write):
     stuck, wrong = [], []
     for striking in each_line():
@@ -896,6 +897,92 @@ def test_an_interrupt_at_any_line_leaves_a_queue_that_goes_on(write):
             wrong.append((striking.at, follow_up.error))
     assert not stuck, f"interrupted at {stuck}, the next write waits for ever"
     assert not wrong
+
+
+class StrikingGuard:
+    """The lock of the queue. Ctrl-C strikes when it was taken or given back for the so-manieth time."""
+
+    def __init__(self, moment):
+        self._moment = moment
+        self._guard = threading.Lock()
+
+    def __enter__(self):
+        self._guard.acquire()
+        if self._strikes():
+            self._guard.release()
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_):
+        self._guard.release()
+        if self._strikes():
+            raise KeyboardInterrupt
+
+    def _strikes(self):
+        self._moment -= 1
+        return self._moment == 0
+
+
+@pytest.mark.parametrize("moment", range(1, 5))
+@pytest.mark.parametrize("write", WRITES, ids=NAMES)
+def test_an_interrupt_at_the_guard_of_the_queue_leaves_one_that_goes_on(write, moment):
+    """As at any line, but without what traces lines: so that those that handle it are seen to be executed."""
+    store = Store()
+    commits = Commits(store)
+    commits._guard = StrikingGuard(moment)
+    one = Task(write, commits).wait()
+    commits._guard._moment = 0
+    assert one.error is None or isinstance(one.error, KeyboardInterrupt)
+    assert one.error is not None or store.file == ["a"]
+    assert Task(commits.write, put("next"), full=True).wait().error is None
+    assert store.file[-1] == "next"
+
+
+def test_who_is_interrupted_right_after_joining_the_line_leaves_it(store, commits, held):
+    commits._guard = StrikingGuard(2)
+    one = Task(commits.write, put("a"), full=True).wait()
+    assert isinstance(one.error, KeyboardInterrupt)
+    assert not commits._queue
+    held.open()
+    assert Task(commits.write, put("next"), full=True).wait().error is None
+    assert store.file == ["first", "next"]
+
+
+def test_a_row_whose_lead_was_taken_right_before_it_stands_in_line(store, commits):
+    gate = store.at_commit = Gate()
+
+    class Overtaken(StrikingGuard):
+        faster = None
+
+        def __enter__(self):
+            if self.faster is None:
+                self.faster = ()
+                self.faster = Task(commits.write, put("faster"), full=True)
+                gate.wait()
+            super().__enter__()
+
+    commits._guard = Overtaken(0)
+    row = Task(commits.write, ("row",), full=True)
+    in_line(commits, 1)
+    gate.open()
+    assert row.wait().error is None
+    assert store.file == ["faster", "row"]
+
+
+def test_a_helper_that_was_called_and_not_given_the_lead_takes_it_where_there_is_work(store, commits):
+    """As an interrupt in the middle of its waking leaves it."""
+    port = Port(3)
+    commits.submit(marked("a", port))
+    wait_until(commits.is_idle)
+    with commits._guard:
+        commits._call_helper()
+    wait_until(commits._helper_turn.locked)  # it was woken for nothing
+    with commits._guard:
+        commits._queue.append(marked("b", port))
+        commits._call_helper()
+    wait_until(commits.is_idle)
+    commits.submit(marked("c", port))
+    port.wait()
+    assert store.file == ["a", "b", "c"]
 
 
 def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_nobody_a_lie():

@@ -1,0 +1,449 @@
+"""Ways that an async run hardly ever takes: what is cut in the middle, loops that are dropped, and late news."""
+
+import asyncio
+import contextvars
+import gc
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+import durable
+from durable import _branches, _operations
+from durable._drive_async import take_slot
+from durable._entries import Entry
+from durable._execution import current_branch
+from durable._limits import Limit
+from durable._running_async import LoopThread, _Write, port_of
+
+PATIENCE = 60.0
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def unraisable(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_value))
+    return said
+
+
+# -- cut in the middle --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+@pytest.mark.parametrize("moment", ["while it is written", "before its turn"])
+def test_a_signal_whose_wait_is_cut_before_its_outcome_was_delivered_is_there_for_the_next(journal, moment, in_thread):
+    cut = []
+
+    @durable.workflow(id="one")
+    async def flow():
+        execution = current_branch().execution
+        branches = execution.branches
+        if in_thread:
+            task = asyncio.create_task(asyncio.to_thread(durable.wait_for_signal, "go", str))
+        else:
+            task = asyncio.create_task(durable.aio.wait_for_signal("go", str))
+        news = (lambda: branches._ready) if moment == "before its turn" else (lambda: execution.reserved)
+        while not news():  # noqa: ASYNC110 - the loop never rests meanwhile, so that no outcome has its turn
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        cut.append(task.cancelled())
+        return await durable.aio.wait_for_signal("go", str)
+
+    run = flow.start()
+    run.signal("go", "now")
+    assert run.result(PATIENCE) == "now"
+    assert cut[-1]
+    assert [step.status for step in run.steps()].count("completed") == 1
+
+
+@pytest.mark.parametrize("waits_for", ["time", "signal"])
+def test_a_wait_that_ends_in_the_turn_in_which_its_run_is_interrupted_has_no_outcome(journal, run_async, waits_for):
+    def interrupt_when_it_is_over(execution):
+        if any(future.done() for future in execution.branches.resting):
+            execution.interrupt("in the same turn")
+        else:
+            execution.branches.loop.call_soon(interrupt_when_it_is_over, execution)
+
+    async def wait():
+        if waits_for == "time":
+            await durable.aio.sleep(0.01)
+        else:
+            await durable.aio.wait_for_signal("go", str)
+
+    @durable.workflow(id="one")
+    async def flow():
+        branches = current_branch().execution.branches
+        waiting = asyncio.create_task(wait())
+        if journal.crashing:
+            interrupt_when_it_is_over(branches.execution)
+            while not branches.resting:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+            if waits_for == "signal":
+                await asyncio.to_thread(durable.get("one").signal, "go", "now")
+        await waiting
+        return 1
+
+    with pytest.raises(durable.RunInterruptedError):
+        run_async(flow())
+    assert [step.status for step in durable.get("one").steps()] == ["running"]
+    journal.restart()
+    assert run_async(flow()) == 1
+
+
+def test_a_task_that_is_cut_by_an_interrupt_in_the_body_of_its_group_calls_nothing_more(journal, run_async):
+    called = []
+
+    @durable.step
+    async def step():
+        called.append("step")
+
+    async def cut():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await step()
+            raise
+
+    @durable.workflow(id="one")
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(cut())
+            await asyncio.sleep(0)
+            journal.crash()
+            task.cancel()
+        return 1
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    assert called == []
+    journal.restart()
+    assert durable.get("one").steps() == []
+
+
+def test_a_cancellation_whose_turn_never_comes_since_the_code_is_another_is_not_told(journal, run_async):
+    told = []
+
+    @durable.step
+    async def step(number):
+        return number
+
+    @durable.workflow(id="one")
+    async def flow():
+        try:
+            await step(1 if journal.crashing else 2)
+            await asyncio.create_task(durable.aio.wait_for_signal("go", str))
+        except asyncio.CancelledError:
+            told.append(1)
+            journal.crash()
+            raise
+
+    def cancel():
+        wait_until(lambda: durable.runs() and len(durable.get("one").steps()) == 2)
+        durable.get("one").cancel()
+
+    journal.engine._runtime.own()
+    cancelling = threading.Thread(target=cancel)
+    cancelling.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    cancelling.join(PATIENCE)
+    assert told == [1]
+    journal.restart()
+    with pytest.raises(durable.NonDeterminismError):
+        run_async(flow())
+    assert told == [1]
+
+
+def test_a_thread_whose_step_ends_after_the_engine_began_to_close_has_its_outcome_and_does_not_go_on(journal):
+    began, go_on, bodies, went_on = threading.Event(), threading.Event(), [], []
+
+    @durable.step(retry=None)
+    def slow(number):
+        bodies.append(number)
+        began.set()
+        assert go_on.wait(PATIENCE)
+        return number
+
+    def both():
+        first = slow(1)
+        went_on.append(first)
+        return [first, slow(2)]
+
+    @durable.workflow(id="one")
+    async def flow():
+        return await asyncio.to_thread(both)
+
+    run = flow.start()
+    assert began.wait(PATIENCE)
+    engine = journal.engine
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    wait_until(lambda: engine._runtime.is_closed() and engine._runtime.active["one"].execution.halted)
+    go_on.set()
+    closing.join(PATIENCE)
+    assert bodies == [1]
+    assert went_on == []
+    journal.restart()
+    assert durable.get("one").result(PATIENCE) == [1, 2]
+    assert bodies == [1, 2]
+    assert run.id == "one"
+
+
+def test_a_transaction_in_a_thread_that_fails_raises_its_error(journal, run_async):
+    @durable.step(transaction=True, retry=None)
+    def fails():
+        raise ValueError("declined")
+
+    @durable.workflow
+    async def flow():
+        try:
+            await asyncio.to_thread(fails)
+        except ValueError as error:
+            return str(error)
+
+    assert run_async(flow()) == "declined"
+
+
+def test_a_thread_that_nobody_awaits_and_that_waits_for_the_disk_is_told_that_the_run_is_over(journal, run_async):
+    told, is_writing, ended = [], threading.Event(), threading.Event()
+
+    def write_for_long(_):
+        is_writing.set()
+        assert ended.wait(PATIENCE)
+
+    @durable.step(retry=None)
+    def step():
+        commits = journal.engine._runtime.journal.commits
+        threading.Thread(target=commits.write, args=(write_for_long, False)).start()
+        assert is_writing.wait(PATIENCE)
+
+    def thread():
+        try:
+            step()
+        except BaseException as error:
+            told.append(error)
+        ended.set()
+
+    @durable.workflow(id="one")
+    async def flow():
+        threads = current_branch().execution.branches.threads
+        asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, thread)
+        while not (is_writing.is_set() and threads._blocked):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+        return 1
+
+    assert run_async(flow()) == 1
+    assert ended.is_set()
+    assert [type(error.error) for error in told] == [durable.RunInterruptedError]
+    assert durable.get("one").status == "completed"
+
+
+def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_async, monkeypatch):
+    """On replay: between its look at what the journal has and the note that it has called it."""
+    reached, given_up, told = threading.Event(), threading.Event(), []
+
+    @durable.step(retry=None)
+    def step():
+        reached.set()
+        assert given_up.wait(PATIENCE)
+
+    def thread():
+        try:
+            step()
+        except BaseException as error:
+            told.append(type(error))
+
+    @durable.workflow
+    async def flow():
+        task = asyncio.create_task(asyncio.to_thread(thread))
+        while not reached.is_set():  # noqa: ASYNC110 - of a thread
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        given_up.set()
+        journal.crash()
+        return 1
+
+    has_called = _operations._has_called
+
+    def has_called_later(*args, **options):
+        reached.set()
+        assert given_up.wait(PATIENCE)
+        return has_called(*args, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    wait_until(lambda: told)
+    journal.restart()
+    reached.clear()
+    given_up.clear()
+    told.clear()
+    monkeypatch.setattr(_operations, "_has_called", has_called_later)
+    assert run_async(flow()) == 1
+    wait_until(lambda: told)
+    assert told == [asyncio.CancelledError]
+
+
+def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something(journal, run_async, monkeypatch):
+    monkeypatch.setattr(_branches, "_PATIENCE_SECONDS", 0.05)
+    looked = []
+    lose_patience = _branches.Branches._lose_patience
+
+    def look(self):
+        lose_patience(self)
+        looked.append(1)
+
+    monkeypatch.setattr(_branches.Branches, "_lose_patience", look)
+
+    @durable.step(retry=None)
+    def step(text):
+        return text
+
+    def thread(fired):
+        step("first")
+        wait_until(fired)
+        step("second")
+        wait_until(lambda: looked)
+        return "third"
+
+    @durable.workflow
+    async def flow():
+        branches = current_branch().execution.branches
+        task = asyncio.create_task(asyncio.to_thread(thread, lambda: branches._ready or branches._waiting))
+        try:
+            async with asyncio.timeout(0.05):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return [await task, "timed out"]
+
+    assert run_async(flow()) == ["third", "timed out"]
+
+
+# -- loops --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_is_on_its_way_to_a_task_that_is_cancelled_is_given_back(run_async):
+    async def main():
+        limit, granted = Limit(1), []
+        limit.request(lambda: None)
+        task = asyncio.create_task(take_slot(limit))
+        await asyncio.sleep(0)
+        limit.release()  # arrives in the next turn of the loop
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        limit.request(lambda: granted.append(1))
+        assert granted == [1]
+
+    run_async(main())
+
+
+def test_a_slot_that_comes_when_the_loop_of_who_waited_for_it_is_closed_is_given_back():
+    limit, granted = Limit(1), []
+    limit.request(lambda: None)
+    loop = asyncio.new_event_loop()
+    waiting = take_slot(limit)
+    task = loop.create_task(waiting)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    limit.release()
+    limit.request(lambda: granted.append(1))
+    assert granted == [1]
+    task._log_destroy_pending = False
+    waiting.close()
+
+
+def test_a_step_whose_coroutine_is_collected_says_nothing(journal, run_async, unraisable):
+    loop = asyncio.new_event_loop()
+
+    @durable.step
+    async def step():
+        if journal.crashing:
+            loop.stop()
+            await asyncio.Event().wait()
+        return 1
+
+    @durable.workflow
+    async def flow():
+        return await step()
+
+    task = loop.create_task(flow())
+    loop.run_forever()
+    for each in asyncio.all_tasks(loop):
+        each._log_destroy_pending = False
+    loop.close()
+    del task, each
+    gc.collect()
+    assert unraisable == []
+    journal.restart()
+    assert run_async(flow()) == 1
+
+
+def test_a_write_that_is_acknowledged_twice_is_heard_of_once(journal, run_async):
+    """As it is where an interrupt strikes the writer in the middle of its acknowledgements."""
+    journal.engine._runtime.own()
+    errors = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        port = port_of(journal.engine._runtime, loop)
+        future = loop.create_future()
+        entry = Entry(lambda transaction: 5, False, port)
+        entry.then = _Write(entry, future)
+        port.commits.submit(entry)
+        assert await future == 5
+        port.post([entry])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    run_async(main())
+    assert errors == []
+
+
+def test_an_engine_that_is_closed_by_its_own_background_run_ends_its_loop(journal):
+    @durable.workflow(id="one")
+    async def flow():
+        if journal.crashing:
+            durable.close()
+        return 1
+
+    flow.start()
+    wait_until(lambda: journal.engine._closed)
+    loop_thread = journal.engine._scheduler._loop_thread
+    loop_thread._thread.join(PATIENCE)
+    assert loop_thread.loop.is_closed()
+    journal.restart()
+    assert durable.get("one").result(PATIENCE) == 1
+
+
+def test_a_loop_that_is_blocked_when_its_engine_closes_is_closed_by_its_own_thread():
+    gate = threading.Event()
+    loop_thread = LoopThread()
+    loop_thread.loop.call_soon_threadsafe(gate.wait)
+    loop_thread.stop()
+    assert not loop_thread.loop.is_closed()
+    gate.set()
+    loop_thread._thread.join(PATIENCE)
+    assert loop_thread.loop.is_closed()
+
+
+def test_a_loop_may_have_been_stopped_by_what_ran_on_it():
+    loop_thread = LoopThread()
+    loop_thread._stopping = True
+    loop_thread.loop.call_soon_threadsafe(loop_thread.loop.stop)
+    loop_thread._thread.join(PATIENCE)
+    assert loop_thread.loop.is_closed()
+    loop_thread.stop()
