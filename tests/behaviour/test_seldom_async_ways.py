@@ -131,38 +131,25 @@ def test_a_task_that_is_cut_by_an_interrupt_in_the_body_of_its_group_calls_nothi
     assert durable.get("one").steps() == []
 
 
-def test_a_cancellation_whose_turn_never_comes_since_the_code_is_another_is_not_told(journal, run_async):
-    told = []
-
-    @durable.step
-    async def step(number):
-        return number
+def test_a_cancellation_that_cannot_be_written_down_is_not_told(journal, run_async):
+    executions = []
 
     @durable.workflow(id="one")
     async def flow():
-        try:
-            await step(1 if journal.crashing else 2)
-            await asyncio.create_task(durable.aio.wait_for_signal("go", str))
-        except asyncio.CancelledError:
-            told.append(1)
-            journal.crash()
-            raise
+        runtime, execution = journal.engine._runtime, current_branch().execution
+        executions.append(execution)
+        if journal.crashing:
+            runtime.journal.commits.refuse(durable.JournalError("the disk failed"))
+            runtime.active["one"].cancel()
+            await asyncio.Event().wait()
+        return 1
 
-    def cancel():
-        wait_until(lambda: durable.runs() and len(durable.get("one").steps()) == 2)
-        durable.get("one").cancel()
-
-    journal.engine._runtime.own()
-    cancelling = threading.Thread(target=cancel)
-    cancelling.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(durable.JournalError, match="the disk failed"):
         run_async(flow())
-    cancelling.join(PATIENCE)
-    assert told == [1]
+    assert executions[0].cancel.requested
+    assert not executions[0].cancel.delivered
     journal.restart()
-    with pytest.raises(durable.NonDeterminismError):
-        run_async(flow())
-    assert told == [1]
+    assert run_async(flow()) == 1
 
 
 def test_a_thread_whose_step_ends_after_the_engine_began_to_close_has_its_outcome_and_does_not_go_on(journal):
