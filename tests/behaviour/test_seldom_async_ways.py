@@ -236,9 +236,49 @@ def test_a_thread_that_nobody_awaits_and_that_waits_for_the_disk_is_told_that_th
     assert durable.get("one").status == "completed"
 
 
+def test_a_task_that_was_cut_while_it_waited_for_the_end_of_a_run_holds_nobody_up_on_replay(journal, run_async):
+    go_on = threading.Event()
+
+    @durable.step
+    async def step(number):
+        return number
+
+    @durable.workflow(id="child")
+    def child():
+        assert go_on.wait(PATIENCE)
+        return 1
+
+    @durable.workflow(id="one")
+    async def flow():
+        run = child.start()
+
+        async def end():
+            return await run
+
+        task = asyncio.create_task(end())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        go_on.set()
+        number = await step(await run)
+        journal.crash()
+        return number
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == 1
+
+
 def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_async, monkeypatch):
     """On replay: between its look at what the journal has and the note that it has called it."""
     reached, given_up, told = threading.Event(), threading.Event(), []
+
+    @durable.step
+    async def after():
+        pass
 
     @durable.step(retry=None)
     def step():
@@ -260,6 +300,7 @@ def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_
         with suppress(asyncio.CancelledError):
             await task
         given_up.set()
+        await after()  # with this it is written that the other was cut
         journal.crash()
         return 1
 
