@@ -254,9 +254,11 @@ def test_plain_json_for_other_parameters_is_a_wrong_call():
             Signature(defaulted).read_call(call, WHAT)
 
 
-def test_a_wrong_call_says_of_what():
-    with pytest.raises(TypeError, match=re.escape(WHAT)):
-        Signature(defaulted).bind((), {}, WHAT)
+def test_a_wrong_call_says_of_what_and_how_it_is_called():
+    with pytest.raises(TypeError) as error:
+        Signature(untyped).bind((), {}, WHAT)
+    says = f"{WHAT} takes (value, other=None), and was called otherwise: missing a required argument: 'value'"
+    assert str(error.value) == says
 
 
 def test_an_opaque_input_is_never_a_difference():
@@ -301,8 +303,20 @@ def test_the_journal_s_argument_that_no_longer_fits_is_named_with_its_path():
 
 def test_a_parameter_that_is_gone_is_named():
     text = recorded(defaulted, Order("a"), urgent=True)
-    with pytest.raises(SerializationError, match="workflow 'w' has no parameter 'urgent' any more"):
+    with pytest.raises(SerializationError) as error:
         load(Signature(plain), text)
+    assert str(error.value) == f"{WHAT} has no parameter 'urgent' any more, and the journal holds a value for it"
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "nothing", "[" * 200_000, '["' + "x" * 100 + '"]'])
+def test_inputs_that_are_no_json_object_are_shown_by_their_beginning(text):
+    for read in (lambda: load(Signature(plain), text), lambda: Signature(plain).without_defaults(text)):
+        with pytest.raises(SerializationError) as error:
+            read()
+        says = str(error.value)
+        assert says.startswith("the inputs in the journal are no JSON object, so durable did not write them (")
+        assert says.endswith(f"): {text[:80]}")
+        assert error.value.__cause__ is not None
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -395,6 +409,9 @@ def test_a_lone_surrogate_can_be_shown():
     found = signature.differences(one, signature.dump_step_inputs(("x", None), {}, "step 's'"))
     assert [name for name, _, _ in found] == ["value"]
     found[0][1].encode()  # it goes into messages, and into the journal
+    assert signature.differences('{"value":["\\ud800",{"é":1}]}', "{}") == [
+        ("value", '["\\ud800",{"\\u00e9":1}]', "(not given)")
+    ]
 
 
 json_values = st.recursive(
