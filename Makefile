@@ -39,15 +39,17 @@ pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/ima
 
 # Every line and branch of these was executed; what is not there yet is shown by `make coverage` above them.
 COVERED := $(addprefix _codec/,__init__ annotations classes conversion exact exceptions hooks json_text leaves misfit plain \
-    records shapes tagged typed untyped) __init__ __main__ _active _arguments _clock _decorated _effects _engine _entries \
-    _helpers _identity _journal _limits _listing _logger _loop_hooks _model _operations _outcome _owner _pauses _place \
-    _progress _records _replay _requests _rests _retry _running _scheduler _signature _steering _steps _suspension _timer \
-    _timers _transaction _waiting _waits _wal _watching aio errors run
+    records shapes tagged typed untyped) __init__ __main__ _active _arguments _branches _clock _decorated _drive _effects \
+    _engine _entries _execution _helpers _identity _journal _limits _listing _logger _loop_hooks _model _operations _outcome \
+    _owner _parallel _pauses _place _port _progress _records _replay _requests _rests _retry _running _scheduler _signature \
+    _steering _steps _suspension _telling _threads _timer _timers _transaction _waiting _waits _wal _watching aio errors
 empty :=
 space := $(empty) $(empty)
 comma := ,
 
 # Not tests/crash and tests/faults: a process that is killed tells nothing of what it executed, and they kill thousands.
+# It takes twice as long as the tests alone. The warnings in the end are of data that a process could not write, since it
+# was killed or had a limit on the size of its files.
 coverage: $(VENV)/.dev $(VENV)/.browser  ## the tests with branch coverage
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not unwatched" --ignore=tests/crash --ignore=tests/faults \
 	    --cov --cov-report=term

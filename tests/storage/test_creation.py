@@ -17,6 +17,7 @@ from durable._database import FORMAT, has_journal, named_statements, open_reader
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from durable._owner import is_owned
+from durable._place import has_content
 from durable.cli._reader import Reader
 from durable.errors import JournalError, JournalLockedError, SerializationError
 
@@ -530,3 +531,17 @@ def test_what_may_only_be_read_is_an_error_that_says_what_is_needed(path, open_j
     with closing(open_reader(path, None)) as reader:
         with pytest.raises(JournalError, match="has to be allowed to write the file"), _database.mapped(path):
             reader.execute("DELETE FROM durable_run")
+
+
+def test_a_file_that_goes_away_while_it_is_looked_at_has_nothing_in_it(path, monkeypatch):
+    with open(path, "w") as file:
+        file.write("something")
+    assert has_content(path)
+    size = os.path.getsize
+
+    def size_of_what_is_gone(where):
+        os.unlink(where)
+        return size(where)
+
+    monkeypatch.setattr(os.path, "getsize", size_of_what_is_gone)
+    assert not has_content(path)
