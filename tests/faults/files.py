@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,8 +193,10 @@ def _look_at(found: Any) -> None:
 
 
 def go_on(path: Path, plan: Plan) -> None:
-    """As the owner: go on with everything, and call the program."""
+    """As the owner: go on with everything, and call the program. A file may say that it waits for ever."""
     engine = durable.Engine(path)
+    last = threading.Timer(SECONDS, engine.close)
+    last.start()
     try:
         with engine:
             engine.resume(wait=True)
@@ -202,6 +205,7 @@ def go_on(path: Path, plan: Plan) -> None:
         if "Recorded" not in str(error):
             raise
     finally:
+        last.cancel()
         engine.close()
 
 
