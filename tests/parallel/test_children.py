@@ -504,3 +504,39 @@ def test_a_sync_child_in_a_thread_that_is_given_up_has_its_own_end(journal, run_
 
     assert run_async(main()) == "too late"
     assert durable.get("child").result(SOON) == 2
+
+
+def test_a_child_that_a_crash_left_is_set_going_again_although_it_is_given_up_at_once(journal, run_async):
+    """So that it is told, and does not go on some day without its parent."""
+    told = []
+
+    @durable.step(name="endless")
+    async def endless() -> None:
+        journal.crash()
+        await asyncio.sleep(3600)
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        try:
+            await endless()
+        except asyncio.CancelledError:
+            told.append(1)
+            raise
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        task = asyncio.create_task(child())
+        if journal.crashing:
+            await task
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    told.clear()
+    run_async(flow())
+    assert told == [1]
+    assert (durable.get("run").status, durable.get("child").status) == ("completed", "cancelled")
+    assert [step.error for step in durable.get("run").steps()] != [None]
