@@ -313,7 +313,8 @@ class RunTask(asyncio.Task[Any]):
             # At the end of a loop all tasks are cancelled in one go, in any order: the parent tells a moment later.
             self.get_loop().call_soon(self._given_up, parent)
             return True
-        if not inside or (self.caller is not None and self.caller.cancelling()):
+        is_free = parent is None or parent.halted is not None  # else it is the parent that gives it up, and tells
+        if not inside or (is_free and self.caller is not None and self.caller.cancelling()):
             self.execution.interrupt("its task was cancelled")
         return super().cancel(msg)
 

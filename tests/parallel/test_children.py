@@ -540,3 +540,39 @@ def test_a_child_that_a_crash_left_is_set_going_again_although_it_is_given_up_at
     assert told == [1]
     assert (durable.get("run").status, durable.get("child").status) == ("completed", "cancelled")
     assert [step.error for step in durable.get("run").steps()] != [None]
+
+
+def test_a_group_of_a_child_that_is_given_up_may_fail_before_the_child_is_told(journal, run_async):
+    """The group cancels the child's task, whose caller is being cancelled too: that is no interrupt."""
+    begun, given_up = asyncio.Event(), asyncio.Event()
+
+    @durable.step(name="endless")
+    async def endless() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async def fails() -> None:
+        await given_up.wait()
+        raise Declined(1, "too small")
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                await endless()
+        except* Declined:
+            pass
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        task = asyncio.create_task(child())
+        await begun.wait()
+        task.cancel()
+        given_up.set()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_async(flow())
+    assert durable.get("run").status == "completed"
+    assert durable.get("child").status in {"cancelled", "completed"}
+    assert durable.resume() == []
