@@ -94,13 +94,17 @@ class EndOfRun:
         self._past = branch.execution.past.pop(self._place, None)
 
     async def come(self) -> None:
-        """The run has ended: returns when it is the turn of that."""
+        """The run has ended: returns when it is the turn of that.
+
+        Also where the only task awaits it: a cancellation that came later comes later again. Journals of versions that
+        did not write this down have what followed it all the same.
+        """
         branches, past = self._branches, self._branches.past
         if self._past is not None and self._past.turn:
             await past.turn_of(self._past)
             return
         await past.last()
-        if branches.tasks and branches.execution.halted is None:
+        if branches.execution.halted is None and (branches.tasks or not past):
             await branches.take_turn(_came(branches.execution, self._place, END))
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import os
+import sqlite3
 import threading
 import time
 
 import pytest
 
 import durable
-from durable import _drive, _requests
+from durable import _drive, _requests, testing
 from durable._limits import Limit
 
 PATIENCE = 10.0
@@ -583,3 +584,71 @@ def test_a_step_that_raises_it_when_its_run_was_cancelled_is_where_that_is_told(
     assert run.status == "cancelled"
     assert [step.status for step in run.steps()] == ["failed", "completed"]
     assert told == ["cleaned up"]
+
+
+# -- the end of a run that the only task awaits ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def awaiting():
+    """A program that awaits a run, and is cancelled in the step after that."""
+
+    @durable.workflow
+    async def child() -> int:
+        return 1
+
+    @durable.step
+    async def cancelling(number: int) -> None:
+        with contextlib.suppress(durable.RunFinishedError):
+            durable.get("run").cancel()
+        for _ in range(5):  # it has its turn before the outcome of this step has
+            await asyncio.sleep(0)
+
+    @durable.step
+    async def undo() -> None: ...
+
+    @durable.workflow(id="run")
+    async def work() -> None:
+        number = await child.start()
+        try:
+            await cancelling(number)
+        finally:
+            await undo()
+
+    def program():
+        with contextlib.suppress(durable.RunCancelledError):
+            asyncio.run(work())
+
+    return program
+
+
+def test_a_cancellation_after_the_end_of_a_run_is_after_it_again(awaiting):
+    report = testing.crash_everywhere(awaiting)
+    assert report.problems == [], str(report)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_end_of_a_run_is_in_the_journal_where_something_followed_and_need_not_be(journal, run_async, kept):
+    @durable.workflow
+    async def child() -> int:
+        return 1
+
+    @durable.step
+    async def after(number: int) -> int:
+        return number + 1
+
+    @durable.workflow(id="run")
+    async def work() -> int:
+        number = await after(await child.start())
+        journal.crash()
+        return await after(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(work())
+    journal.engine.close()
+    with contextlib.closing(sqlite3.connect(journal.path)) as db, db:
+        assert db.execute("SELECT count(*) FROM durable_step WHERE kind = 'timer'").fetchone() == (1,)
+        if not kept:  # as older versions left it
+            db.execute("DELETE FROM durable_step WHERE kind = 'timer'")
+    journal.restart()
+    assert run_async(work()) == 3
