@@ -342,6 +342,8 @@ class Branches:
 
     def _deliver_next(self) -> None:
         if self.past and (self.past.deliver_next() or self.past.let_go_on()):
+            if self._waiting:  # for the end of the replay, which may never come
+                self.tick_soon()
             return
         if not self._is_held() and self._ready:
             self._deliver(self._ready.popleft())

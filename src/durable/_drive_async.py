@@ -371,6 +371,7 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
 
 async def _end(branches: Branches) -> None:
     branches.root = None
+    branches.telling.end()  # told of a cancellation now, it would leave tasks behind
     await branches.end_all()
     branches.flush()
 

@@ -311,6 +311,46 @@ def test_a_sync_step_that_is_new_in_an_async_run_does_not_begin_before_what_the_
     assert began == []
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_cancelled_run_whose_code_no_longer_calls_what_had_begun_is_blocked_and_leaves_no_task(grouped):
+    changed, begun = [], []
+
+    @durable.step
+    async def forever(name):
+        begun.append(name)
+        await asyncio.sleep(1000)
+
+    async def task(name):
+        if changed and name == "first":
+            raise ValueError(name)
+        await forever(name)
+
+    @durable.workflow(id="run")
+    async def work():
+        if grouped:
+            async with asyncio.TaskGroup() as group:
+                for name in ("first", "second"):
+                    group.create_task(task(name))
+        else:
+            await asyncio.gather(task("first"), task("second"))
+
+    def again():
+        with pytest.raises(durable.NonDeterminismError):
+            asyncio.run(work())
+        changed.append("blocked")
+
+    with testing.engine() as env:
+        with env.crash_after("cancel"):
+            run = work.start()
+            wait_until(lambda: len(begun) == 2)
+            run.cancel()
+        changed.append("code")
+        thread = threading.Thread(target=again, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert changed == ["code", "blocked"]
+
+
 # -- ends ----------------------------------------------------------------------------------------------------------------
 
 
