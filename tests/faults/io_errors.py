@@ -10,6 +10,7 @@ import errno
 import faulthandler
 import random
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from .programs import Judge, Plan
 from .tally import Tally
 
 STUCK_SECONDS = 30.0
+LASTING_SECONDS = 3.0
+"""After so long a fault that lasts is over."""
 
 
 class Fault(NamedTuple):
@@ -97,10 +100,9 @@ class FailingDisk(apsw.VFS):
 
     def _replacement(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
-            if self.fails(name):
-                assert self.fault is not None
-                if self.fault.error:
-                    ctypes.set_errno(self.fault.error)
+            if (fault := self.fails(name)) is not None:
+                if fault.error:
+                    ctypes.set_errno(fault.error)
                     return _FAILED.get(name, -1)
                 if args[2] > 1:
                     return original(args[0], args[1], args[2] // 2, args[3])
@@ -108,19 +110,23 @@ class FailingDisk(apsw.VFS):
 
         return call
 
-    def fails(self, name: str) -> bool:
-        """Count a call; say whether it is to fail."""
+    def fails(self, name: str) -> Fault | None:
+        """Count a call; the fault, if it is to fail."""
         self.counts[name] += 1
         fault = self.fault
         if fault is None or fault.call != name:
-            return False
+            return None
         number = self.counts[name]
         fails = number >= fault.number if fault.lasts else number == fault.number
         self.failed += fails
-        return fails
+        return fault if fails else None
 
     def begin(self, fault: Fault | None) -> None:
         self.fault, self.failed, self.counts = fault, 0, Counter()
+
+    def mend(self) -> None:
+        """It fails no more. From any thread."""
+        self.fault = None
 
     def restore(self) -> None:
         for name, original in self._originals.items():
@@ -231,6 +237,8 @@ def _live(plan: Plan, folder: Path, disk: FailingDisk, fault: Fault | None, judg
     disk.begin(fault)
     vfs = disk.name if fault is not None and fault.call == "sync" else None
     found = []
+    mended = threading.Timer(LASTING_SECONDS, disk.mend)  # else a step that needs it would be tried for ever
+    mended.start()
     try:
         result = programs.call(durable.Engine(folder / "journal.db", vfs=vfs), plan, resumes=plan.in_background)
         world.note("result", result)
@@ -238,6 +246,8 @@ def _live(plan: Plan, folder: Path, disk: FailingDisk, fault: Fault | None, judg
         found.append("stopped" if fault is not None and disk.failed else f"does not go on: {_in_short(error)}")
     except BaseException as error:
         found.append(f"not a JournalError: {_in_short(error)}")
+    finally:
+        mended.cancel()
     judge.look(world.notes)
     return found
 
