@@ -63,6 +63,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
                 answer = (elsewhere or _PERFORM[type(effect)])(execution, effect)
             except SerializationError as error:
                 effect = decision.throw(error)
+            except (JournalError, EngineClosedError) as error:  # of the file, and not of the code
+                raise execution.halt(error) from error
             else:
                 effect = decision.send(answer)
     except StopIteration as done:
@@ -127,7 +129,7 @@ def _write(
         work = _fenced(execution, work, record.branch)
     try:
         return execution.journal.commits.write(work, full)  # type: ignore[no-any-return]
-    except (JournalError, EngineClosedError, RunInterruptedError) as error:
+    except RunInterruptedError as error:
         raise execution.halt(error) from error
 
 
@@ -262,7 +264,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         return Completed(execution.journal.write_alone(work))
     except _RolledBackError as rolled_back:
         return Failed(rolled_back.error)
-    except (JournalError, EngineClosedError, RunInterruptedError) as error:
+    except RunInterruptedError as error:
         raise execution.halt(error) from error
     finally:
         execution.attempts_in_flight -= 1

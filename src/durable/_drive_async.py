@@ -48,6 +48,8 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
             except SerializationError as error:
                 effect = decision.throw(error)
                 continue
+            except (JournalError, EngineClosedError) as error:  # of the file, and not of the code
+                raise execution.halt(error) from error
             except asyncio.CancelledError as error:
                 branches.look_for_interrupt()
                 if execution.halted is None:
@@ -106,11 +108,8 @@ def _append_now(execution: Execution, branches: Branches, effect: Append) -> Awa
     branches.put_owed()
     if not full and not branches.is_crowded():
         branches.port.flush()
-        try:
-            if execution.journal.commits.write_if_idle(work):
-                return NOTHING
-        except (JournalError, EngineClosedError) as error:
-            raise execution.halt(error) from error
+        if execution.journal.commits.write_if_idle(work):
+            return NOTHING
     appended = _Appended(execution, work, branches.loop.create_future())
     branches.write(appended, full)
     return appended.future

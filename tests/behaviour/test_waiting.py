@@ -7,6 +7,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import apsw
 import pytest
 
 import durable
@@ -509,3 +510,41 @@ def test_an_async_run_that_replays_its_cancellation_is_not_suspended_before_it_i
         run.cancel()
         with pytest.raises(durable.RunCancelledError):
             run.result(PATIENCE)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_signal_that_cannot_be_read_leaves_the_run_interrupted_and_never_failed(
+    journal, run_async, asynchronous, thread
+):
+    """The file is at fault, not the workflow: read again, it goes on."""
+
+    def change(column: str) -> None:
+        other = apsw.Connection(str(journal.path))  # another SQLite in this process would break the locks
+        other.execute(f"UPDATE durable_message SET {column}")
+        other.close()
+
+    @durable.step(name="send")
+    def send() -> None:
+        durable.get("run").signal("go", 5)
+        change("value = '6'")
+
+    @durable.workflow(id="run")
+    def flow() -> int:
+        send()
+        return durable.wait_for_signal("go", int)
+
+    @durable.workflow(id="run")
+    async def flow_async() -> int:
+        await asyncio.to_thread(send)
+        if thread:
+            return await asyncio.to_thread(durable.wait_for_signal, "go", int)
+        return await durable.aio.wait_for_signal("go", int)
+
+    call = (lambda: run_async(flow_async())) if asynchronous else flow
+    with pytest.raises(durable.JournalError, match="damaged"):
+        call()
+    assert durable.get("run").status == "interrupted"
+    change("value = '5'")
+    journal.restart()
+    assert call() == 5
