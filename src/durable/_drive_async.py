@@ -295,7 +295,7 @@ class RunTask(asyncio.Task[Any]):
 
     def _given_up(self, parent: Execution) -> None:
         """The parent no longer waits for this run: cancelled by its code, or interrupted itself."""
-        if parent.halted is None:
+        if not parent.is_taken_down():
             assert parent.branches is not None
             parent.branches.flush()  # else a crash may leave a child that is cancelled, and nobody who did that
             self.execution.request_cancel()  # the parent goes on when it has ended
@@ -312,7 +312,7 @@ class RunTask(asyncio.Task[Any]):
             # At the end of a loop all tasks are cancelled in one go, in any order: the parent tells a moment later.
             self.get_loop().call_soon(self._given_up, parent)
             return True
-        is_free = parent is None or parent.halted is not None  # else it is the parent that gives it up, and tells
+        is_free = parent is None or parent.is_taken_down()  # else it is the parent that gives it up, and tells
         if not inside or (is_free and self.caller is not None and self.caller.cancelling()):
             self.execution.interrupt("its task was cancelled")
         return super().cancel(msg)

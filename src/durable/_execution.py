@@ -147,6 +147,10 @@ class Execution:
                 self.on_halt()
         return self.halted
 
+    def is_taken_down(self) -> bool:
+        """Whether it was, or a run that waits for it: then it will be too, though it may hear of it a moment later."""
+        return self.halted is not None or (self.parent is not None and self.parent.is_taken_down())
+
     def interrupt(self, why: str) -> Halt:
         """Stop without an outcome: the run stays interrupted, and goes on at the next call or `resume()`."""
         run = f"run {self.record.id} of {self.record.workflow!r}"

@@ -65,7 +65,7 @@ async def _take_slot(active: Active, limit: Limit) -> None:
         active.release_slot = await take_slot(limit, first=active.execution is not None)
     except asyncio.CancelledError:
         await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
-        if active.execution is None and active.parent is not None and active.parent.halted is None:
+        if active.execution is None and active.parent is not None and not active.parent.is_taken_down():
             raise Cancelled from None
         raise
 

@@ -66,7 +66,7 @@ class RunThreads:
             if branch in self._blocked:
                 self._blocked[branch].cancel()
             self._branches.past.drop(branch)
-            if record is not None and self._branches.execution.halted is None:
+            if record is not None and not self._branches.execution.is_taken_down():
                 now = self._branches.execution.now()
                 self._branches.journal_late(
                     record._replace(

@@ -576,3 +576,54 @@ def test_a_group_of_a_child_that_is_given_up_may_fail_before_the_child_is_told(j
     assert durable.get("run").status == "completed"
     assert durable.get("child").status in {"cancelled", "completed"}
     assert durable.resume() == []
+
+
+@pytest.mark.parametrize("innermost_first", [True, False])
+@pytest.mark.parametrize("kind", ["task", "thread"])
+def test_all_tasks_cancelled_in_one_go_interrupt_a_run_and_those_below_it_in_whatever_order(
+    journal, run_async, kind, innermost_first
+):
+    """As at the end of a loop: nothing of it is a cut, or a cancellation, that the code has made."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    @durable.step(name="hangs", retry=None)
+    def hangs() -> None:
+        begun.set()
+        goes_on.wait(SOON if journal.crashing else 0)
+
+    @durable.step(name="sleeps", retry=None)
+    async def sleeps() -> None:
+        begun.set()
+        await asyncio.sleep(SOON if journal.crashing else 0)
+
+    @durable.workflow(id="grandchild")
+    async def grandchild() -> None:
+        await asyncio.gather(asyncio.to_thread(hangs) if kind == "thread" else sleeps())
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        await grandchild()
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        await child()
+        return "done"
+
+    async def main() -> None:
+        caller = asyncio.create_task(flow())
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        runs = [journal.engine._runtime.active[name].execution.branches for name in ("run", "child", "grandchild")]
+        tasks = [caller, *(each for branches in runs for each in (branches.root, *branches.tasks))]
+        for task in reversed(tasks) if innermost_first else tasks:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        goes_on.set()
+
+    run_async(main())
+    runs = [durable.get(name) for name in ("run", "child", "grandchild")]
+    assert [run.status for run in runs] == ["interrupted"] * 3
+    assert {step.status for run in runs for step in run.steps()} == {"running"}
+    journal.restart()
+    assert run_async(flow()) == "done"
