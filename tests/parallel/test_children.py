@@ -611,8 +611,7 @@ def test_all_tasks_cancelled_in_one_go_interrupt_a_run_and_those_below_it_in_wha
 
     async def main() -> None:
         caller = asyncio.create_task(flow())
-        while not begun.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(begun.wait, SOON)
         runs = [journal.engine._runtime.active[name].execution.branches for name in ("run", "child", "grandchild")]
         tasks = [caller, *(each for branches in runs for each in (branches.root, *branches.tasks))]
         for task in reversed(tasks) if innermost_first else tasks:
