@@ -72,12 +72,12 @@ def test_a_wait_that_ends_in_the_turn_in_which_its_run_is_interrupted_has_no_out
     def interrupt_when_it_is_over(execution):
         if any(future.done() for future in execution.branches.resting):
             execution.interrupt("in the same turn")
-        else:
+        elif not execution.over:
             execution.branches.loop.call_soon(interrupt_when_it_is_over, execution)
 
     async def wait():
         if waits_for == "time":
-            await durable.aio.sleep(0.01)
+            await durable.aio.sleep(0.5)  # on a slow machine too it has begun to wait by then
         else:
             await durable.aio.wait_for_signal("go", str)
 
@@ -87,7 +87,7 @@ def test_a_wait_that_ends_in_the_turn_in_which_its_run_is_interrupted_has_no_out
         waiting = asyncio.create_task(wait())
         if journal.crashing:
             interrupt_when_it_is_over(branches.execution)
-            while not branches.resting:  # noqa: ASYNC110 - nothing tells
+            while not branches.resting and not waiting.done():  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
             if waits_for == "signal":
                 await asyncio.to_thread(durable.get("one").signal, "go", "now")
