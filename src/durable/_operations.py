@@ -79,6 +79,9 @@ def _has_called(execution: Execution, call: Call, past: StepRecord | None, *, be
     Told only now that it is known to be the same: a thread calls while the loop goes on, which lets begin what is new
     as soon as all was called.
     """
+    branches = execution.branches
+    if past is not None and past.turn is not None and branches is not None and not branches.is_here():
+        return  # the loop takes it, where the task of this thread may give it up before: see `_threads.py`
     if past is not None and execution.past.pop((call.branch, call.position), None) is None:
         return  # the task of this thread has given it up meanwhile
     if past is None or past.turn is None:

@@ -149,12 +149,12 @@ class RunThreads:
 
     def _deliver(self, past: StepRecord) -> None:
         if past.turn == 0 and past.error != CUT and past.kind == "step":  # a transaction that has not had its turn
-            self._on_loop(past.branch, lambda: self._branches.past.delivered(0))
+            self._on_loop(past.branch, lambda: self._deliver_inline(past))
             self.wait(past.branch, self._branches.past.end, goes_on=False)
             self._conclude(past)
         else:
             self._records[past.branch] = past
-            self.wait(past.branch, lambda: self._branches.deliver(past))
+            self.wait(past.branch, lambda: self._deliver_here(past))
             self._records.pop(past.branch, None)
 
     def _conclude(
@@ -198,6 +198,18 @@ class RunThreads:
         return self._branches.execution.interrupt("its event loop ended")
 
     # -- on the loop, for a thread ------------------------------------------------------------------------------------
+
+    def _take(self, past: StepRecord) -> bool:
+        """The thread has called what the journal has; say whether its task has not given it up before."""
+        return self._branches.execution.past.pop((past.branch, past.position), None) is not None
+
+    def _deliver_here(self, past: StepRecord) -> Awaitable[None]:
+        self._take(past)
+        return self._branches.deliver(past)
+
+    def _deliver_inline(self, past: StepRecord) -> None:
+        if self._take(past):
+            self._branches.past.delivered(0)
 
     def _called(self, branch: str) -> None:
         """The thread has called something: it no longer holds up what is to be delivered."""

@@ -772,3 +772,44 @@ def test_runs_that_are_awaited_together_take_few_turns(journal, run_async):
         return await asyncio.gather(*child.start_many(range(200)))
 
     assert run_async(flow()) == list(range(200))
+
+
+def test_a_thread_may_be_given_up_just_before_it_waits_for_the_turn_that_the_journal_has(
+    journal, run_async, monkeypatch
+):
+    """As where its outcome is in the file, its task gave it up before the turn of that, and then the process died."""
+    given_up, comes_second = threading.Event(), threading.Event()
+    wait = RunThreads.wait
+
+    def late(self, branch, *args, **options):
+        if not journal.crashing:
+            given_up.wait(LONG_SECONDS)
+        wait(self, branch, *args, **options)
+
+    monkeypatch.setattr(RunThreads, "wait", late)
+
+    @durable.step(name="waits", retry=None)
+    def waits() -> None:
+        comes_second.wait(LONG_SECONDS)
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        await label("first")
+        thread = asyncio.create_task(asyncio.to_thread(waits))
+        await label("second")
+        comes_second.set()
+        if journal.crashing:
+            await thread
+            journal.crash()
+        thread.cancel()
+        await asyncio.sleep(0)
+        given_up.set()
+        await asyncio.gather(thread, return_exceptions=True)
+        return await label("last")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    turns = {s.name: s.turn for s in journal.file.steps(1)}
+    assert turns["waits"] == 3, turns
+    journal.restart()
+    assert run_async(flow()) == "last"
