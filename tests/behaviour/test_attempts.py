@@ -13,6 +13,7 @@ import pytest
 
 import durable
 from durable import NonRetryableError, RetryAfter, RetryPolicy, StepError, StepInterruptedError, StepTimeoutError
+from tests.behaviour.patience import wait_until
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=5)
 PATIENT = RetryPolicy(initial_interval=0.001, backoff_coefficient=1, maximum_attempts=0)
@@ -80,13 +81,6 @@ def test_default_policy_is_five_attempts_from_one_second(journal):
     assert run.status in {"running", "waiting"}  # a wait of more than a second is a suspension
     journal.restart()
     assert attempts == [1]
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_maximum_attempts_zero_is_unlimited(journal):

@@ -9,15 +9,7 @@ import pytest
 
 import durable
 from durable import RetryPolicy, RunInterruptedError, _threads
-
-PATIENCE = 60.0
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.001)
+from tests.behaviour.patience import wait_until
 
 
 def is_being_closed(engine):

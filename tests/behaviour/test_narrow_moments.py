@@ -6,21 +6,17 @@ import os
 import sqlite3
 import threading
 import time
+from functools import partial
 
 import pytest
 
 import durable
 from durable import _drive, _requests, testing
 from durable._limits import Limit
+from tests.behaviour import patience
 
 PATIENCE = 10.0
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
+wait_until = partial(patience.wait_until, seconds=PATIENCE)
 
 
 # -- a slot ------------------------------------------------------------------------------------------------------------

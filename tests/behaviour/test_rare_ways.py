@@ -1,23 +1,18 @@
 """What few programs do: calls outside of a run, wrong arguments, and ways that a run seldom takes."""
 
 import threading
-import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 import durable
 from durable import _engine
+from tests.behaviour import patience
 
 PATIENCE = 10.0
+wait_until = partial(patience.wait_until, seconds=PATIENCE)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
 
 
 # -- waits and events ---------------------------------------------------------------------------------------------------

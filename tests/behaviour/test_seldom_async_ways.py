@@ -5,7 +5,6 @@ import contextvars
 import gc
 import sys
 import threading
-import time
 from contextlib import suppress
 
 import pytest
@@ -17,15 +16,7 @@ from durable._entries import Entry
 from durable._execution import current_branch
 from durable._limits import Limit
 from durable._running_async import LoopThread, _Write, port_of
-
-PATIENCE = 60.0
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
+from tests.behaviour.patience import PATIENCE, wait_until
 
 
 @pytest.fixture

@@ -9,15 +9,7 @@ import pytest
 import durable
 import durable.testing
 from durable import RetryPolicy
-
-PATIENCE = 60.0
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
+from tests.behaviour.patience import PATIENCE, wait_until
 
 
 def errors(run):

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,8 +12,8 @@ import pytest
 import durable
 from durable import RetryPolicy, testing
 from durable._transaction import Transaction
+from tests.behaviour.patience import PATIENCE, wait_until
 
-PATIENCE = 60.0
 LONG = 3600
 
 
@@ -23,13 +22,6 @@ def env():
     """An engine whose clock moves on by itself while the test waits for a run."""
     with testing.engine() as environment:
         yield environment
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 @dataclass
