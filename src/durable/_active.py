@@ -142,6 +142,10 @@ class Request(NamedTuple):
     parent: Execution | None
     ancestors: frozenset[str]
 
+    def is_child(self, found: RunRecord) -> bool:
+        """Whether a run that was found is a child of the run that asks for it."""
+        return self.parent is not None and found.parent == self.parent.record.seq
+
 
 def new_run(
     request: Request, run_id: str, now: float, *, status: str = "queued", claim: str | None = None, epoch: int = 0

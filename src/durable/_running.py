@@ -44,9 +44,14 @@ class Body(NamedTuple):
 
 
 class Over(NamedTuple):
-    """Go on when the execution of a run is over, by whomever."""
+    """Go on when the execution of a run is over, by whomever.
+
+    `parent`: whose child it is, where `resume()` set it going before the parent called it again. A parent that gives it
+    up then cancels it, and goes on when it has ended.
+    """
 
     active: Active
+    parent: Execution | None = None
 
 
 class TakeSlot(NamedTuple):
@@ -101,7 +106,8 @@ def _call(runtime: Runtime, request: Request) -> Course:
             return ending.value
         if admission.active is None:
             return recorded_result(admission.record, result)
-        yield Over(admission.active)
+        is_resumed = admission.active.origin == "resume" and request.is_child(admission.record)
+        yield Over(admission.active, request.parent if is_resumed else None)
         record = runtime.journal.run(admission.record.id)
         if record is None or record.status in FINISHED:
             return recorded_result(record or admission.record, result)

@@ -13,7 +13,8 @@ from ._entries import Entry
 from ._execution import EXITS, Branch, Execution, current_branch
 from ._limits import Limit
 from ._outcome import Ending, raised, returned
-from ._port import LoopPort
+from ._past_order import despite_cancellation
+from ._port import LoopPort, settle
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest
@@ -56,8 +57,27 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
         return await _take_slot(effect.active, effect.limit)
-    await over(effect.active)
+    if effect.parent is None:
+        await over(effect.active)
+    else:
+        await _child_is_over(effect.active, effect.parent)
     return None
+
+
+async def _child_is_over(active: Active, parent: Execution) -> None:
+    """As `RunTask._given_up` tells a child that executes in the parent's own task."""
+    end = over(active)
+    try:
+        await asyncio.wait([end])
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
+        if parent.is_taken_down():
+            raise
+        assert parent.branches is not None
+        parent.branches.flush()
+        active.cancel()
+        await despite_cancellation(parent, end)
+        raise
 
 
 async def _take_slot(active: Active, limit: Limit) -> None:
@@ -128,19 +148,17 @@ async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:
     return ending
 
 
-async def over(active: Active) -> None:
-    """Wait, without blocking the loop, until an execution is over."""
+def over(active: Active) -> "asyncio.Future[None]":
+    """Done when an execution is over: to be awaited without blocking the loop."""
     loop = asyncio.get_running_loop()
-    event = asyncio.Event()
+    future: asyncio.Future[None] = loop.create_future()
 
     def tell() -> None:
-        try:
-            loop.call_soon_threadsafe(event.set)
-        except RuntimeError:  # the loop was closed: nobody waits any more
-            return
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, future)
 
     active.watch(tell)
-    await event.wait()
+    return future
 
 
 class Change:

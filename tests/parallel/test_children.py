@@ -542,6 +542,41 @@ def test_a_child_that_a_crash_left_is_set_going_again_although_it_is_given_up_at
     assert [step.error for step in durable.get("run").steps()] != [None]
 
 
+def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journal, run_async):
+    """The parent waits for an execution that is not in its own task, and goes on when that has ended."""
+    told = []
+
+    @durable.step(name="endless")
+    async def endless() -> None:
+        if journal.crashing:
+            journal.crash()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            told.append(1)
+            raise
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        await endless()
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        try:
+            await asyncio.wait_for(child(), 3600 if journal.crashing else 0.2)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    durable.resume()
+    assert durable.get("run").result(SOON) == "too late"
+    assert told == [1]
+    assert durable.get("child").status == "cancelled"
+
+
 def test_a_group_of_a_child_that_is_given_up_may_fail_before_the_child_is_told(journal, run_async):
     """The group cancels the child's task, whose caller is being cancelled too: that is no interrupt."""
     begun, given_up = asyncio.Event(), asyncio.Event()
