@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from durable._database import read_sql
+from durable._format import read_sql
 from durable._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from durable._records import attempt_row, owner_row, run_row, step_row
 from durable.cli.ui._server import Server

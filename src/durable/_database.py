@@ -1,4 +1,4 @@
-"""Opens the journal's file: connections and their settings with the reasons, the format, and the owner's lock.
+"""Opens the journal's file: connections and their settings with the reasons, and SQLite's errors as our own.
 
 What was measured about SQLite and stands behind the settings is told in docs/architecture.md.
 """
@@ -13,13 +13,11 @@ import apsw
 
 from ._clock import SYSTEM_CLOCK
 from ._entries import NotWrittenError
+from ._format import format_of, migrate, refuse_changed_schema, refuse_older_format, refuse_other_format
 from ._owner import is_owned, owner_pid
 from ._place import has_content, require_place
 from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
-
-FORMAT: Final = 1
-"""The format that this version writes. Older ones are migrated by an owner, newer ones are refused untouched."""
 
 CHECKPOINT_PAGES: Final = 1000
 _BUSY_MILLISECONDS: Final = 5_000
@@ -27,21 +25,6 @@ _CREATION_SECONDS: Final = 5.0  # a reader waits so long for the tables of a jou
 _LOOK_SECONDS: Final = 0.005
 _PAGES_AT_ONCE: Final = 2_000
 """Copied before somebody is told of it."""
-
-
-def named_statements(file: str) -> dict[str, str]:
-    """The statements of a file of `sql/`, by the name in the `-- name:` line above each."""
-    statements: dict[str, str] = {}
-    for part in ("\n" + read_sql(file)).split("\n-- name: ")[1:]:  # by hand: compiling a pattern takes longer
-        name, *lines = part.split("\n")
-        statements[name] = "\n".join(line for line in lines if line and not line.startswith("--"))
-    return statements
-
-
-def read_sql(file: str) -> str:
-    """The text of a file of `sql/`, also when the package is imported from a zip archive."""
-    path = os.path.join(os.path.dirname(__file__), "sql", file)
-    return str(globals()["__loader__"].get_data(path), "utf-8")
 
 
 # -- connections --------------------------------------------------------------------------------------------------
@@ -59,15 +42,13 @@ def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
 
     `mends`: nobody owns the journal, so that the WAL may be what one left who died after a failed sync.
     """
-    connection = _open_journal(path, vfs) if has_journal(path, vfs) else None
+    connection = _find_journal(path, vfs)
     if connection is None:
         msg = f"no journal in {path}"
         raise JournalError(msg)
-    found = _format(connection)
+    found = format_of(connection)
     connection.close()
-    if found != FORMAT:
-        msg = f"{path} is in the older format {found}: the next process that executes its runs brings it to {FORMAT}"
-        raise JournalError(msg)
+    refuse_older_format(path, found)
     return _open_for_writing(path, vfs, mends=mends)
 
 
@@ -76,8 +57,8 @@ def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connec
     try:
         keep_wal(connection)
         _harden(connection)
-        _refuse_other_format(path, _format(connection))  # before anything is changed
-        if _format(connection) is None:
+        refuse_other_format(path, format_of(connection))  # before anything is changed
+        if format_of(connection) is None:
             connection.pragma("auto_vacuum", 2)  # so that space can be given back in small pieces; only for a new file
         _wait_for_other_writers(connection)
         if mends:
@@ -86,7 +67,7 @@ def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connec
         _set(connection, "synchronous", 2)
         _set(connection, "wal_autocheckpoint", CHECKPOINT_PAGES)  # a longer WAL makes every commit dearer
         _set(connection, "fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
-        _migrate(connection, path)
+        migrate(connection, path)
     except BaseException as error:
         explained = as_journal_error(error, path, connection) if isinstance(error, apsw.Error) else error
         keep_wal(connection)
@@ -157,11 +138,15 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
-    require_place(path)
-    connection = _open_journal(path, vfs) if has_content(path) else None
+    connection = _find_journal(path, vfs)
     if connection is not None:
         connection.close()
     return connection is not None
+
+
+def _find_journal(path: str, vfs: str | None) -> apsw.Connection | None:
+    require_place(path)
+    return _open_journal(path, vfs) if has_content(path) else None
 
 
 def _open_journal(path: str, vfs: str | None, *, still: bool = False, checks: bool = False) -> apsw.Connection | None:
@@ -173,10 +158,10 @@ def _open_journal(path: str, vfs: str | None, *, still: bool = False, checks: bo
             return None  # somebody died while making it: the owner's connection rolls that back
         raise
     try:
-        found = _format(connection)
-        _refuse_other_format(path, found)
+        found = format_of(connection)
+        refuse_other_format(path, found)
         if found is not None and checks:
-            _refuse_changed_schema(connection, path)
+            refuse_changed_schema(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -234,74 +219,6 @@ def _set(connection: apsw.Connection, pragma: str, value: object) -> None:
     if found != value:
         msg = f"SQLite does not take {pragma}={value} for {connection.filename}: it says {found!r}"
         raise JournalError(msg)
-
-
-# -- format -------------------------------------------------------------------------------------------------------
-
-
-def _format(connection: apsw.Connection) -> int | None:
-    """The format of the journal in a file, `None` where its tables are not there."""
-    made: list[Any] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'durable_meta'").fetchall()
-    if not made:
-        return None
-    if not str(made[0][0]).startswith("CREATE TABLE "):  # a view may be a query that never ends
-        msg = (
-            f"durable_meta in {connection.filename} is not as durable made it: the journal was changed, and is not used"
-        )
-        raise JournalError(msg)
-    rows: list[Any] = connection.execute("SELECT value FROM durable_meta WHERE key = 'format'").fetchall()
-    if len(rows) != 1 or not isinstance(rows[0][0], int):
-        msg = f"{connection.filename} has the tables of a journal, but does not say in which format: it is damaged"
-        raise JournalError(msg)
-    return int(rows[0][0])
-
-
-def _refuse_other_format(path: str, found: int | None) -> None:
-    if found is not None and found < 1:
-        msg = f"{path} says that it is in format {found}, which never was: it is damaged; restore it from a backup"
-        raise JournalError(msg)
-    if found is not None and found > FORMAT:
-        msg = (
-            f"{path} was written by a newer version of durable (format {found}, this one knows {FORMAT}); "
-            "it was left untouched: upgrade durable-functions"
-        )
-        raise JournalError(msg)
-
-
-def _migrate(connection: apsw.Connection, path: str) -> None:
-    """Bring the file to `FORMAT` in one transaction: a crash in it leaves the old format whole."""
-    if _format(connection) != FORMAT:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for version in range((_format(connection) or 0) + 1, FORMAT + 1):
-                connection.execute(read_sql(f"migrations/{version:04}.sql"))
-            connection.execute("INSERT OR REPLACE INTO durable_meta VALUES ('format', ?)", (FORMAT,))
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(apsw.Error):  # SQLite may have ended it by itself
-                connection.execute("ROLLBACK")
-            raise
-    _refuse_changed_schema(connection, path)
-
-
-def _refuse_changed_schema(connection: apsw.Connection, path: str) -> None:
-    """A trigger or a view of ours that is not ours could change what we write: the journal is then not trusted."""
-    query = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name LIKE 'durable\\_%' ESCAPE '\\'"
-    found: dict[tuple[Any, Any], Any] = {
-        (kind, name): sql for kind, name, sql in connection.execute(query).fetchall() if sql is not None
-    }
-    expected: dict[tuple[str, str], str] = {}
-    for version in range(1, (_format(connection) or FORMAT) + 1):
-        lines = read_sql(f"migrations/{version:04}.sql").splitlines(keepends=True)
-        text = "".join(line for line in lines if not line.startswith("--"))
-        for statement in map(str.strip, text.split(";\n")):  # by hand, as above
-            if statement.startswith("CREATE "):
-                _, kind, name, *_ = statement.split(maxsplit=3)
-                expected[kind.lower(), name] = statement
-    for key in found.keys() | expected.keys():
-        if found.get(key) != expected.get(key):
-            msg = f"the {key[0]} {key[1]} in {path} is not as durable made it: the journal was changed, and is not used"
-            raise JournalError(msg)
 
 
 _WRITES: Final = {

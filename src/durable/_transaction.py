@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
-from ._database import authorize_user, named_statements
+from ._database import authorize_user
 from ._entries import Row
+from ._format import named_statements
 from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
     attempt_row,

@@ -17,6 +17,7 @@ from durable import (
     _drive_async,
     _engine,
     _execution,
+    _format,
     _journal,
     _owner,
     _place,
@@ -181,7 +182,7 @@ def _no_checksum() -> None:
 
 
 def _any_schema() -> None:
-    _database._refuse_changed_schema = lambda connection, path: None  # type: ignore[assignment]
+    _database.refuse_changed_schema = _format.refuse_changed_schema = lambda connection, path: None  # type: ignore[assignment]
 
 
 class _Anything(frozenset[Any]):

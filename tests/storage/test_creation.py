@@ -13,7 +13,8 @@ import pytest
 
 from durable import _database
 from durable._clock import Clock
-from durable._database import FORMAT, has_journal, named_statements, open_reader, open_writer
+from durable._database import has_journal, open_reader, open_writer
+from durable._format import FORMAT, named_statements
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from durable._owner import is_owned
@@ -293,7 +294,7 @@ Journal(sys.argv[1]).own(os.getpid(), 1.0)
 print("made", flush=True)
 input()
 """
-EMPTY_FILE, WITHOUT_TABLES = "_open_for_writing", "_migrate"
+EMPTY_FILE, WITHOUT_TABLES = "_open_for_writing", "migrate"
 MOMENTS = pytest.mark.parametrize("moment", [EMPTY_FILE, WITHOUT_TABLES])
 READERS = pytest.mark.parametrize("kind", [Journal, Reader])
 
@@ -442,10 +443,10 @@ def test_a_death_while_the_file_is_created_leaves_one_that_the_next_owner_mends(
     program = start(
         """
 import os, sys
-from durable import _database
+from durable import _database, _format
 from durable._journal import Journal
-real = _database.read_sql
-_database.read_sql = lambda file: real(file) + "SELECT die();" if "migrations" in file else real(file)
+real = _format.read_sql
+_format.read_sql = lambda file: real(file) + "SELECT die();" if "migrations" in file else real(file)
 harden = _database._harden
 def with_death(connection):
     harden(connection)

@@ -16,7 +16,7 @@ import pytest
 
 from durable import _place
 from durable import _records as records
-from durable._database import FORMAT
+from durable._format import FORMAT
 from durable._journal import Journal
 from durable.errors import DurableError, JournalError
 

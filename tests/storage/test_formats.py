@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import durable
-from durable import _database
-from durable._database import FORMAT
+from durable import _format
+from durable._format import FORMAT
 from durable._journal import Journal
 from durable.errors import JournalError
 
@@ -111,13 +111,13 @@ def newest_format(path):
 @pytest.fixture
 def next_format(monkeypatch):
     """`next_format(sql)`: a version of durable whose format is one higher, made from the one before by `sql`."""
-    real = _database.read_sql
+    real = _format.read_sql
 
     def next_format(sql):
         number = FORMAT + 1
-        monkeypatch.setattr(_database, "FORMAT", number)
+        monkeypatch.setattr(_format, "FORMAT", number)
         monkeypatch.setattr(
-            _database, "read_sql", lambda file: sql if file == f"migrations/{number:04}.sql" else real(file)
+            _format, "read_sql", lambda file: sql if file == f"migrations/{number:04}.sql" else real(file)
         )
         return number
 
@@ -182,11 +182,11 @@ def test_a_death_in_a_migration_leaves_the_old_format_whole(made, start, open_jo
         f"""
 import os, sys
 import apsw
-from durable import _database
+from durable import _database, _format
 from durable._journal import Journal
-real = _database.read_sql
-_database.FORMAT = {FORMAT + 1}
-_database.read_sql = lambda file: (
+real = _format.read_sql
+_format.FORMAT = {FORMAT + 1}
+_format.read_sql = lambda file: (
     "CREATE TABLE durable_more (a);\\nSELECT die();\\n" if file == "migrations/{FORMAT + 1:04}.sql" else real(file))
 harden = _database._harden
 def with_death(connection):
@@ -211,22 +211,22 @@ def test_two_that_migrate_at_once_do_it_once(made, next_format, open_journal):
 
 
 def test_migrations_are_numbered_without_a_gap():
-    folder = Path(_database.__file__).parent / "sql" / "migrations"
+    folder = Path(_format.__file__).parent / "sql" / "migrations"
     names = sorted(file.name for file in folder.glob("*.sql"))
     assert names == [f"{number:04}.sql" for number in range(1, FORMAT + 1)]
 
 
 def test_the_sql_is_read_without_the_file_system(tmp_path, path, start):
     """As from a zip archive."""
-    package = Path(_database.__file__).parent
+    package = Path(_format.__file__).parent
     archive = shutil.make_archive(str(tmp_path / "durable"), "zip", package.parent, package.name)
     others = [folder for folder in sys.path if folder and Path(folder).resolve() != package.parent]
     program = start(
         f"""
 import os, sys
 sys.path[:] = [{archive!r}, *{others!r}]
-import durable._database
-assert ".zip" in durable._database.__file__
+import durable._format
+assert ".zip" in durable._format.__file__
 from durable._journal import Journal
 journal = Journal(sys.argv[1])
 journal.own(os.getpid(), 1.0)
@@ -239,10 +239,10 @@ print(journal.epoch, flush=True)
 
 def test_the_text_of_the_statements_is_what_reviewers_read():
     """Each has a name and says what it is for, or is one line that does."""
-    text = _database.read_sql("journal.sql")
+    text = _format.read_sql("journal.sql")
     names = re.findall(r"^-- name: (\w+)$", text, re.MULTILINE)
     assert len(names) == len(set(names))
-    assert set(names) == set(_database.named_statements("journal.sql"))
+    assert set(names) == set(_format.named_statements("journal.sql"))
 
 
 def test_a_journal_of_no_format_is_none(path):

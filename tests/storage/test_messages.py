@@ -120,16 +120,14 @@ def test_a_visitor_makes_no_journal(path, read_journal, folder_bytes, there):
 
 
 def test_a_visitor_migrates_nothing(journal, read_journal, path, monkeypatch):
-    from durable import _database
+    from durable import _format
 
     journal.close(1.0)
-    real = _database.read_sql
-    number = _database.FORMAT + 1
+    real = _format.read_sql
+    number = _format.FORMAT + 1
     more = "CREATE TABLE durable_more (\n    a INTEGER\n);\n"
-    monkeypatch.setattr(_database, "FORMAT", number)
-    monkeypatch.setattr(
-        _database, "read_sql", lambda file: more if file == f"migrations/{number:04}.sql" else real(file)
-    )
+    monkeypatch.setattr(_format, "FORMAT", number)
+    monkeypatch.setattr(_format, "read_sql", lambda file: more if file == f"migrations/{number:04}.sql" else real(file))
     with pytest.raises(JournalError):
         read_journal().visit(lambda transaction: None)
     with closing(sqlite3.connect(path)) as connection:

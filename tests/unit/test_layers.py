@@ -26,7 +26,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_clock", "_helpers", "_limits"),
     ("_entries", "_owner", "_progress", "_records"),
     ("_commits",),
-    ("_place", "_wal"),
+    ("_format", "_place", "_wal"),
     ("_database",),
     ("_transaction",),
     ("_journal",),
@@ -75,7 +75,7 @@ PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_eff
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {
-    "apsw": {"_database", "_journal", "_wal"},
+    "apsw": {"_database", "_format", "_journal", "_wal"},
     "cattrs": {"_codec"},
     "random": {"_clock"},
     "secrets": {"_clock"},

@@ -8,7 +8,8 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
-from durable._database import mapped, named_statements, open_reader
+from durable._database import mapped, open_reader
+from durable._format import named_statements
 from durable._journal import Journal
 from durable._model import RUN_TRANSITIONS, AttemptRecord, MessageRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, message_from, naming_the_run, step_from

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._database import FORMAT
+from durable._format import FORMAT
 from durable._progress import Progress
 from durable.cli._errors import parts_of
 from durable.cli._facts import json_line
