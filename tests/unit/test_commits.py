@@ -544,6 +544,33 @@ def test_an_entry_of_a_loop_that_fails_is_posted_with_its_error_and_alone(store,
     assert store.file == ["first", "a", "b"]
 
 
+def posted(commits, work):
+    """An entry of a loop that was told of it."""
+    port = Port()
+    commits.submit(Entry(work, full=True, port=port))
+    port.wait()
+    [entry] = port.entries()
+    return entry
+
+
+@pytest.mark.parametrize("error", [SerializationError("$: too large"), NotWrittenError("busy")])
+def test_a_statement_of_a_loop_that_is_certainly_not_written_fails_alone(store, commits, error):
+    store.alone_errors = [error]
+    entry = posted(commits, ("a",))
+    assert entry.error is error
+    assert posted(commits, ("b",)).error is None
+    assert store.file == ["b"]
+
+
+def test_a_statement_of_a_loop_that_may_have_failed_in_its_commit_ends_all_writing(store, commits):
+    store.alone_errors = [JournalError("input/output error")]
+
+    def write():
+        raise posted(commits, ("a",)).error
+
+    assert_ends_all_writing(store, commits, write)
+
+
 def test_threads_and_loops_hand_the_lead_to_each_other(store, commits):
     rounds, port = 150, Port(150)
 
