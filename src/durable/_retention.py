@@ -28,10 +28,15 @@ Write = Callable[[Callable[[Transaction], Any]], Any]
 
 
 def family(journal: Journal, record: RunRecord) -> list[RunRecord]:
-    """A run and all that it called or started, and so on: each before its children."""
-    found = [record]
-    for child in journal.children(record.seq):
-        found += family(journal, child)
+    """A run and all that it called or started, and so on: each before its children.
+
+    Not by recursion: a run may start the next of its kind when it ends, for years.
+    """
+    found: list[RunRecord] = []
+    left = [record]
+    while left:
+        found.append(left.pop())
+        left += reversed(journal.children(found[-1].seq))
     return found
 
 
