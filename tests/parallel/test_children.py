@@ -29,6 +29,11 @@ def step():
     return step
 
 
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - of what no event tells
+        await asyncio.sleep(0.001)
+
+
 def children_of(run):
     journal = durable.get(run)._runtime.journal
     return [child.id for child in journal.children(journal.run(run).seq)]
@@ -506,6 +511,88 @@ def test_a_sync_child_in_a_thread_that_is_given_up_has_its_own_end(journal, run_
     assert durable.get("child").result(SOON) == 2
 
 
+def test_a_child_that_is_cancelled_by_itself_is_told_to_its_parent_which_goes_on(journal, step):
+    begun, goes_on = threading.Event(), threading.Event()
+
+    @durable.workflow(id="child")
+    def child() -> int:
+        begun.set()
+        assert goes_on.wait(SOON)
+        return step(1)
+
+    @durable.workflow(id="run")
+    def flow() -> str:
+        try:
+            return str(child())
+        except durable.RunCancelledError:
+            return f"without it: {step(2)}"
+
+    run = flow.start()
+    assert begun.wait(SOON)
+    durable.get("child").cancel()
+    goes_on.set()
+    assert run.result(SOON) == "without it: 4"
+    assert durable.get("child").status == "cancelled"
+
+
+def test_a_child_that_a_crash_left_and_that_waits_for_a_slot_is_told_when_its_parent_gives_it_up(journal, run_async):
+    """It has begun before, so it goes on without a slot for that."""
+    told = []
+
+    @durable.workflow(id="child", concurrency=1)
+    async def child() -> None:
+        journal.crash()
+        try:
+            await durable.aio.sleep(SOON)
+        except asyncio.CancelledError:
+            told.append(1)
+            raise
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        try:
+            await asyncio.wait_for(child(), 0.05)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    limit = journal.engine._runtime.limit_of(child)
+    limit.request(lambda: None)
+    assert run_async(flow()) == "too late"
+    limit.release()
+    assert told == [1]
+    assert durable.get("child").status == "cancelled"
+
+
+def test_a_run_that_is_interrupted_while_its_child_waits_for_a_slot_leaves_the_line(journal, run_async, step):
+    @durable.workflow(id="child", concurrency=1)
+    async def child() -> int:
+        return step(1)
+
+    @durable.workflow(id="run")
+    async def flow() -> int:
+        return await child()
+
+    limit = journal.engine._runtime.limit_of(child)
+
+    async def main() -> None:
+        task = asyncio.create_task(flow())
+        await until(lambda: limit._waiting)
+        task.cancel()
+        await task
+
+    limit.request(lambda: None)
+    with pytest.raises(asyncio.CancelledError):
+        run_async(main())
+    assert not limit._waiting
+    limit.release()
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    assert run_async(flow()) == 2
+
+
 def test_a_child_that_a_crash_left_is_set_going_again_although_it_is_given_up_at_once(journal, run_async):
     """So that it is told, and does not go on some day without its parent."""
     told = []
@@ -542,6 +629,51 @@ def test_a_child_that_a_crash_left_is_set_going_again_although_it_is_given_up_at
     assert [step.error for step in durable.get("run").steps()] != [None]
 
 
+def test_a_run_that_is_interrupted_before_a_child_that_a_crash_left_begins_again_leaves_it_as_it_is(journal, run_async):
+    """The child does not begin before the parent has got what the journal has."""
+    told, begun = [], []
+
+    @durable.step(name="fetch")
+    async def fetch() -> int:
+        return 1
+
+    @durable.workflow(id="child")
+    async def child() -> int:
+        begun.append(1)
+        if journal.crashing:
+            await asyncio.sleep(SOON)
+        return 2
+
+    @durable.workflow(id="run")
+    async def flow() -> int:
+        task = asyncio.create_task(child())
+        while not may_fetch:
+            told.append(1)
+            await asyncio.sleep(0.001)
+        number = await fetch()
+        journal.crash()
+        return number + await task
+
+    may_fetch = True
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    may_fetch, begun[:] = False, []
+
+    async def main() -> None:
+        task = asyncio.create_task(flow())
+        await until(lambda: len(told) >= 3)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        run_async(main())
+    assert begun == []
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    may_fetch = True
+    assert run_async(flow()) == 3
+
+
 def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journal, run_async):
     """The parent waits for an execution that is not in its own task, and goes on when that has ended."""
     told = []
@@ -575,6 +707,44 @@ def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journ
     assert durable.get("run").result(SOON) == "too late"
     assert told == [1]
     assert durable.get("child").status == "cancelled"
+
+
+def test_a_child_that_resume_set_going_goes_on_when_its_parent_is_interrupted(journal, run_async):
+    goes_on = threading.Event()
+
+    @durable.step(name="wait", retry=None)
+    async def wait() -> int:
+        journal.crash()
+        while not goes_on.is_set():  # noqa: ASYNC110 - of the thread of the test
+            await asyncio.sleep(0.001)
+        return 1
+
+    @durable.workflow(id="child")
+    async def child() -> int:
+        return await wait()
+
+    @durable.workflow(id="run")
+    async def flow() -> int:
+        return await child()
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    with pytest.raises(TimeoutError):
+        durable.get("child").result(0)  # set going for that, and goes on
+
+    async def main() -> None:
+        task = asyncio.create_task(flow())
+        child = journal.engine._runtime.active["child"]
+        await until(lambda: len(child._watchers) == 2)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        run_async(main())
+    assert (durable.get("run").status, durable.get("child").status) == ("interrupted", "running")
+    goes_on.set()
+    assert run_async(flow()) == 1
 
 
 def test_a_group_of_a_child_that_is_given_up_may_fail_before_the_child_is_told(journal, run_async):
