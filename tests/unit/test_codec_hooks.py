@@ -4,8 +4,8 @@ import functools
 import gc
 import inspect
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NewType
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NewType
 
 import pytest
 
@@ -15,6 +15,7 @@ from durable._codec import (
     converter,
     describe_opaque,
     fingerprint,
+    fit,
     load_lenient,
     load_untyped,
     resolve_annotations,
@@ -41,6 +42,18 @@ class Euro(Money):
 class Bill:
     total: Money
     parts: dict[str, Money]
+
+
+@dataclass
+class Nest:
+    items: list["Nest"] = field(default_factory=list)
+    named: dict[str, "Nest"] = field(default_factory=dict)
+    two: tuple["Nest", int] | None = None
+
+
+class Link(NamedTuple):
+    depth: int
+    next: Any
 
 
 Cents = NewType("Cents", int)
@@ -142,9 +155,10 @@ def test_nothing_has_hooks_before_one_is_added() -> None:
 def test_hooks_for_a_new_type() -> None:
     assert is_self_describing(int)
     converter().register_unstructure_hook(Cents, lambda n: f"{n} ct")
-    converter().register_structure_hook(Cents, lambda text, _: int(text[:-3]))
+    converter().register_structure_hook(Cents, lambda text, cls: cls(int(text[:-3])))
     assert codec_for(Cents).dump(5) == '"5 ct"'
     assert codec_for(Cents).load('"5 ct"') == 5
+    assert fit(5, Cents) == 5
 
 
 def test_a_hook_that_loses_is_not_used() -> None:
@@ -274,8 +288,8 @@ def test_cycles_and_depth(annotation: Any) -> None:
     cycle[1]["b"] = (1, cycle)
     with pytest.raises(SerializationError, match=r"\$\[1\]\.b\[1\]: a cycle: this is \$ again"):
         codec_for(annotation).dump(cycle)
-    with pytest.raises(SerializationError, match=r"\$\.x\[1\]\.b\[1\]: a cycle: this is \$\.x again"):
-        codec_for(annotation).dump({"x": cycle})
+    with pytest.raises(SerializationError, match=r"\$\.x\[0\]\[1\]\.b\[1\]: a cycle: this is \$\.x\[0\] again"):
+        codec_for(annotation).dump({"x": [cycle]})
     bill = Bill(1, {})
     bill.total = {"bill": bill}
     with pytest.raises(SerializationError, match=r"\$\.total\.bill: a cycle: this is \$ again"):
@@ -288,6 +302,32 @@ def test_cycles_and_depth(annotation: Any) -> None:
     while type(deep) is list:  # let go of it step by step
         deep = deep[0]
     gc.collect()
+
+
+def test_a_cycle_through_named_tuples() -> None:
+    parts: list[Any] = []
+    link = Link(1, parts)
+    parts.append(link)
+    with pytest.raises(SerializationError, match=r"\$\.next\.next\[0\]: a cycle: this is \$\.next again"):
+        codec_for(Any).dump(Link(0, link))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "opens", "closes"),
+    [
+        (Nest, '{"items":[', "]}"),
+        (Nest, '{"named":{"a":', "}}"),
+        (Nest, '{"two":[', ",1]}"),
+        (Any, "[", "]"),
+        (Any, '{"a":', "}"),
+        (Any, '{"$tuple":[', "]}"),
+        (Any, '{"$dict":[["a",', "]]}"),
+        (Any, f'{{"$type":"{__name__}:Link","depth":1,"next":', "}"),
+    ],
+)
+def test_a_text_that_is_too_deep_has_no_cycle(annotation: Any, opens: str, closes: str) -> None:
+    with pytest.raises(SerializationError, match=r"^\$: nested too deeply"):
+        codec_for(annotation).load(490 * opens + '{"$tuple":[]}' + 490 * closes)
 
 
 def test_a_long_path_is_cut() -> None:

@@ -169,7 +169,7 @@ def test_signal_with_no_class_of_this_program() -> None:
         ('{"$dict":[["a",{"$b":1}]]}', Any, r"\$\.a: '\$b' is no form"),
         ('{"$dict":[[[],1]]}', Any, r"\$: the journaled \$dict cannot be read \(TypeError"),
         ('{"$complex":[1,2]}', Any, r"\$: text is expected"),
-        ("[" * 100_000, Any, r"\$: nested too deeply"),
+        ("[" * 100_000, Any, r"\$: nested too deeply; journal a flatter value"),
         ('{"sku":5}', Item, r"\$\.sku: str is expected here, not int"),
         ('"a"', Item, r"\$"),
     ],
@@ -275,6 +275,15 @@ def test_a_model_that_got_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     New.__qualname__ = "Model"
     monkeypatch.setitem(globals(), "Model", New)
     assert load_untyped(text).more == []
+
+    class Needs(pydantic.BaseModel):
+        n: int
+        price: int
+
+    Needs.__qualname__ = "Model"
+    monkeypatch.setitem(globals(), "Model", Needs)
+    with pytest.raises(SerializationError, match=r"\$: field 'price' of Model is not in the journal"):
+        load_untyped(text)
 
 
 def test_an_enum_member_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,20 @@ class Tagged(pydantic.BaseModel):
     parts: Any = None
 
 
+class Meeting(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    day: date
+
+    @pydantic.computed_field
+    def names(self) -> set[str]:
+        return {"a", "b"}
+
+
+class Team(pydantic.BaseModel):
+    names: set[str]
+
+
 class Box(Generic[T]): ...
 
 
@@ -76,6 +90,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
         (Point, Point(1), '{"x":1,"y":0.5}'),
         (Parcel, Parcel("me"), '{"to":"me","weight":1.0}'),
         (Shelf, Shelf(label="s", items=([1], {"b": 2})), '{"label":"s","items":[[1],{"b":2}]}'),
+        (Meeting, Meeting(day=date(2026, 1, 2)), '{"day":"2026-01-02"}'),
+        (
+            list[Item | Parcel],
+            [Item("a"), Parcel("me")],
+            f'[{{"$type":"{__name__}:Item","sku":"a","count":1}},{{"$type":"{__name__}:Parcel","to":"me","weight":1.0}}]',
+        ),
         (pathlib.PurePosixPath, pathlib.PurePosixPath("/a"), '"/a"'),
         (list[bytes], [b"\x00" * 60], f'["{"A" * 80}"]'),
         (bytes, b"abc", '"YWJj"'),
@@ -94,6 +114,11 @@ def test_a_set_in_a_model_is_found_wherever_it_is(parts):
     """It would be written in any order, so that equal inputs would differ; the self-describing form sorts it."""
     assert codec_for(Tagged).dump(Tagged(parts=parts)).startswith('{"$')
     assert codec_for(Tagged).dump(Tagged(parts=[1, {"a": [2]}])) == '{"parts":[1,{"a":[2]}]}'
+
+
+def test_a_set_that_a_model_declares_is_sorted():
+    text = codec_for(Team).dump(Team(names={"b", "c", "a"}))
+    assert text.startswith(f'{{"$type":"{__name__}:Team","names":{{"$set":["a","b","c"]}}')
 
 
 @pytest.mark.parametrize(

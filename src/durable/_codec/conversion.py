@@ -21,7 +21,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from durable._codec.hooks import user_hooks
 from durable._codec.leaves import text_of
 from durable._codec.misfit import Misfit, attribute_step, found, key_step
-from durable._codec.shapes import SHAPES, expect, is_open, read_leaf, read_open, write_leaf
+from durable._codec.shapes import SHAPES, expect, read_leaf, read_open, write_leaf
 from durable._codec.tagged import tag
 
 _ACCEPTED: Final[dict[type, tuple[type, ...]]] = {
@@ -112,8 +112,8 @@ def _make_converter() -> DurableConverter:
     for base in PurePath, Path:
         made.register_structure_hook(base, lambda tree, cls: cls(text_of(tree)))
         made.register_unstructure_hook(base, str)
-    made.register_structure_hook_factory(_is_typed_tuple, _read_named_tuple)
-    made.register_unstructure_hook_factory(_is_typed_tuple, namedtuple_dict_unstructure_factory)
+    made.register_structure_hook_factory(is_namedtuple, _read_named_tuple)
+    made.register_unstructure_hook_factory(is_namedtuple, namedtuple_dict_unstructure_factory)
     for predicate, write, read in SHAPES:
         made.register_unstructure_hook_factory(predicate, write)
         made.register_structure_hook_factory(predicate, read)
@@ -133,10 +133,6 @@ def _read_json_type(tree: Any, cls: type) -> Any:
         return cls(tree)
     expect(tree, *accepted)
     return tree
-
-
-def _is_typed_tuple(annotation: Any) -> bool:
-    return is_namedtuple(annotation) and not is_open(annotation)
 
 
 def _read_named_tuple(annotation: Any, converter: Any) -> Any:

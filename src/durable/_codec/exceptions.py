@@ -18,7 +18,7 @@ from typing import Any, Final
 from durable._codec.classes import find_class, remember
 from durable._codec.exact import identical
 from durable._codec.json_text import decode, encode, splits_a_pair
-from durable._codec.misfit import Misfit, described, type_name
+from durable._codec.misfit import described, type_name
 from durable._codec.tagged import tag, untag
 from durable.errors import StepError
 
@@ -181,19 +181,17 @@ def _tag_or_show(value: Any) -> Any:
 
 
 def _held(value: Any) -> Any:
-    """The tree of a value that surely comes back as it was. Raises whatever prevents that."""
+    """The tree of a value that surely comes back as it was. Raises whatever prevents that; nobody is told."""
     tree = tag(value)
     if not identical(untag(decode(encode(tree))), value):
-        reason = "does not come back as it was"
-        raise Misfit(reason)
+        raise ValueError
     return tree
 
 
 def _rebuild(tree: dict[str, Any]) -> BaseException:
     cls = find_class(tree["type"], "error", "hooked")
     if not issubclass(cls, BaseException):
-        reason = f"{tree['type']} is no exception"
-        raise Misfit(reason)
+        raise TypeError  # of which nobody is told: a `StepError` stands in
     if "members" in tree:
         error = _make(cls, tree["group"], [restore(member) for member in tree["members"]])
     else:

@@ -61,7 +61,7 @@ def _write_moment(value: Any) -> Any:
     fixed = type(zone) is _loaded("datetime", "timezone") and len(zone.__getinitargs__()) == 1
     if not value.fold and (zone is None or fixed):
         return value.isoformat()
-    payload = {"at": value.replace(tzinfo=None, fold=0).isoformat()}
+    payload = {"at": value.replace(tzinfo=None).isoformat()}
     if zone is not None:
         payload["zone"] = write_zone(zone)
     if value.fold:

@@ -47,7 +47,8 @@ def _first_round(steps: list[str], passed: list[int]) -> tuple[list[str], str]:
             start = "$" + "".join(steps[: seen[container]])
             return steps[:depth], f"a cycle: this is {start} again; journal a value without cycles"
         seen[container] = depth
-    return [], f"nested too deeply, over {len(steps)} levels; journal a flatter value"
+    levels = f", over {len(steps)} levels" if steps else ""
+    return [], f"nested too deeply{levels}; journal a flatter value"
 
 
 def found(error: BaseException) -> Misfit:

@@ -300,8 +300,7 @@ def _is_model(annotation: Any) -> bool:
 def _write_model(_annotation: Any, _converter: Any) -> Write:
     def write(value: Any) -> Any:
         if _has_set(value.model_dump(round_trip=True)):
-            reason = "a set in a model would be written in any order"
-            raise Misfit(reason)
+            raise ValueError  # it would be written in any order: the self-describing form is taken instead
         return value.model_dump(mode="json", round_trip=True, by_alias=True)
 
     return write
