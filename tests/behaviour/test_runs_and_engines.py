@@ -22,6 +22,7 @@ from durable import (
     RunNotFoundError,
     testing,
 )
+from tests.behaviour.patience import wait_until
 
 # -- a run -------------------------------------------------------------------------------------------------------------
 
@@ -107,6 +108,30 @@ def test_result_of_an_interrupted_run_sets_it_going(journal):
     assert run.result(60) == 5
 
 
+def test_who_waits_for_a_suspended_run_when_the_engine_closes_is_told_that_it_goes_on(journal):
+    @durable.workflow(id="run")
+    def flow() -> str:
+        return durable.wait_for_signal("go", str)
+
+    told = []
+
+    def wait() -> None:
+        with pytest.raises(
+            RunInterruptedError, match="the engine was closed; the run goes on at the next resume"
+        ) as it:
+            durable.get("run").result()
+        told.append(it.value)
+
+    run = flow.start()
+    wait_until(lambda: run.status == "waiting")
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(journal.engine._runtime.watchers.are_there)
+    journal.engine.close()
+    waiting.join(60)
+    assert len(told) == 1
+
+
 def test_await_of_a_run(journal, run_async):
     @durable.workflow
     async def flow(n):
@@ -163,15 +188,16 @@ def test_result_on_the_loop_that_executes_the_run_names_await_run(journal, run_a
 
 def test_result_of_an_undeclared_workflows_run_says_so(journal):
     @durable.workflow(name="gone", id="run")
-    def gone():
+    def gone(day: dt.date):
         journal.crash()
 
     with pytest.raises(KeyboardInterrupt):
-        gone()
+        gone(dt.date(2024, 2, 29))
     journal.restart()
     del durable._engine.REGISTRY.workflows["gone"]
     run = durable.get("run")
     assert run.status == "interrupted"
+    assert run.input == {"day": "2024-02-29"}, "as the file has it"
     with pytest.raises(RunInterruptedError, match="gone"):
         run.result(60)
 

@@ -3,9 +3,10 @@
 import asyncio
 import contextvars
 import gc
+import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -16,6 +17,7 @@ from durable._entries import Entry
 from durable._execution import current_branch
 from durable._limits import Limit
 from durable._running_async import LoopThread, _Write, port_of
+from durable._threads import RunThreads
 from tests.behaviour.patience import PATIENCE, wait_until
 
 
@@ -227,7 +229,9 @@ def test_a_thread_that_nobody_awaits_and_that_waits_for_the_disk_is_told_that_th
     assert durable.get("one").status == "completed"
 
 
-def test_a_task_that_was_cut_while_it_waited_for_the_end_of_a_run_holds_nobody_up_on_replay(journal, run_async):
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_task_that_was_cut_while_it_waited_for_the_end_of_a_run_holds_nobody_up_on_replay(journal, run_async, kept):
+    """Whether the journal has when that end came, or was left by a version that did not write it down."""
     go_on = threading.Event()
 
     @durable.step
@@ -259,11 +263,16 @@ def test_a_task_that_was_cut_while_it_waited_for_the_end_of_a_run_holds_nobody_u
 
     with pytest.raises(KeyboardInterrupt):
         run_async(flow())
+    journal.engine.close()
+    if not kept:
+        with closing(sqlite3.connect(journal.path)) as db, db:
+            db.execute("DELETE FROM durable_step WHERE kind = 'timer'")
     journal.restart()
     assert run_async(flow()) == 1
 
 
-def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_async, monkeypatch):
+@pytest.mark.parametrize("has", ["a cut", "an attempt"])
+def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_async, monkeypatch, has):
     """On replay: between its look at what the journal has and the note that it has called it."""
     reached, given_up, told = threading.Event(), threading.Event(), []
 
@@ -287,6 +296,9 @@ def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_
         task = asyncio.create_task(asyncio.to_thread(thread))
         while not reached.is_set():  # noqa: ASYNC110 - of a thread
             await asyncio.sleep(0.001)
+        if has == "an attempt" and journal.crashing:
+            given_up.set()  # its outcome comes too late for this loop
+            journal.crash()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -295,13 +307,6 @@ def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_
         journal.crash()
         return 1
 
-    has_called = _operations._has_called
-
-    def has_called_later(*args, **options):
-        reached.set()
-        assert given_up.wait(PATIENCE)
-        return has_called(*args, **options)
-
     with pytest.raises(KeyboardInterrupt):
         run_async(flow())
     wait_until(lambda: told)
@@ -309,10 +314,67 @@ def test_a_thread_that_its_task_gives_up_while_it_calls_is_told_so(journal, run_
     reached.clear()
     given_up.clear()
     told.clear()
-    monkeypatch.setattr(_operations, "_has_called", has_called_later)
+    hold_up(monkeypatch, (_operations, "_has_called"), reached, given_up)
     assert run_async(flow()) == 1
     wait_until(lambda: told)
     assert told == [asyncio.CancelledError]
+
+
+def test_a_transaction_that_a_thread_calls_as_its_task_gives_it_up_is_counted_once(journal, run_async, monkeypatch):
+    """What else the journal has from before is still missed, where the code was changed and does not call it."""
+    reached, given_up = threading.Event(), threading.Event()
+
+    @durable.step(retry=None, transaction=True)
+    def in_thread():
+        pass
+
+    @durable.step
+    def on_loop():
+        pass
+
+    @durable.step
+    async def after():
+        pass
+
+    async def another():
+        await after()
+
+    @durable.workflow(id="one")
+    async def flow():
+        task = asyncio.create_task(asyncio.to_thread(in_thread))
+        while not reached.is_set():  # noqa: ASYNC110 - of a thread
+            await asyncio.sleep(0.001)
+        if journal.crashing:
+            on_loop()
+            given_up.set()
+            journal.crash()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        given_up.set()
+        await asyncio.create_task(another())
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        hold_up(patch, (RunThreads, "_conclude"), reached, given_up)  # it is written, and has no turn yet
+        run_async(flow())
+    journal.restart()
+    reached.clear()
+    given_up.clear()
+    hold_up(monkeypatch, (RunThreads, "_deliver"), reached, given_up)
+    with pytest.raises(durable.RunBlockedError, match="has called step .*on_loop"):
+        run_async(flow())
+
+
+def hold_up(monkeypatch, function, reached, go_on):
+    """Whoever calls this function says so, and goes on later."""
+    original = getattr(*function)
+
+    def later(*args, **options):
+        reached.set()
+        assert go_on.wait(PATIENCE)
+        return original(*args, **options)
+
+    monkeypatch.setattr(*function, later)
 
 
 def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something(journal, run_async, monkeypatch):

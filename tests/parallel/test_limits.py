@@ -145,6 +145,41 @@ def test_a_slot_that_has_come_is_given_back_by_who_is_cancelled_in_that_turn(run
     run_async(main())
 
 
+def test_an_attempt_that_is_made_again_takes_no_slot_before_everything_journaled_was_delivered(journal, run_async):
+    @durable.step(name="limited", concurrency=1, retry=None)
+    async def limited(name: str) -> str:
+        if journal.crashing:
+            await asyncio.sleep(SOON)
+        return name
+
+    @durable.step(name="fetch")
+    async def fetch() -> None: ...
+
+    @durable.workflow(id="{name}")
+    async def w(name: str) -> str:
+        task = asyncio.create_task(limited(name))
+        if name == "first" and not journal.crashing:
+            replaying.set()
+            await goes_on.wait()
+        await fetch()
+        journal.crash()
+        return await task
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(w("first"))
+    journal.restart()
+    replaying, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def main() -> list[str]:
+        first = asyncio.create_task(w("first"))
+        await replaying.wait()
+        names = [await asyncio.wait_for(w("second"), SOON)]
+        goes_on.set()
+        return [*names, await first]
+
+    assert run_async(main()) == ["second", "first"]
+
+
 def test_a_failing_attempt_gives_its_slot_back(journal):
     @durable.step(concurrency=1, retry=None)
     def limited() -> None:
