@@ -137,9 +137,15 @@ async def _set_child_going_again(execution: Execution, branches: Branches, effec
             cancelled = True
         else:
             break
-    if cancelled and (task := asyncio.current_task()) is not None:
+    if cancelled:
+        cancel_again()
+
+
+def cancel_again() -> None:
+    """A cancellation that came too early comes again at the next wait of this task."""
+    if (task := asyncio.current_task()) is not None:
         task.uncancel()
-        branches.loop.call_soon(task.cancel)
+        task.get_loop().call_soon(task.cancel)
 
 
 class _Appended:

@@ -8,13 +8,14 @@ from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive_async import RunTask, run_body, take_slot
+from ._drive_async import RunTask, cancel_again, run_body, take_slot
 from ._entries import Entry
 from ._execution import EXITS, Branch, Execution, current_branch
 from ._limits import Limit
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
 from ._port import LoopPort, settle
+from ._rests import Suspended
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest
@@ -77,7 +78,9 @@ async def _child_is_over(active: Active, parent: Execution) -> None:
         parent.branches.flush()
         active.cancel()
         await despite_cancellation(parent, end)
-        raise
+        if active.is_written and not isinstance(active.error, Suspended):
+            raise
+        cancel_again()  # it has not ended: interrupted, or suspended just before it was told
 
 
 async def _take_slot(active: Active, limit: Limit) -> None:
@@ -142,8 +145,9 @@ async def _body(runtime: Runtime, effect: Body, port: LoopPort) -> Ending:
     finally:
         with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
             ENGINE.reset(engine)
-    caller = asyncio.current_task()
-    if execution.halted is not None and caller is not None and caller.cancelling():
+    caller, parent = asyncio.current_task(), execution.parent
+    is_cancelled = caller is not None and caller.cancelling() and (parent is None or parent.is_taken_down())
+    if execution.halted is not None and is_cancelled:
         return ending._replace(error=asyncio.CancelledError())
     return ending
 

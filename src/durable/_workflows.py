@@ -147,15 +147,25 @@ class Workflow(Decorated[P, R]):
 
             task = asyncio.current_task()
             cancels_before = task.cancelling() if task is not None else 0
-            try:
-                return await drive_run_async(runtime, call(runtime, request))
-            except _CHILD_HALTS as error:
-                if isinstance(error, RunBlockedError) and execution.branches is not None:
-                    await execution.branches.telling.come_first()
-                raise Halt(error) from error
-            finally:
+
+            def require_not_given_up() -> None:
                 if execution.halted is None and task is not None and task.cancelling() > cancels_before:
                     raise asyncio.CancelledError  # the parent was cancelled meanwhile, and the child with it
+
+            try:
+                value = await drive_run_async(runtime, call(runtime, request))
+            except RunBlockedError as error:
+                if execution.branches is not None:
+                    await execution.branches.telling.come_first()
+                require_not_given_up()
+                raise Halt(error) from error
+            except _CHILD_HALTS as error:  # given up or not: a child that has not ended is not left behind
+                raise Halt(error) from error
+            except Exception:
+                require_not_given_up()
+                raise
+            require_not_given_up()
+            return value
 
         child = self._child(scope, args, kwargs, kind, run_child, self.signature.result)
         return awaiting(execution, take_place(scope, child, decide_step), self.name)

@@ -747,6 +747,49 @@ def test_a_child_that_resume_set_going_goes_on_when_its_parent_is_interrupted(jo
     assert run_async(flow()) == 1
 
 
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_child_that_is_interrupted_while_its_parent_gives_it_up_is_not_left_behind(journal, run_async, is_resumed):
+    """The parent is interrupted with it, or goes on with one that `resume()` set going, and gives it up again."""
+    told = []
+
+    @durable.step(name="endless")
+    async def endless() -> None:
+        if journal.crashing:
+            journal.crash()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            told.append(1)
+            if len(told) == 1:
+                raise KeyboardInterrupt from None
+            raise
+
+    @durable.workflow(id="child")
+    async def child() -> None:
+        await endless()
+
+    @durable.workflow(id="run")
+    async def flow() -> str:
+        try:
+            await asyncio.wait_for(child(), 3600 if journal.crashing else 0.2)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    if is_resumed:
+        durable.resume()
+    else:
+        with pytest.raises(durable.RunInterruptedError):
+            durable.get("run").result(SOON)
+        journal.restart()
+        assert [durable.get(run).status for run in ("run", "child")] == ["interrupted", "interrupted"]
+    assert durable.get("run").result(SOON) == "too late"
+    assert durable.get("child").status == "cancelled"
+
+
 def test_a_group_of_a_child_that_is_given_up_may_fail_before_the_child_is_told(journal, run_async):
     """The group cancels the child's task, whose caller is being cancelled too: that is no interrupt."""
     begun, given_up = asyncio.Event(), asyncio.Event()
