@@ -26,6 +26,7 @@ from typing import (
     TypeVar,
     Union,
 )
+from xml.etree.ElementTree import Element
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -366,6 +367,12 @@ def test_eq_of_users_is_not_asked() -> None:
         (Order, Order("1", [Item("ü", MOMENT)]),
          '{"id":"1","items":[{"sku":"ü","when":"2026-10-25T02:30:01.000005+00:00"}],"total":0.0}'),
         (dict[int, str], {1: "a"}, '[[1,"a"]]'),
+        (dict[int, Any], {1: 2}, "[[1,2]]"),
+        (dict[Any, int], {"a": 1}, '{"a":1}'),
+        (Box, Box(1), f'{{"$type":"{__name__}:Box","content":1,"more":[]}}'),
+        (Box[int], Box(1), '{"content":1,"more":[]}'),
+        (Animal, Item("a"), f'{{"$type":"{__name__}:Item","sku":"a","when":null}}'),
+        (ValueError, ValueError("x"), '{"$error":{"type":"builtins:ValueError","message":"x","args":["x"]}}'),
         (set[str], {"b", "a"}, '["a","b"]'),
         (Any, {"b", "a"}, '{"$set":["a","b"]}'),
         (Any, math.nan, '{"$float":"nan"}'),
@@ -374,6 +381,7 @@ def test_eq_of_users_is_not_asked() -> None:
         (bytes, b"ab", '"YWI="'),
         (str, "\ud800", '"\\ud800"'),
         (Point, Point(1), '{"x":1,"y":0.5}'),
+        (Untyped, Untyped(1, [2]), f'{{"$type":"{__name__}:Untyped","x":1,"y":[2]}}'),
         (Colour, Colour.RED, '"red"'),
     ],
 )  # fmt: skip
@@ -404,6 +412,7 @@ def test_mutable_values_come_back_as_copies() -> None:
         (OrderedDict(a=1), r"\$: a collections.OrderedDict cannot"),
         ([type("Text", (str,), {})("x")], r"\$\[0\]: a .*Text cannot"),
         (type("Number", (int,), {})(1), r"\$: a .*Number cannot"),
+        (Element("a"), r"\$: a xml\.etree\.ElementTree\.Element cannot"),
         ([datetime(2026, 1, 1, tzinfo=type("Z", (tzinfo,), {})())], rf"\$\[0\]: a time zone of {__name__} cannot be journaled exactly"),
         (PurePath(PAIR), r"\$: a surrogate pair"),
         ([Point(1), type("Sub", (Point,), {})(1)], None),
@@ -416,6 +425,19 @@ def test_refuses_with_the_path(value: Any, message: str | None) -> None:
             continue
         with pytest.raises(SerializationError, match=message):
             codec_for(annotation).dump(value)
+
+
+def test_says_what_to_do_instead() -> None:
+    async def pay() -> None: ...
+
+    to_await = pay()
+    no, awaited = "cannot be journaled", "await it, and use what it returns"
+    plain = "use plain data (JSON types, dataclasses and their like), or register hooks for it on durable.converter"
+    for value, todo in (object(), f"$: an object {no}; {plain}"), (to_await, f"$: a coroutine {no}; {awaited}"):
+        with pytest.raises(SerializationError) as error:
+            codec_for(Any).dump(value)
+        assert str(error.value) == todo
+    to_await.close()
 
 
 def test_refuses_a_named_tuple_with_attributes() -> None:

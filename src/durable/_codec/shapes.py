@@ -47,10 +47,9 @@ def is_open(annotation: Any) -> bool:
     """Whether the type does not tell what a value is made of."""
     if isinstance(annotation, typing.TypeVar) or annotation in _BARE:
         return True
-    origin = typing.get_origin(annotation)
-    if origin in _DICTS:
+    if _is_dict(annotation):
         return typing.get_args(annotation)[0] in {Any, object}
-    if not isinstance(annotation, type) or origin is not None:
+    if not isinstance(annotation, type):
         return False
     says_nothing = getattr(annotation, "_is_protocol", False) or kind_of(annotation) == "error"
     is_bare_generic = bool(getattr(annotation, "__parameters__", ()))
@@ -231,7 +230,8 @@ def _read_tuple(annotation: Any, converter: Any) -> Read:
 
 
 def _is_dict(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in _DICTS and not is_open(annotation)
+    origin: Any = typing.get_origin(annotation)
+    return origin in _DICTS
 
 
 def _has_text_keys(annotation: Any) -> bool:
