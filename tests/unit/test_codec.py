@@ -377,6 +377,7 @@ def test_eq_of_users_is_not_asked() -> None:
         (Any, {"b", "a"}, '{"$set":["a","b"]}'),
         (Any, math.nan, '{"$float":"nan"}'),
         (Any, {"$a": 1}, '{"$dict":[["$a",1]]}'),
+        (Any, {"a": (1,)}, '{"a":{"$tuple":[1]}}'),
         (Item, {"sku": "a"}, '{"$value":{"sku":"a"}}'),
         (bytes, b"ab", '"YWI="'),
         (str, "\ud800", '"\\ud800"'),

@@ -215,6 +215,7 @@ def test_annotations_are_resolved_one_by_one() -> None:
     def wrapped(*args: Any) -> Any: ...
 
     assert resolve_annotations(wrapped)["b"] is Bill
+    assert resolve_annotations(functools.cache(broken))["b"] is Bill
     assert resolve_annotations(functools.partial(plain)) == {}
     assert resolve_annotations(len) == {}
 
@@ -304,12 +305,23 @@ def test_cycles_and_depth(annotation: Any) -> None:
     gc.collect()
 
 
-def test_a_cycle_through_named_tuples() -> None:
+@pytest.mark.parametrize(
+    ("around", "step"),
+    [
+        (lambda inner: Link(0, inner), ".next"),
+        (lambda inner: Bill(inner, {}), ".total"),
+        (lambda inner: {1: inner}, "[1]"),
+        (lambda inner: {"a": inner}, ".a"),
+        (lambda inner: (inner,), "[0]"),
+    ],
+)
+def test_a_cycle_begins_at_the_first_of_its_containers(around: Any, step: str) -> None:
     parts: list[Any] = []
-    link = Link(1, parts)
-    parts.append(link)
-    with pytest.raises(SerializationError, match=r"\$\.next\.next\[0\]: a cycle: this is \$\.next again"):
-        codec_for(Any).dump(Link(0, link))
+    first = around(parts)
+    parts.append(first)
+    with pytest.raises(SerializationError) as error:
+        codec_for(Any).dump(around(first))
+    assert str(error.value).startswith(f"${step}{step}[0]: a cycle: this is ${step} again")
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,16 @@ def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
     function) becomes `Any`, and spoils no other.
     """
     written = getattr(function, "__annotations__", None) or {}
-    local = _closure(function)
-    try:
-        return typing.get_type_hints(function, localns=local, include_extras=True)
-    except Exception:  # one bad name spoils all, so each is tried by itself
-        return {name: _resolve(function, name, written[name], local) for name in written}
-
-
-def _resolve(function: Any, name: str, annotation: Any, local: dict[str, Any]) -> Any:
-    alone = types.SimpleNamespace(__annotations__={name: annotation})
     scope = getattr(_unwrapped(function), "__globals__", None)
-    local = {**{p.__name__: p for p in getattr(function, "__type_params__", ())}, **local}
+    parameters = {p.__name__: p for p in getattr(function, "__type_params__", ())}
+    local = {**parameters, **_closure(function)}
+    return {name: _resolve(annotation, scope, local) for name, annotation in written.items()}
+
+
+def _resolve(annotation: Any, scope: dict[str, Any] | None, local: dict[str, Any]) -> Any:
+    alone = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return typing.get_type_hints(alone, scope, local, include_extras=True)[name]
+        return typing.get_type_hints(alone, scope, local, include_extras=True)["it"]
     except Exception:
         return Any
 

@@ -98,8 +98,8 @@ def _tag_parts(parts: dict[Any, Any], owner: Any) -> dict[Any, Any]:
 def _tag_dict(value: dict[Any, Any]) -> Any:
     if all(map(_is_plain_key, value)):
         return _tag_parts(value, value)
-    trees = _tag_parts(value, value)
-    return {"$dict": [[key, trees[own]] for key, own in zip(_tag_items(value), value, strict=True)]}
+    trees = _tag_parts(value, value).values()
+    return {"$dict": list(map(lambda key, tree: [key, tree], _tag_items(value), trees))}
 
 
 def _is_plain_key(key: Any) -> bool:
