@@ -1,10 +1,7 @@
-"""The driver that awaits: the twin of `drive` in `_drive.py`, and the task that an async run executes in."""
+"""The driver that awaits: the twin of `drive` in `_drive.py`."""
 
 import asyncio
-import contextlib
-import sys
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import copy_context
 from typing import Any, Final
 
 from ._branches import Branches
@@ -28,9 +25,8 @@ from ._effects import (
 from ._entries import Work
 from ._execution import SCOPE, Execution, StepScope, work_of
 from ._limits import Limit
-from ._loop_hooks import enter_loop, leave_loop
 from ._model import MessageRecord
-from ._port import LoopPort, settle
+from ._port import settle
 from ._records import step_row
 from ._suspension import rest
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
@@ -278,123 +274,3 @@ _PERFORM: Final[dict[type[Effect], Callable[[Execution, Branches, Any], Awaitabl
     Slot: _take_slot,
 }
 """What is to be awaited for each effect: a future where that does, and a coroutine only where it takes one."""
-
-
-# -- the task of a run ------------------------------------------------------------------------------------------------
-
-
-class RunTask(asyncio.Task[Any]):
-    """The root task of a run. It knows who cancels it: the workflow itself, or somebody outside.
-
-    A `TaskGroup` and an `asyncio.timeout` in the body cancel it too, and take that back: they run in the run's own
-    context. Any other cancellation interrupts the run as a whole. Asking the context alone is not enough: the caller
-    may be cancelled by a signal handler that runs in the middle of the body, but then the caller's own count has gone
-    up.
-    """
-
-    execution: Execution
-    caller: "asyncio.Task[Any] | None" = None
-
-    def cancel_run(self) -> None:
-        """The run was cancelled, which is journaled: its body gets `CancelledError`, and is not interrupted."""
-        super().cancel()
-
-    def _given_up(self, parent: Execution) -> None:
-        """The parent no longer waits for this run: cancelled by its code, or interrupted itself."""
-        if not parent.is_taken_down():
-            assert parent.branches is not None
-            parent.branches.flush()  # else a crash may leave a child that is cancelled, and nobody who did that
-            self.execution.request_cancel()  # the parent goes on when it has ended
-        else:
-            self.execution.interrupt("its parent was interrupted")
-            super().cancel()
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task; from outside of the run, it is interrupted."""
-        scope = SCOPE.get()
-        inside = scope is not None and scope.execution is self.execution
-        parent = self.execution.parent
-        if not inside and parent is not None and self.execution.halted is None:
-            # At the end of a loop all tasks are cancelled in one go, in any order: the parent tells a moment later.
-            self.get_loop().call_soon(self._given_up, parent)
-            return True
-        is_free = parent is None or parent.is_taken_down()  # else it is the parent that gives it up, and tells
-        if not inside or (is_free and self.caller is not None and self.caller.cancelling()):
-            self.execution.interrupt("its task was cancelled")
-        return super().cancel(msg)
-
-
-async def run_body(execution: Execution, function: Callable[..., Any], args: Any, kwargs: Any, port: LoopPort) -> Any:
-    """Execute an async workflow's body in a task of its own; return its value or raise what it raised."""
-    loop = port.loop
-    branches = execution.branches = Branches(execution, port)
-    port.users += 1
-    context = copy_context()
-    context.run(SCOPE.set, execution.root)
-    enter_loop(loop)
-    try:
-        root = RunTask(_body(branches, function, args, kwargs), loop=loop, context=context)
-        root.execution = execution
-        root.caller = asyncio.current_task()
-        root.set_name(f"durable run {execution.record.id}")
-        branches.root = root
-        execution.on_halt = lambda: _soon(loop, lambda: _take_down(execution, root))
-        branches.telling.tell = root.cancel_run
-        execution.cancel.deliver = lambda: _soon(loop, branches.telling.begin)
-        if not branches.telling.replay() and execution.cancel.requested:
-            branches.telling.begin()
-        execution.on_give_up = lambda: _soon(loop, root.cancel)
-        return await root
-    finally:
-        execution.on_halt = execution.on_give_up = execution.cancel.deliver = None
-        branches.close()
-        if branches.root is not None and branches.root.done() and not branches.root.cancelled():
-            branches.root.exception()  # seen: asyncio need not say that nobody looked
-        port.users -= 1
-        port.flush()
-        leave_loop(loop)
-
-
-async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    branches.execution.handled = sys.exception()  # what is around the loop
-    try:
-        value = await function(*args, **kwargs)
-    except GeneratorExit:  # its loop was dropped: nothing more can be awaited
-        raise
-    except INTERRUPTS as interrupt:
-        branches.execution.on_halt = None  # this is its end already
-        if not isinstance(interrupt, Halt):
-            branches.execution.interrupt(type(interrupt).__name__)  # the other tasks are to journal nothing more
-        await branches.end_all()
-        raise
-    except BaseException:
-        await _end(branches)
-        raise
-    await _end(branches)
-    return value
-
-
-async def _end(branches: Branches) -> None:
-    branches.root = None
-    branches.telling.end()  # told of a cancellation now, it would leave tasks behind
-    await branches.end_all()
-    branches.flush()
-
-
-def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-        loop.call_soon_threadsafe(callback)
-
-
-def _take_down(execution: Execution, root: RunTask) -> None:
-    """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
-    branches = execution.branches
-    if root.done() or branches is None:
-        return
-    if execution.attempts_in_flight:
-        branches.is_held_up = True
-        return
-    for task in list(branches.tasks):
-        if task.cancelling():  # it holds on for its turn, and a `TaskGroup` does not cancel twice
-            task.cancel()
-    root.cancel()

@@ -346,8 +346,8 @@ class _Rehearsal:
     def _run_async(self, args: Any, kwargs: Any) -> Any:
         import asyncio
 
-        from ._drive_async import run_body
         from ._port import LoopPort
+        from ._run_task import run_body
 
         async def main() -> Any:
             port = LoopPort(asyncio.get_running_loop(), self.execution.journal.commits)

@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive_async import RunTask, cancel_again, run_body, take_slot
+from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
 from ._execution import EXITS, Branch, Execution, current_branch
 from ._limits import Limit
@@ -16,6 +16,7 @@ from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
 from ._port import LoopPort, settle
 from ._rests import Suspended
+from ._run_task import RunTask, run_body
 from ._running import Body, Course, Effect, TakeSlot, Write
 from ._runtime import Runtime
 from ._suspension import rest

@@ -38,7 +38,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_past_order", "_telling", "_threads", "_timers"),
     ("_branches", "_loop_hooks"),
     ("_suspension",),
-    ("_drive_async", "_operations", "_parallel"),
+    ("_drive_async", "_operations", "_parallel", "_run_task"),
     # 4 many executions
     ("_active", "_timer", "_watching"),
     ("_runtime",),
