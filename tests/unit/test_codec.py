@@ -188,6 +188,11 @@ class Shelf(pydantic.BaseModel, Generic[T]):
     _hidden: int = pydantic.PrivateAttr(default=3)
 
 
+@dataclass
+class Wrong(Exception):
+    code: int
+
+
 class Animal(Protocol):
     name: str
 
@@ -369,10 +374,11 @@ def test_eq_of_users_is_not_asked() -> None:
         (dict[int, str], {1: "a"}, '[[1,"a"]]'),
         (dict[int, Any], {1: 2}, "[[1,2]]"),
         (dict[Any, int], {"a": 1}, '{"a":1}'),
-        (Box, Box(1), f'{{"$type":"{__name__}:Box","content":1,"more":[]}}'),
-        (Box[int], Box(1), '{"content":1,"more":[]}'),
-        (Animal, Item("a"), f'{{"$type":"{__name__}:Item","sku":"a","when":null}}'),
-        (ValueError, ValueError("x"), '{"$error":{"type":"builtins:ValueError","message":"x","args":["x"]}}'),
+        (list[Box[int]], [Box(1)], '[{"content":1,"more":[]}]'),
+        (list[Box], [Box(1)], f'[{{"$type":"{__name__}:Box","content":1,"more":[]}}]'),
+        (list[Untyped], [Untyped(1, [2])], f'[{{"$type":"{__name__}:Untyped","x":1,"y":[2]}}]'),
+        (list[Animal], [Item("a")], f'[{{"$type":"{__name__}:Item","sku":"a","when":null}}]'),
+        (list[Wrong], [Wrong(1)], f'[{{"$error":{{"type":"{__name__}:Wrong","message":"1","args":[1],"attributes":{{"code":1}}}}}}]'),
         (set[str], {"b", "a"}, '["a","b"]'),
         (Any, {"b", "a"}, '{"$set":["a","b"]}'),
         (Any, math.nan, '{"$float":"nan"}'),
@@ -382,8 +388,9 @@ def test_eq_of_users_is_not_asked() -> None:
         (bytes, b"ab", '"YWI="'),
         (str, "\ud800", '"\\ud800"'),
         (Point, Point(1), '{"x":1,"y":0.5}'),
-        (Untyped, Untyped(1, [2]), f'{{"$type":"{__name__}:Untyped","x":1,"y":[2]}}'),
         (Colour, Colour.RED, '"red"'),
+        (Literal[Colour.RED], Colour.RED, '"red"'),
+        (Annotated[Item, "x"], Item("a"), '{"sku":"a","when":null}'),
     ],
 )  # fmt: skip
 def test_text_is_plain_json(annotation: Any, value: Any, text: str) -> None:

@@ -52,9 +52,9 @@ def is_open(annotation: Any) -> bool:
     if not isinstance(annotation, type):
         return False
     says_nothing = getattr(annotation, "_is_protocol", False) or kind_of(annotation) == "error"
-    is_bare_generic = bool(getattr(annotation, "__parameters__", ()))
-    is_untyped = _is_named_tuple(annotation) and not getattr(annotation, "__annotations__", None)
-    return says_nothing or is_bare_generic or is_untyped
+    is_bare_generic = getattr(annotation, "__parameters__", ())
+    is_untyped = _is_named_tuple(annotation) and not annotation.__annotations__
+    return bool(says_nothing or is_bare_generic or is_untyped)
 
 
 def _write_open(_annotation: Any, _converter: Any) -> Write:
