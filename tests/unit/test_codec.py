@@ -51,6 +51,10 @@ class Colour(enum.Enum):
     PAIR = (1, 2)
 
 
+class Unequal(enum.Enum):
+    NAN = math.nan
+
+
 class Size(enum.IntEnum):
     SMALL = 1
     BIG = 2
@@ -252,6 +256,7 @@ VALUES: list[tuple[Any, Any]] = [
     (Path, PureWindowsPath("c:/a")),
     (PurePosixPath, PurePosixPath("ü")),
     *[(Colour, c) for c in Colour],
+    (Unequal, Unequal.NAN),
     (Size, Size.BIG),
     (Mood, Mood.GLAD),
     (Rights, Rights.READ | Rights.WRITE),
@@ -349,6 +354,16 @@ def test_where_values_differ() -> None:
     assert difference([1], (1,)) == ""
     assert difference([1, 2], [1]) == ""
     assert difference((1, 2, 3), (1, 5, 4)) == "[1]"
+
+
+def test_an_order_that_nobody_sees_makes_no_difference() -> None:
+    one, other = Item("a"), Item("a")
+    one.x = one.y = other.y = other.x = 1
+    assert list(vars(one)) != list(vars(other))
+    assert identical(one, other)
+    mine, its = ValueError({0} | {8}), ValueError({8} | {0})
+    assert str(mine) != str(its)
+    assert identical(mine, its)
 
 
 def test_eq_of_users_is_not_asked() -> None:
@@ -475,6 +490,10 @@ def test_refuses_what_would_not_come_back() -> None:
 
     with pytest.raises(SerializationError, match=r"\$\.a: .*Shifty has no member None"):
         codec_for(Any).dump({"a": Shifty(3)})
+    liar = Shifty(3)
+    liar._name_ = "ONE"
+    with pytest.raises(SerializationError, match=r"\$: this would not come back as it was"):
+        codec_for(Any).dump(liar)
 
 
 class Lossy:

@@ -60,10 +60,20 @@ def test_names_of_other_things_are_refused(name: str, text: str) -> None:
     assert TRIPPED == []
 
 
+def test_the_message_says_which_classes_are_data() -> None:
+    with pytest.raises(SerializationError) as error:
+        load_untyped('{"$type":"builtins:int"}')
+    assert str(error.value) == (
+        "$: builtins:int is not a class whose values are data (a dataclass, attrs class, enum, named tuple, pydantic"
+        " model or exception); it is not touched"
+    )
+
+
 def test_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "this" not in sys.modules
-    with pytest.raises(SerializationError, match=r"\$: no class this:Zen .*import .*module this\)"):
-        load_untyped('{"$type":"this:Zen"}')
+    for name in "this:Zen", "this:Zen:Zen":
+        with pytest.raises(SerializationError, match=rf"\$: no class {name} .*import .*module this\)"):
+            load_untyped(f'{{"$type":"{name}"}}')
     assert "this" not in sys.modules
 
     lazy = types.ModuleType("lazy_module")
@@ -78,6 +88,13 @@ def test_a_nested_class_is_found() -> None:
     text = codec_for(Any).dump(Outer.Inner(1))
     assert text == f'{{"$type":"{__name__}:Outer.Inner","n":1}}'
     assert load_untyped(text) == Outer.Inner(1)
+
+    @dataclass
+    class Younger:
+        n: int
+
+    Younger.__qualname__ = "Outer.Inner"
+    assert type(load_untyped(text)) is Outer.Inner
 
 
 def make_local(n: int) -> Any:
@@ -113,6 +130,8 @@ def test_a_class_is_found_that_no_module_names() -> None:
     assert load_untyped(text) == Unseen(1)  # by what was learned
     Point = namedtuple("P", "x")  # noqa: PYI024 - as users write it
     assert load_untyped(f'{{"$type":"{__name__}:P","x":1}}') == Point(1)
+    Odd = dataclass(type("Odd:One", (), {"__annotations__": {"n": int}}))
+    assert load_untyped(f'{{"$type":"{__name__}:Odd:One","n":1}}') == Odd(1)
 
 
 def test_a_class_that_was_defined_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +193,29 @@ def test_a_class_of_the_program_itself(as_main: types.ModuleType) -> None:
     text = codec_for(Any).dump(Order(1))
     assert text == '{"$type":"shop:Order","n":1}'
     assert load_untyped(text) == Order(1)
+
+
+def test_the_program_goes_before_a_module_of_its_name(
+    as_main: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_main.__file__ = "/home/me/shop.py"
+    imported = types.ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", imported)
+
+    @dataclass
+    class Mine:
+        n: int
+
+    @dataclass
+    class Its:
+        n: int
+
+    Mine.__module__, Its.__module__ = "__main__", "shop"
+    Mine.__qualname__ = Its.__qualname__ = "Order"
+    as_main.Order, imported.Order = Mine, Its  # type: ignore[attr-defined]
+    imported.Outer = Outer  # type: ignore[attr-defined]
+    assert type(load_untyped('{"$type":"shop:Order","n":1}')) is Mine
+    assert type(load_untyped('{"$type":"shop:Outer.Inner","n":1}')) is Outer.Inner
 
 
 SCRIPT = """
