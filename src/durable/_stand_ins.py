@@ -72,6 +72,10 @@ class _Unwritten:
     def __init__(self, journal: "Journal") -> None:
         self._journal = journal
 
+    def has_tables(self) -> bool:
+        """It has, and looking again would leave the files of a WAL behind."""
+        return True
+
     def visit(self, _: Any) -> list[Any]:
         """Nobody is told."""
         return []
