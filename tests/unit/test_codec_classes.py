@@ -14,10 +14,11 @@ import pytest
 
 import durable
 from durable._codec import codec_for, load_untyped, module_name
-from durable._codec.classes import MOST_REMEMBERED, kind_of
+from durable._codec.classes import MOST_REMEMBERED, _kinds, kind_of
 from durable._codec.exact import identical
 from durable._codec.hooks import user_hooks
-from durable._codec.records import plan_of
+from durable._codec.records import _plans, plan_of
+from durable._codec.tagged import _writers
 from durable.errors import SerializationError
 
 
@@ -156,10 +157,12 @@ def test_kinds_are_not_remembered_for_ever() -> None:
         assert kind_of(cls) == "opaque"
         with pytest.raises(SerializationError):
             codec_for(Any).dump(cls())
+        assert max(map(len, (_kinds, _writers))) <= MOST_REMEMBERED
     assert kind_of(Item) == "record"
     for n in range(MOST_REMEMBERED + 2):
         cls = type(f"D{n}", (Item,), {})
-        plan_of(cls)
+        assert plan_of(cls) is plan_of(cls)
+        assert len(_plans) <= MOST_REMEMBERED
     assert load_untyped(codec_for(Any).dump(Item(1))) == Item(1)
 
 

@@ -170,6 +170,18 @@ def test_hooks_for_a_type_that_describes_itself() -> None:
     assert codec_for(light).load('"r"') == "red"
 
 
+def test_a_hook_that_fails_without_a_word() -> None:
+    class Mute:
+        pass
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError
+
+    converter().register_structure_hook(Mute, refuse)
+    with pytest.raises(SerializationError, match=r"^\$: RuntimeError$"):
+        codec_for(Mute).load("1")
+
+
 def test_a_hook_that_loses_is_not_used() -> None:
     @dataclass
     class Half:
@@ -353,10 +365,10 @@ def test_a_text_that_is_too_deep_has_no_cycle(annotation: Any, opens: str, close
 
 
 def test_a_long_path_is_cut() -> None:
-    deep: Any = object()
-    for _ in range(60):
-        deep = [deep]
-    with pytest.raises(SerializationError) as caught:
-        codec_for(Any).dump(deep)
-    assert len(str(caught.value)) < 300
-    assert "…" in str(caught.value)
+    for levels, path in (20, 20 * "[0]"), (21, 10 * "[0]" + " … " + 10 * "[0]"):
+        deep: Any = object()
+        for _ in range(levels):
+            deep = [deep]
+        with pytest.raises(SerializationError) as caught:
+            codec_for(Any).dump(deep)
+        assert str(caught.value).startswith(f"${path}: an object cannot")

@@ -32,14 +32,14 @@ class Misfit(Exception):  # noqa: N818 - a finding on its way up, turned into an
         """The error for users, with the path from the whole value, `$`."""
         steps, reason = self.steps[::-1], self.reason
         if self.endless:
-            steps, reason = _first_round(steps, self.passed[::-1])
+            steps, reason = _first_round(steps, self.passed[::-1], reason)
         if len(steps) > _SHOWN_STEPS:
             half = _SHOWN_STEPS // 2
             steps = [*steps[:half], " … ", *steps[-half:]]
         return SerializationError(f"${''.join(steps)}: {reason}")
 
 
-def _first_round(steps: list[str], passed: list[int]) -> tuple[list[str], str]:
+def _first_round(steps: list[str], passed: list[int], reason: str) -> tuple[list[str], str]:
     """How a walk that did not end came back to where it was, or that it is only very deep."""
     seen: dict[int, int] = {}
     for depth, container in enumerate(passed):
@@ -48,7 +48,7 @@ def _first_round(steps: list[str], passed: list[int]) -> tuple[list[str], str]:
             return steps[:depth], f"a cycle: this is {start} again; journal a value without cycles"
         seen[container] = depth
     levels = f", over {len(steps)} levels" if steps else ""
-    return [], f"nested too deeply{levels}; journal a flatter value"
+    return [], f"{reason}{levels}; journal a flatter value"
 
 
 def found(error: BaseException) -> Misfit:
