@@ -14,9 +14,10 @@ from ._arguments import is_full, keep_time, path_name, run_name, statuses, whole
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
+from ._results import not_found
 from ._runtime import Runtime
 from ._scheduler import DEFAULT_THREADS, Scheduler
-from .run import Run, not_found
+from .run import Run
 
 if TYPE_CHECKING:
     import datetime as dt

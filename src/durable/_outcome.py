@@ -1,6 +1,6 @@
 """How an execution ended, and what the journal is to say of it. Pure: the caller writes the record and raises."""
 
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from ._codec import TypeCodec, dump_error, load_error
 from ._execution import Execution
@@ -26,6 +26,12 @@ class Ending(NamedTuple):
     value: Any
     error: BaseException | None
     """Raised for the caller, as it is."""
+
+    def result(self) -> Any:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
@@ -112,11 +118,11 @@ def _finished(
     return record._replace(status=status, output=output, error=error, finished_at=now, wake_at=None, claim=None)
 
 
-def recorded_result(record: RunRecord, result: TypeCodec) -> Any:
-    """The value of a run that has ended, or its recorded error raised. A blocked run raises why it is."""
+def recorded(record: RunRecord, result: TypeCodec) -> Ending:
+    """How a run ended, as the journal has it."""
     if record.status == "completed":
-        return result.load(record.output or "null")
-    return raise_recorded(record)
+        return Ending(record, result.load(record.output or "null"), None)
+    return Ending(record, None, recorded_error(record))
 
 
 def cancelled_error(record: RunRecord) -> RunCancelledError:
@@ -124,11 +130,10 @@ def cancelled_error(record: RunRecord) -> RunCancelledError:
     return RunCancelledError(f"run {record.id} of {record.workflow!r} was cancelled")
 
 
-def raise_recorded(record: RunRecord) -> NoReturn:
-    """Raise the recorded error of a failed, cancelled or blocked run."""
+def recorded_error(record: RunRecord) -> BaseException:
+    """The recorded error of a failed, cancelled or blocked run."""
     if record.status == "cancelled":
-        raise cancelled_error(record)
+        return cancelled_error(record)
     if record.error is None:
-        msg = f"run {record.id} of {record.workflow!r} is {record.status}, and has no error"
-        raise DurableError(msg)
-    raise load_error(record.error)
+        return DurableError(f"run {record.id} of {record.workflow!r} is {record.status}, and has no error")
+    return load_error(record.error)

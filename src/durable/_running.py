@@ -12,7 +12,7 @@ from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
 from ._limits import Limit
 from ._model import FINISHED, RunRecord
-from ._outcome import Ending, cancelled, failed, raise_recorded, raised, recorded_result, returned
+from ._outcome import Ending, cancelled, failed, raised, recorded, recorded_error, returned
 from ._rests import Suspended
 from ._runtime import Runtime, unable
 from ._transaction import Transaction
@@ -69,7 +69,9 @@ Course = Generator[Effect, Any, Any]
 
 
 def call(runtime: Runtime, request: Request) -> Course:
-    """A plain call: execute the run that it means, or wait for it, or take its recorded result.
+    """A plain call: execute the run that it means, or wait for it, or take its recorded result. Returns the `Ending`.
+
+    Raised is what keeps the run from ending now, and only that: what it failed with is in the `Ending`.
 
     A parent holds no slot of its workflow's `concurrency` while it waits for a child.
     """
@@ -80,14 +82,14 @@ def call(runtime: Runtime, request: Request) -> Course:
         return (yield from _call(runtime, request))
     parent.give_slot_back()
     try:
-        value = yield from _call(runtime, request)
+        ending = yield from _call(runtime, request)
     except GeneratorExit:  # nobody drives this any more
         raise
     except BaseException:
         yield TakeSlot(parent, limit)
         raise
     yield TakeSlot(parent, limit)
-    return value
+    return ending
 
 
 def _call(runtime: Runtime, request: Request) -> Course:
@@ -101,18 +103,18 @@ def _call(runtime: Runtime, request: Request) -> Course:
             raise
         if admission.is_mine:
             ending: Ending = yield from execute(runtime, admission)
-            if ending.error is not None:
+            if ending.error is not None and (ending.record is None or ending.record.status not in FINISHED):
                 raise ending.error
-            return ending.value
+            return ending
         if admission.active is None:
-            return recorded_result(admission.record, result)
+            return recorded(admission.record, result)
         is_resumed = admission.active.origin == "resume" and request.is_child(admission.record)
         yield Over(admission.active, request.parent if is_resumed else None)
         record = runtime.journal.run(admission.record.id)
         if record is None or record.status in FINISHED:
-            return recorded_result(record or admission.record, result)
+            return recorded(record or admission.record, result)
         if record.status == "blocked":
-            raise_recorded(record)
+            raise recorded_error(record)
         if isinstance(admission.active.error, DurableError) and not admission.active.is_written:
             raise admission.active.error
         request = request._replace(run_id=record.id)  # suspended, or its caller was interrupted: this one goes on
@@ -172,7 +174,7 @@ def _write_end(runtime: Runtime, active: Active, ending: Ending) -> Course:
 def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course:
     record = admission.record
     if record.status != "running":  # blocked by its crashes, or cancelled before it began
-        raise_recorded(record)
+        raise recorded_error(record)
     past = [] if admission.is_new else runtime.journal.steps(record.seq)
     execution = runtime.begin(active, admission, past)
     try:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ._codec import TypeCodec
     from ._engine import Engine
     from ._execution import Execution
+    from ._outcome import Ending
+    from ._runtime import Runtime
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
@@ -68,7 +70,8 @@ class Workflow(Decorated[P, R]):
         request = self._request(args, kwargs, "call")
         if self.is_async:
             return cast("R", _call_async(engine, request))
-        return cast("R", drive_run(engine._runtime, call(engine._runtime, request)))
+        ending: Ending = drive_run(engine._runtime, call(engine._runtime, request))
+        return cast("R", ending.result())
 
     @overload
     def start(self: Workflow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
@@ -136,7 +139,7 @@ class Workflow(Decorated[P, R]):
         runtime = current_engine()._runtime
         kind = "child"
         if not self.is_async:
-            body = lambda request: _or_halt(lambda: drive_run(runtime, call(runtime, request)), execution)  # noqa: E731
+            body = lambda request: _result_of_child(runtime, request, execution)  # noqa: E731
             child = self._child(scope, args, kwargs, kind, body, self.signature.result)
             return drive(execution, take_place(scope, child, decide_step))
 
@@ -153,7 +156,7 @@ class Workflow(Decorated[P, R]):
                     raise asyncio.CancelledError  # the parent was cancelled meanwhile, and the child with it
 
             try:
-                value = await drive_run_async(runtime, call(runtime, request))
+                ending: Ending = await drive_run_async(runtime, call(runtime, request))
             except RunBlockedError as error:
                 if execution.branches is not None:
                     await execution.branches.telling.come_first()
@@ -165,14 +168,14 @@ class Workflow(Decorated[P, R]):
                 require_not_given_up()
                 raise
             require_not_given_up()
-            return value
+            return ending.result()
 
         child = self._child(scope, args, kwargs, kind, run_child, self.signature.result)
         return awaiting(execution, take_place(scope, child, decide_step), self.name)
 
     def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         scheduler = current_engine()._scheduler
-        body = lambda request: _or_halt(lambda: scheduler.start(request), scope.execution)  # noqa: E731
+        body = lambda request: _or_halt(lambda: scheduler.start(request))  # noqa: E731
         child = self._child(scope, args, kwargs, "start", body, codec_for(str))
         return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
 
@@ -200,21 +203,25 @@ _CHILD_HALTS = (RunInterruptedError, RunBlockedError, JournalError, EngineClosed
 """What keeps a child from ending keeps its parent from ending too: the parent is taken down, and has no outcome."""
 
 
-def _or_halt(body: Callable[[], Any], parent: Execution) -> Any:
+def _or_halt(body: Callable[[], Any]) -> Any:
     try:
         return body()
     except _CHILD_HALTS as error:
         raise Halt(error) from error
-    except RunCancelledError as error:
-        if parent.cancel.requested and not parent.cancel.delivered:
-            raise parent.cancellation() from error  # with its parent, which is told so
-        raise
+
+
+def _result_of_child(runtime: Runtime, request: Request, parent: Execution) -> Any:
+    ending: Ending = _or_halt(lambda: drive_run(runtime, call(runtime, request)))
+    if isinstance(ending.error, RunCancelledError) and parent.cancel.requested and not parent.cancel.delivered:
+        raise parent.cancellation() from ending.error  # with its parent, which is told so
+    return ending.result()
 
 
 async def _call_async(engine: Engine, request: Request) -> Any:
     from ._running_async import drive_run_async
 
-    return await drive_run_async(engine._runtime, call(engine._runtime, request))
+    ending: Ending = await drive_run_async(engine._runtime, call(engine._runtime, request))
+    return ending.result()
 
 
 def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:

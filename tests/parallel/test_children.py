@@ -178,6 +178,58 @@ def test_the_failure_of_a_child_reaches_the_parent_with_its_type(journal, step, 
 
 
 @pytest.mark.parametrize("how", ["called", "started"])
+@pytest.mark.parametrize("kind", [durable.JournalError, durable.EngineClosedError, durable.RunInterruptedError])
+def test_a_child_that_failed_with_an_error_of_ours_has_failed_and_does_not_stop_its_parent(journal, how, kind):
+    """As one does that asks another journal. The same that keeps a child from ending takes the parent down with it."""
+
+    @durable.workflow(name="child")
+    def child() -> None:
+        raise kind("another one")
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> str:
+        try:
+            child() if how == "called" else child.start().result()
+        except kind as error:
+            if journal.crashing:
+                journal.crash()
+            return f"caught {error}"
+        return "no"
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    journal.restart()
+    assert parent() == "caught another one"
+    assert [run.status for run in durable.runs(workflow="child")] == ["failed"]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+@pytest.mark.parametrize("kind", [durable.JournalError, durable.EngineClosedError, durable.RunInterruptedError])
+def test_an_async_child_that_failed_with_an_error_of_ours_does_not_stop_its_parent_either(
+    journal, run_async, how, kind
+):
+    @durable.workflow(name="child")
+    async def child() -> None:
+        raise kind("another one")
+
+    @durable.workflow(name="parent", id="parent")
+    async def parent() -> str:
+        try:
+            await (child() if how == "called" else child.start())
+        except kind as error:
+            if journal.crashing:
+                journal.crash()
+            return f"caught {error}"
+        return "no"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(parent())
+    journal.restart()
+    assert run_async(parent()) == "caught another one"
+    assert [run.status for run in durable.runs(workflow="child")] == ["failed"]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
 def test_the_failure_of_an_async_child_reaches_the_parent_with_its_type(journal, run_async, how):
     @durable.step(name="step", retry=None)
     async def step() -> None:

@@ -45,7 +45,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_running",),
     ("_running_async",),
     ("_scheduler",),
-    ("_steering",),
+    ("_results", "_steering"),
     # 5 what users touch
     ("_listing",),
     ("run",),
