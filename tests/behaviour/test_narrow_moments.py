@@ -350,16 +350,6 @@ def test_a_cancelled_run_whose_code_no_longer_calls_what_had_begun_is_blocked_an
 # -- ends ----------------------------------------------------------------------------------------------------------------
 
 
-def test_an_engine_that_deletes_old_runs_stops_doing_so_when_it_closes(tmp_path):
-    @durable.workflow
-    def flow():
-        return 1
-
-    with durable.Engine(tmp_path / "kept.db", keep="1h") as engine:
-        assert flow() == 1
-        assert len(engine.runs()) == 1
-
-
 @pytest.mark.parametrize("waits", ["time", "signal"])
 def test_a_wait_of_an_async_run_ends_when_the_engine_closes(journal, waits):
     @durable.workflow(id="one")

@@ -1,0 +1,126 @@
+"""Old runs are deleted while others go on, and the engine may be closed in the middle of it."""
+
+import threading
+import time
+from contextlib import closing
+
+import apsw
+import pytest
+
+import durable
+from durable import _retention
+from durable._clock import Clock
+from durable._model import FINISHED
+from durable._retention import Keeper, remove
+from tests.behaviour.patience import PATIENCE, wait_until
+
+DAY = 86_400.0
+
+
+class Tomorrow(Clock):
+    now = staticmethod(lambda: time.time() + DAY)
+
+
+@pytest.fixture
+def old_runs(journal):
+    """Five that have failed, and fail again when they are told to go on."""
+    go_on = threading.Event()
+
+    @durable.workflow(id="run-{number}")
+    def flow(number):
+        if go_on.is_set():
+            raise ValueError(number)
+        wait_until(go_on.is_set)
+
+    go_on.set()
+    for number in range(5):
+        with pytest.raises(ValueError):
+            flow(number)
+    go_on.clear()
+    yield
+    go_on.set()
+
+
+def ids():
+    return sorted(run.id for run in durable.runs())
+
+
+def test_an_engine_that_deletes_old_runs_stops_doing_so_when_it_closes(tmp_path):
+    @durable.workflow
+    def flow():
+        return 1
+
+    with durable.Engine(tmp_path / "kept.db", keep="1h") as engine:
+        assert flow() == 1
+        assert len(engine.runs()) == 1
+
+
+def test_what_went_on_since_it_was_looked_for_is_left(journal, old_runs, monkeypatch):
+    monkeypatch.setattr(_retention, "_PAGE", 2)
+    writes = []
+
+    def write(work):
+        if not writes:
+            durable.get("run-1").retry()
+        writes.append(work)
+        return file.write(work)
+
+    file = journal.engine._runtime.journal
+    assert list(remove(file, write, time.time() + DAY, tuple(FINISHED))) == [1, 2, 1]
+    assert ids() == ["run-1"]
+
+
+def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal, old_runs, monkeypatch):
+    monkeypatch.setattr(_retention, "_ROWS_AT_ONCE", 1)
+    write, stopping = Keeper._write, []
+
+    def write_and_stop(self, work):
+        result = write(self, work)
+        self._stopped.set()
+        stopping.append(self)
+        return result
+
+    monkeypatch.setattr(Keeper, "_write", write_and_stop)
+    keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    keeper._thread.join(PATIENCE)
+    keeper.stop()
+    assert stopping == [keeper]
+    assert ids() == ["run-1", "run-2", "run-3", "run-4"]
+
+
+def test_what_cannot_be_deleted_is_told_and_tried_again(journal, old_runs, caplog):
+    file = journal.engine._runtime.journal
+    file._writer.set_busy_timeout(10)
+    with closing(apsw.Connection(str(journal.path))) as another:  # of the same SQLite: locks are per process
+        another.execute("BEGIN IMMEDIATE")
+        keeper = Keeper(file, Tomorrow(), 1.0)
+        wait_until(lambda: "old runs are not deleted: " in caplog.text)
+        another.execute("ROLLBACK")
+    wait_until(lambda: ids() == [])
+    keeper.stop()
+    assert "is busy" in caplog.text
+
+
+def test_what_cannot_be_deleted_since_the_engine_was_closed_is_not_told(journal, old_runs, caplog, monkeypatch):
+    write, reached, go_on, errors = Keeper._write, threading.Event(), threading.Event(), []
+
+    def write_late(self, work):
+        reached.set()
+        assert go_on.wait(PATIENCE)
+        try:
+            return write(self, work)
+        except durable.EngineClosedError as error:
+            errors.append(error)
+            raise
+
+    monkeypatch.setattr(Keeper, "_write", write_late)
+    keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    assert reached.wait(PATIENCE)
+    keeper.stop()
+    journal.engine.close()
+    go_on.set()
+    keeper._thread.join(PATIENCE)
+    assert len(errors) == 1
+    assert not caplog.records
+    journal.restart()
+    assert len(ids()) == 5
