@@ -40,15 +40,14 @@ def open_writer(path: str, vfs: str | None) -> apsw.Connection:
 def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
     """A connection to write to a journal without owning it: makes none, and leaves an older format to its owner.
 
+    Waits, as a reader does, while the owner makes it.
     `mends`: nobody owns the journal, so that the WAL may be what one left who died after a failed sync.
     """
-    connection = _find_journal(path, vfs)
-    if connection is None:
-        msg = f"no journal in {path}"
-        raise JournalError(msg)
-    found = format_of(connection)
-    connection.close()
-    refuse_older_format(path, found)
+    connection = open_reader(path, vfs)
+    try:
+        refuse_older_format(path, format_of(connection))
+    finally:
+        connection.close()
     return _open_for_writing(path, vfs, mends=mends)
 
 
@@ -138,15 +137,11 @@ def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reache
 
 def has_journal(path: str, vfs: str | None) -> bool:
     """Whether there is a journal in the file; `False` where there is no file, or nothing in it yet."""
-    connection = _find_journal(path, vfs)
+    require_place(path)
+    connection = _open_journal(path, vfs) if has_content(path) else None
     if connection is not None:
         connection.close()
     return connection is not None
-
-
-def _find_journal(path: str, vfs: str | None) -> apsw.Connection | None:
-    require_place(path)
-    return _open_journal(path, vfs) if has_content(path) else None
 
 
 def _open_journal(path: str, vfs: str | None, *, still: bool = False, checks: bool = False) -> apsw.Connection | None:

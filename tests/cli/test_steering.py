@@ -1,5 +1,6 @@
 """Commands that ask something of runs, and `durable run`, which does it: each a process of its own."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -171,6 +172,30 @@ def test_what_is_asked_while_nobody_owns_the_journal_is_done_by_the_next(folder,
     assert {run["id"]: (run["status"], run["output"]) for run in folder.objects("ls")} == {
         "quick-3": ("completed", "xxx"), "mine": ("completed", "paid 1"), "order-2": ("cancelled", None),
     }  # fmt: skip
+
+
+def test_a_run_is_started_while_another_process_makes_the_journal(folder):
+    (folder.path / "shop.py").write_text(PROGRAM)
+    makes = (
+        "import os\nfrom durable import _database\nfrom durable._journal import Journal\n"
+        "real = _database.migrate\n"
+        "def slowly(*args):\n    print('makes it', flush=True)\n    input()\n    return real(*args)\n"
+        "_database.migrate = slowly\nJournal('durable.db').own(os.getpid(), 1.0)\ninput()\n"
+    )
+    where = {"cwd": folder.path, "env": folder.environment, "text": True}
+    command = [sys.executable, "-m", "durable", "start", "shop:quick", "[3]"]
+    with subprocess.Popen(
+        [sys.executable, "-c", makes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **where
+    ) as maker:
+        assert maker.stdout.readline() == "makes it\n"
+        with subprocess.Popen(command, stderr=subprocess.PIPE, **where) as start:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it looks meanwhile, or does so later
+                start.wait(2)
+            maker.stdin.write("\n")
+            maker.stdin.flush()
+            assert start.wait(60) == 0, start.stderr.read()
+        maker.kill()
+    assert [row[0] for row in folder.rows()] == ["queued"]
 
 
 def test_until_idle_waits_for_timers_within_its_time(folder, serve):

@@ -323,6 +323,20 @@ def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monke
 
 
 @MOMENTS
+def test_so_does_who_writes_to_it_without_owning_it(start, path, monkeypatch, moment):
+    maker = makes(start, path, moment)
+
+    class Waits(Clock):
+        @staticmethod
+        def sleep(seconds):
+            maker.say()
+            assert maker.line() == "made"
+
+    monkeypatch.setattr(_database, "SYSTEM_CLOCK", Waits())
+    assert Journal(path).visit(lambda transaction: transaction.number) == 0
+
+
+@MOMENTS
 @READERS
 def test_who_makes_the_journal_and_comes_to_no_end_is_named(start, path, monkeypatch, moment, kind):
     maker = makes(start, path, moment)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, screen: Screen, _: Reader) -> int:
     workflow = workflow_of(module, name)
     request = _request(workflow, options)
     journal = Reader(journal_of(options.db))  # it may not be that of `reader`, which is not opened
-    if not journal.has_tables():
+    if not journal.has_tables() and journal.owner_pid() is None:
         msg = f"no journal in {journal.path}: durable run {module} makes one, or the program when it executes something"
         raise JournalError(msg)
     now = SYSTEM_CLOCK.now()
