@@ -239,6 +239,7 @@ NORMAL = [
 
 
 def normal(text: str) -> str:
+    text = re.sub(r"(\r\x1b\[K[^\r\n]*)*\r\x1b\[K", "", text)  # a line of progress, which a slow machine draws
     for what, by in NORMAL:
         text = re.sub(what, by, text, flags=re.MULTILINE)
     return text.strip()
