@@ -199,6 +199,7 @@ def test_codecs_are_made_once() -> None:
     assert codec_for() is codec_for(Any) is codec_for(inspect.Parameter.empty) is codec_for("Bill")
     unhashable = Annotated[Bill, []]
     assert codec_for(unhashable) is codec_for(unhashable)
+    assert codec_for(unhashable) is not codec_for(Annotated[Bill, [1]])
     assert isinstance(codec_for(Bill), TypeCodec)
 
 

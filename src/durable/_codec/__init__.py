@@ -51,7 +51,7 @@ def codec_for(annotation: Any = Any) -> TypeCodec:
         codec = _codecs.get(annotation)
         key = annotation
     except TypeError:  # unhashable, as Annotated[int, []]; the codec keeps it, so its id is its own
-        key = ("unhashable", id(annotation))
+        key = id(annotation)
         codec = _codecs.get(key)
     if codec is None:
         codec = _codecs[key] = _new_codec(annotation)
