@@ -77,6 +77,11 @@ def test_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
             load_untyped(f'{{"$type":"{name}"}}')
     assert "this" not in sys.modules
 
+    monkeypatch.delitem(sys.modules, "zoneinfo", raising=False)
+    with pytest.raises(SerializationError, match=r"^\$: an object cannot be journaled"):
+        codec_for(Any).dump(object())
+    assert "zoneinfo" not in sys.modules
+
     lazy = types.ModuleType("lazy_module")
     lazy.__getattr__ = trap  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, "lazy_module", lazy)

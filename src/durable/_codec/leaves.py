@@ -177,8 +177,8 @@ _known: dict[type, Leaf] = {}
 
 
 def _loaded(home: str, name: str) -> object:
-    """The class of a module that is already imported, else something that no class is."""
-    return getattr(sys.modules.get(home), name, LEAVES)
+    """The class of a module that is already imported, else None."""
+    return getattr(sys.modules.get(home), name, None)
 
 
 def leaf_of(cls: type) -> Leaf | None:
