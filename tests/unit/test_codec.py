@@ -80,6 +80,12 @@ class Point(NamedTuple):
     y: float = 0.5
 
 
+class Place(Point):
+    """Which has no annotations of its own."""
+
+    __slots__ = ()
+
+
 class Movie(TypedDict, total=False):
     title: str
     at: datetime
@@ -398,6 +404,7 @@ def test_eq_of_users_is_not_asked() -> None:
         (list[Box[int]], [Box(1)], '[{"content":1,"more":[]}]'),
         (list[Box], [Box(1)], f'[{{"$type":"{__name__}:Box","content":1,"more":[]}}]'),
         (list[Untyped], [Untyped(1, [2])], f'[{{"$type":"{__name__}:Untyped","x":1,"y":[2]}}]'),
+        (list[Place], [Place(1)], f'[{{"$type":"{__name__}:Place","x":1,"y":0.5}}]'),
         (list[Animal], [Item("a")], f'[{{"$type":"{__name__}:Item","sku":"a","when":null}}]'),
         (list[Wrong], [Wrong(1)], f'[{{"$error":{{"type":"{__name__}:Wrong","message":"1","args":[1],"attributes":{{"code":1}}}}}}]'),
         (set[str], {"b", "a"}, '["a","b"]'),

@@ -174,6 +174,7 @@ def test_positional_and_keyword_calls_are_written_alike():
 
 def test_no_parameters_are_an_empty_object():
     assert Signature(lambda: None).dump_step_inputs((), {}, "step 's'") == "{}"
+    assert Signature(lambda *, key=2: None).dump_step_inputs((), {}, "step 's'") == '{"key":2}'
 
 
 def test_a_callable_without_code_is_bound_by_its_signature():
