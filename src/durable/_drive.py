@@ -246,12 +246,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         token = SCOPE.set(scope)
         try:
             with transaction.lent() as scope.connection:
-                value = call.function(*call.args, **call.kwargs)
-            record, decoded = effect.conclude(value)
-        except INTERRUPTS:
-            raise
-        except BaseException as error:
-            raise _RolledBackError(error) from error
+                record, decoded = _concluded(effect)
         finally:
             scope.connection = None
             SCOPE.reset(token)
@@ -268,6 +263,17 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         raise execution.halt(error) from error
     finally:
         execution.attempts_in_flight -= 1
+
+
+def _concluded(effect: Transact) -> tuple[StepRecord, Any]:
+    """The outcome of the body. No `with` sees its error: it would write on it, and a frozen one refuses."""
+    call = effect.call
+    try:
+        return effect.conclude(call.function(*call.args, **call.kwargs))
+    except INTERRUPTS:
+        raise
+    except BaseException as error:
+        raise _RolledBackError(error) from error
 
 
 def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:

@@ -108,7 +108,7 @@ def failed(execution: Execution, error: BaseException) -> Ending:
     if isinstance(decoded, StepError) and not isinstance(error, StepError):
         decoded.__cause__ = error
     else:
-        decoded.__traceback__ = error.__traceback__
+        decoded = BaseException.with_traceback(decoded, error.__traceback__)  # its class may be a frozen one
     return Ending(_finished(execution.record, execution.now(), "failed", error=text), None, decoded)
 
 

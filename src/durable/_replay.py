@@ -11,7 +11,7 @@ disagree, nothing is returned at all: a `Halt` takes the execution down.
 
 from typing import Any, Final, NoReturn
 
-from ._codec import dump_error, load_error
+from ._codec import add_note, dump_error, load_error
 from ._effects import (
     CANCELLED,
     CUT,
@@ -228,7 +228,7 @@ def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | 
     error = load_error(past.error or "null")
     if past.failures and call.callee.kind == "step":
         plural = "s" if past.attempt != 1 else ""
-        error.add_note(f"durable: step {call.callee.name!r} failed after {past.attempt} attempt{plural}")
+        add_note(error, f"durable: step {call.callee.name!r} failed after {past.attempt} attempt{plural}")
     if original is None:
         raise error
     if isinstance(error, StepError) and not isinstance(original, StepError):

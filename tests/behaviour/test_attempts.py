@@ -1,6 +1,7 @@
 """DESIGN, "Attempts" and "Sync timeouts": retries, at_most_once, timeouts, and what a step is outside of a run."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import itertools
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 import traceback
 import types
+import urllib.error
 
 import pytest
 
@@ -305,6 +307,58 @@ def test_error_has_a_note_that_names_step_and_attempts_on_the_first_run_and_on_r
     (note,) = first.__notes__
     assert "flaky" in note
     assert "3 attempts" in note
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Delegating(Exception):
+    """Asks its answer for what it has not itself, and the answer cannot be journaled."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+        self.answer = object()
+
+    def __getattr__(self, name):
+        return getattr(self.answer, name)
+
+
+def no_answer(code):
+    return urllib.error.HTTPError("http://here", code, "busy", None, None)
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+@pytest.mark.parametrize("make", [Frozen, Delegating, no_answer])
+def test_an_error_that_cannot_be_written_on_or_asked_arrives_with_its_note(journal, run_async, make, transaction):
+    kind = type(make(503))
+
+    @durable.step(retry=None, transaction=transaction)
+    def step():
+        raise make(503)
+
+    @durable.workflow(id="one")
+    def flow():
+        try:
+            step()
+        except kind as error:
+            assert vars(error)["__notes__"] == [f"durable: step {step.name!r} failed after 1 attempt"]
+            assert error.code == 503
+            raise
+
+    async def awaited(run):
+        await run
+
+    for _ in range(2):
+        with pytest.raises(kind):
+            flow()
+    run = flow.with_options(id="two").start()
+    with pytest.raises(kind):
+        run.result()
+    with pytest.raises(kind):
+        run_async(awaited(run))
 
 
 def test_original_traceback_on_the_first_run(journal):

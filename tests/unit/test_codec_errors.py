@@ -5,6 +5,7 @@ import json
 import subprocess
 import threading
 import traceback
+import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -244,6 +245,16 @@ def test_classes_that_resist() -> None:
     error = ValueError("\ud83d" + "\ude00\ud800")
     assert json.loads(dump_error(error))["message"] == "😀\ud800"
     assert again(error).args == error.args
+
+
+def test_an_answer_of_a_server_is_an_error_that_can_be_asked() -> None:
+    """`HTTPError` delegates what it has not to a file that no journal holds."""
+    error = again(urllib.error.HTTPError("http://here/x", 503, "busy", None, None))  # type: ignore[arg-type]
+    assert (error.code, error.reason, str(error)) == (503, "busy", "HTTP Error 503: busy")
+    assert not hasattr(error, "read")
+    assert not hasattr(error, "__notes__")
+    error.add_note("a note")
+    assert again(error).__notes__ == ["a note"]
 
 
 def test_traceback_is_kept_as_text() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from durable._codec.annotations import is_self_describing, resolve_annotations, says_nothing
 from durable._codec.classes import module_name
-from durable._codec.exceptions import describe, restore, shown
+from durable._codec.exceptions import add_note, describe, restore, shown
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import decode, encode
 from durable._codec.misfit import found
@@ -26,6 +26,7 @@ from durable._codec.untyped import TypeCodec
 
 __all__ = [
     "TypeCodec",
+    "add_note",
     "codec_for",
     "converter",
     "describe_opaque",

@@ -71,6 +71,11 @@ def restore(tree: dict[str, Any]) -> BaseException:
     return error
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note past `__setattr__` of its class, a frozen one, and `__getattr__`, which may need what was not kept."""
+    vars(error).setdefault("__notes__", []).append(note)
+
+
 def shown(value: object) -> str:
     """A short `repr`, whatever the class makes of it."""
     try:
@@ -197,6 +202,8 @@ def _rebuild(tree: dict[str, Any]) -> BaseException:
     else:
         error = _make(cls)
         _set(error, "args", tuple(map(_untag_or_show, tree["args"])))
+    if any(base.__module__ == "tempfile" for base in cls.__mro__):
+        vars(error)["file"] = None  # `HTTPError` asks it for what it has not, and without it knows no `AttributeError`
     vars(error).update(_readable(tree.get("attributes", {})))
     slots = _slots(cls)
     for name, value in _readable(tree.get("slots", {})):
