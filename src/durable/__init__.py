@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .run import Run
 
     converter: cattrs.Converter
-    logger: logging.LoggerAdapter[logging.Logger]
+    logger: logging.Logger
 
 __all__ = [
     "Cancelled",

@@ -15,8 +15,8 @@ from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, fit, loa
 from ._identity import level_outside
 from .errors import SerializationError
 
-_VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
-_VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
+VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
+VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
 
 
 class Signature:
@@ -27,7 +27,7 @@ class Signature:
         code = getattr(function, "__code__", None)
         self._plain_names: tuple[str, ...] | None = None
         """The parameters, where every call with as many positional arguments is already bound."""
-        variadic = _VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS
+        variadic = VARIADIC_POSITIONAL | VARIADIC_KEYWORDS
         if code is not None and not code.co_flags & variadic and not code.co_kwonlyargcount:
             self._plain_names = code.co_varnames[: code.co_argcount]
         self._opaque_warned: set[str] = set()
@@ -128,6 +128,25 @@ class Signature:
             else:
                 args.append(arguments[name])
         return tuple(args), kwargs
+
+    def call_with(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call another function with these arguments, defaults included: by name what it names of the parameters.
+
+        One that has other names for them gets as many as it takes, by place.
+        """
+        import inspect
+
+        try:
+            wanted = inspect.signature(function).parameters.values()
+        except ValueError:  # in C, as `str` and `"order-{}".format`
+            return function(*args, **kwargs)
+        arguments = self.bind(args, kwargs, "the call")
+        by_place, by_name = self.unbind(arguments)
+        if any(each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD} for each in wanted):
+            return function(*by_place, **by_name)
+        if all(each.kind is not each.POSITIONAL_ONLY and _is_known(each, arguments) for each in wanted):
+            return function(**{each.name: arguments[each.name] for each in wanted if each.name in arguments})
+        return function(*by_place[: len(wanted)])
 
     def _index(self, name: str) -> int:
         return list(self._inspected.parameters).index(name)
@@ -234,6 +253,10 @@ class Signature:
             return _normal(self._codecs[name].dump(default))
         except SerializationError:
             return None
+
+
+def _is_known(parameter: Any, arguments: dict[str, Any]) -> bool:
+    return parameter.name in arguments or parameter.default is not parameter.empty
 
 
 def is_fingerprint(text: str) -> bool:

@@ -37,32 +37,15 @@ class Step(Decorated[P, R]):
         REGISTRY.declare_step(self)
 
     def _set_options(self, options: dict[str, Any]) -> None:
-        retry = options["retry"]
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            msg = f"retry of step {self.name!r} is a RetryPolicy or None, not {retry!r}"
-            raise TypeError(msg)
-        self._record_input = self._flag(options, "record_input", default=True)
+        checked = _checked(options, f"step {self.name!r}")
+        self._record_input = checked.pop("record_input")
         self._callee = callee = Callee(
-            "step",
-            self.name,
-            self.signature.result,
-            self.module,
-            self.source,
-            signature=self.signature,
-            policy=ONE_ATTEMPT if retry is None else retry,
-            timeout_seconds=seconds(options["timeout"], f"timeout of step {self.name!r}"),
-            at_most_once=self._flag(options, "at_most_once", default=False),
-            match_inputs=self._flag(options, "match_inputs", default=True),
-            transaction=self._flag(options, "transaction", default=False),
-            concurrency=slots(options.get("concurrency"), f"concurrency of step {self.name!r}"),
+            "step", self.name, self.signature.result, self.module, self.source, signature=self.signature, **checked
         )
         if callee.transaction and (self.is_async or callee.timeout_seconds is not None):
             why = "an async one cannot hold" if self.is_async else "a timeout cannot take away"
             msg = f"step {self.name!r} has transaction=True, whose body holds the journal's writer, which {why}"
             raise ValueError(msg)
-
-    def _flag(self, options: dict[str, Any], name: str, *, default: bool) -> bool:
-        return yes_or_no(options.get(name, default), f"{name} of step {self.name!r}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the step: journaled in a workflow, just the function outside of one and inside another step.
@@ -206,6 +189,21 @@ _STEP_OPTIONS = (
 )
 
 
+def _checked(options: dict[str, Any], what: str) -> dict[str, Any]:
+    """The options of a step as `Callee` has them. `TypeError` or `ValueError` for bad ones, which says of `what`."""
+    retry = options["retry"]
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        msg = f"retry of {what} is a RetryPolicy or None, not {retry!r}"
+        raise TypeError(msg)
+    flags = {"at_most_once": False, "match_inputs": True, "record_input": True, "transaction": False}
+    return {
+        "policy": ONE_ATTEMPT if retry is None else retry,
+        "timeout_seconds": seconds(options["timeout"], f"timeout of {what}"),
+        "concurrency": slots(options.get("concurrency"), f"concurrency of {what}"),
+        **{name: yes_or_no(options.get(name, usual), f"{name} of {what}") for name, usual in flags.items()},
+    }
+
+
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
@@ -236,6 +234,9 @@ def step(function: Any = None, /, **options: Any) -> Any:
     if unknown:
         msg = f"@durable.step has no option {', '.join(unknown)}: it has {', '.join(_STEP_OPTIONS)}"
         raise TypeError(msg)
-    if function is None:
-        return lambda decorated: Step(decorated, settings)
-    return Step(function, settings)
+    if function is not None:
+        return Step(function, settings)
+    if settings["name"] is not None:
+        require_name(settings["name"], "the name of a step")
+    _checked(settings, "a step")
+    return lambda decorated: Step(decorated, settings)

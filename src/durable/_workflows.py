@@ -16,6 +16,7 @@ from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
 from ._running import call, drive_run
+from ._signature import VARIADIC_KEYWORDS, VARIADIC_POSITIONAL
 from .errors import (
     EngineClosedError,
     Halt,
@@ -47,14 +48,10 @@ class Workflow(Decorated[P, R]):
 
     def __init__(self, function: Callable[P, R], name: str | None, run_id: Any, concurrency: Any, timeout: Any) -> None:
         super().__init__(function, name, "workflow")
-        self.timeout_seconds = seconds(timeout, f"timeout of workflow {self.name!r}")
-        self.concurrency = slots(concurrency, f"concurrency of workflow {self.name!r}")
+        self.concurrency, self.timeout_seconds = _checked(run_id, concurrency, timeout, f"workflow {self.name!r}")
         self._id = run_id
         if isinstance(run_id, str):
-            _require_fields(require_name(run_id, f"id of workflow {self.name!r}"), self)
-        elif run_id is not None and not callable(run_id):
-            msg = f"id of workflow {self.name!r} is a format string or a callable of its arguments, not {run_id!r}"
-            raise TypeError(msg)
+            _require_fields(run_id, self)
         self._fixed_id: str | None = None
         REGISTRY.declare_workflow(self)
 
@@ -122,7 +119,7 @@ class Workflow(Decorated[P, R]):
             return self._fixed_id
         what = f"the id of a run of {self.name!r}"
         if not isinstance(self._id, str):
-            return require_name(self._id(*args, **kwargs), what)
+            return require_name(self.signature.call_with(self._id, args, kwargs), what)
         try:
             run_id = self._id.format(**arguments)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -224,6 +221,15 @@ async def _call_async(engine: Engine, request: Request) -> Any:
     return ending.result()
 
 
+def _checked(run_id: Any, concurrency: Any, timeout: Any, what: str) -> tuple[int, float | None]:
+    if isinstance(run_id, str):
+        require_name(run_id, f"id of {what}")
+    elif run_id is not None and not callable(run_id):
+        msg = f"id of {what} is a format string or a callable of its arguments, not {run_id!r}"
+        raise TypeError(msg)
+    return slots(concurrency, f"concurrency of {what}"), seconds(timeout, f"timeout of {what}")
+
+
 def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
     """The fields of an id template are parameters of the workflow: checked where it is declared."""
     from string import Formatter
@@ -231,7 +237,8 @@ def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
     code = getattr(workflow.function, "__code__", None)
     if code is None:
         return
-    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    variadic = bool(code.co_flags & VARIADIC_POSITIONAL) + bool(code.co_flags & VARIADIC_KEYWORDS)
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic]
     try:
         fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
     except ValueError as error:
@@ -275,6 +282,9 @@ def workflow(
     with `TimeoutError`. Raises `ValueError` or `TypeError` for bad options, and for a second workflow of the same name
     in another module.
     """
-    if function is None:
-        return lambda decorated: Workflow(decorated, name, id, concurrency, timeout)
-    return Workflow(function, name, id, concurrency, timeout)
+    if function is not None:
+        return Workflow(function, name, id, concurrency, timeout)
+    if name is not None:
+        require_name(name, "the name of a workflow")
+    _checked(id, concurrency, timeout, "a workflow")
+    return lambda decorated: Workflow(decorated, name, id, concurrency, timeout)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import sqlite3
 import types
@@ -777,6 +778,32 @@ def test_logger_is_silent_while_a_run_replays(journal, log):
     journal.restart()
     flow()
     assert log() == ["begun", "in one", "after one", "in two", "after two"]
+
+
+def test_logger_is_one_of_the_standard_library(journal):
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    assert isinstance(durable.logger, logging.Logger)
+    assert durable.logger is logging.getLogger("durable")
+
+    @durable.workflow
+    def flow():
+        durable.logger.warning("begun")
+        durable.uuid4()
+        journal.crash()
+        durable.sleep(0)
+        durable.logger.warning("after")
+
+    durable.logger.addHandler(handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            flow()
+        journal.restart()
+        flow()
+    finally:
+        durable.logger.removeHandler(handler)
+    assert said == ["begun", "after"]
 
 
 def test_logger_speaks_outside_of_runs(log):

@@ -232,6 +232,26 @@ def test_generators_classes_properties_and_decorated_functions_are_refused(decor
             decorator(thing)
 
 
+@pytest.mark.parametrize(
+    ("declare", "bad", "kind"),
+    [
+        (durable.step, {"concurrency": 0}, ValueError),
+        (durable.step, {"timeout": -1}, ValueError),
+        (durable.step, {"name": ""}, ValueError),
+        (durable.step, {"retry": 3}, TypeError),
+        (durable.step, {"at_most_once": "no"}, TypeError),
+        (durable.workflow, {"concurrency": 0}, ValueError),
+        (durable.workflow, {"timeout": 0}, ValueError),
+        (durable.workflow, {"name": ""}, ValueError),
+        (durable.workflow, {"id": ""}, ValueError),
+        (durable.workflow, {"id": 7}, TypeError),
+    ],
+)
+def test_bad_options_are_refused_before_there_is_a_function(declare, bad, kind):
+    with pytest.raises(kind, match=next(iter(bad))):
+        declare(**bad)
+
+
 def test_unknown_options_are_refused():
     with pytest.raises(TypeError):
         durable.step(retries=3)

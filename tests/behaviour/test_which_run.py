@@ -60,6 +60,46 @@ def test_id_may_be_a_callable_of_the_arguments(journal):
     assert add(1, right=5) == "1+5"
 
 
+def test_callable_id_is_given_defaults_too(journal):
+    @durable.workflow(id=lambda left, right: f"{left}+{right}")
+    def add(left, right=2):
+        return durable.info().run_id
+
+    assert add(1) == "1+2"
+    assert add(right=5, left=4) == "4+5"
+
+
+def test_callable_id_may_take_fewer_arguments_and_any_names(journal):
+    @durable.workflow(name="fewer", id=lambda right, prefix="f": f"{prefix}{right}")
+    def fewer(left, right, *, flag=False):
+        return durable.info().run_id
+
+    @durable.workflow(name="renamed", id=lambda one: f"renamed-{one}")
+    def renamed(left, right=2):
+        return durable.info().run_id
+
+    @durable.workflow(name="all", id=lambda *values, **named: f"{values}{named}")
+    def everything(left, right=2, *, flag=False):
+        return durable.info().run_id
+
+    @durable.workflow(name="built_in", id=str)
+    def built_in(left, right=2):
+        return durable.info().run_id
+
+    assert fewer(1, 2, flag=True) == "f2"
+    assert renamed(left=1, right=3) == "renamed-1"
+    assert everything(right=1, left=0) == "(0, 1){'flag': False}"
+    assert built_in(7) == "7"
+
+
+def test_id_template_may_name_variadic_parameters(journal):
+    @durable.workflow(id="{numbers[0]}-{options[kind]}")
+    def collect(*numbers, **options):
+        return durable.info().run_id
+
+    assert collect(1, 2, kind="new") == "1-new"
+
+
 def test_id_template_that_names_no_parameter_is_refused_where_it_is_written():
     with pytest.raises(ValueError, match="oder"):
 
