@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._codec import codec_for, load_error
 from ._effects import CANCELLED, CUT, TIMED_OUT
+from ._model import HIDDEN_KINDS
 from .errors import Cancelled, JournalError, SerializationError
 
 if TYPE_CHECKING:
     import datetime as dt
 
+    from ._journal import Journal
     from ._model import StepRecord
 
 
@@ -32,7 +34,16 @@ class StepInfo(NamedTuple):
     retry_at: "dt.datetime | None"
 
 
-def step_info(step: "StepRecord") -> StepInfo:
+def step_infos(journal: "Journal", run: int) -> list[StepInfo]:
+    """Every journaled operation of a run. One in its back-off has the error of its last attempt."""
+    steps = [step for step in journal.steps(run) if step.kind not in HIDDEN_KINDS]
+    errors = {}
+    if any(step.status == "retrying" for step in steps):
+        errors = {(each.branch, each.position, each.attempt): each.error for each in journal.attempts(run)}
+    return [_step_info(step, step.error or errors.get((step.branch, step.position, step.attempt))) for step in steps]
+
+
+def _step_info(step: "StepRecord", error: str | None) -> StepInfo:
     untyped = codec_for(Any)
     return StepInfo(
         kind=step.kind,
@@ -43,7 +54,7 @@ def step_info(step: "StepRecord") -> StepInfo:
         attempt=step.attempt,
         input=None if step.input is None else _readable(step.input),
         output=None if step.output is None else untyped.load(step.output),
-        error=_step_error(step.error),
+        error=_step_error(error),
         started_at=utc(step.started_at),
         finished_at=utc_or_none(step.finished_at if step.turn is not None else None),
         retry_at=utc_or_none(step.retry_at),

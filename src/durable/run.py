@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from ._arguments import waiting_time, yes_or_no
 from ._codec import codec_for, dump_error, load_error
 from ._identity import require_name
-from ._model import FINISHED, HIDDEN_KINDS, RunRecord, RunStatus, seen_status
+from ._model import FINISHED, RunRecord, RunStatus, seen_status
 from ._results import Result, record_of
 from .errors import RunFinishedError, SerializationError
 
@@ -93,10 +93,9 @@ class Run(Generic[R]):
 
     def steps(self) -> list[StepInfo]:
         """Every journaled operation in the order of its place; of a `map` its items."""
-        from ._listing import step_info
+        from ._listing import step_infos
 
-        steps = self._runtime.journal.steps(self._record().seq)
-        return [step_info(step) for step in steps if step.kind not in HIDDEN_KINDS]
+        return step_infos(self._runtime.journal, self._record().seq)
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"

@@ -85,6 +85,24 @@ def test_default_policy_is_five_attempts_from_one_second(journal):
     assert attempts == [1]
 
 
+def test_a_step_in_its_back_off_shows_the_error_of_its_last_attempt(journal):
+    @durable.step(retry=RetryPolicy(initial_interval=0.001, backoff_coefficient=100_000, maximum_interval=100))
+    def step():
+        raise Declined(durable.info().attempt)
+
+    @durable.workflow
+    def flow():
+        step()
+
+    run = flow.start()
+    wait_until(lambda: run.steps() and run.steps()[0].attempt == 2 and run.steps()[0].status == "retrying")
+    [info] = run.steps()
+    assert isinstance(info.error, Declined)
+    assert info.error.args == (2,)
+    assert info.finished_at is None
+    run.cancel()
+
+
 def test_maximum_attempts_zero_is_unlimited(journal):
     flow, _ = failing_times(30, retry=RetryPolicy(initial_interval=0, maximum_attempts=0))
     assert flow() == 31
