@@ -74,7 +74,7 @@ def _flags(function: Any, what: str) -> int:
 def awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
     coroutine: Any = _async_driver()(execution, decision)
-    coroutine.__name__ = name
+    coroutine.__name__ = coroutine.__qualname__ = name  # the latter where it is never awaited
     return coroutine  # type: ignore[no-any-return]
 
 

@@ -15,6 +15,7 @@ from ._effects import (
     Append,
     Attempt,
     Call,
+    CarriedStopError,
     Completed,
     Conclude,
     Cut,
@@ -54,6 +55,7 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 
 def drive(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation, blocking this thread; return its value or raise its error."""
+    stop: StopIteration | None = None
     branches = execution.branches
     elsewhere = None if branches is None else perform if branches.is_here() else branches.threads.perform
     try:
@@ -69,6 +71,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
                 effect = decision.send(answer)
     except StopIteration as done:
         return done.value
+    except CarriedStopError as carried:
+        stop = carried.stop
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
@@ -78,6 +82,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
         decision.close()
         if branches is not None:
             branches.end_if_held_up()
+    assert stop is not None  # every other way out returns or raises
+    raise stop
 
 
 def perform(execution: Execution, effect: Effect) -> Any:

@@ -212,3 +212,19 @@ class Cut(NamedTuple):
     """The operation has no outcome of its own: the workflow itself ended it, or the run was cancelled (`Cancelled`)."""
 
     error: BaseException
+
+
+class CarriedStopError(RuntimeError):
+    """Carries a `StopIteration` of the user's out of a generator, which cannot raise one; its driver unpacks it.
+
+    A coroutine cannot raise it either: there it stays packed, as Python itself would have it.
+    """
+
+    def __init__(self, stop: StopIteration) -> None:
+        super().__init__("a coroutine cannot raise StopIteration")
+        self.stop = self.__cause__ = stop
+
+
+def as_raised_in_generator(error: BaseException) -> BaseException:
+    """What a generator raises for an error of the user's."""
+    return CarriedStopError(error) if isinstance(error, StopIteration) else error

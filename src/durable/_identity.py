@@ -33,6 +33,8 @@ def module_of(function: Callable[..., Any]) -> str:
 
 def source_of(function: Callable[..., Any]) -> str:
     """The file of a function, "" where it has none."""
+    while hasattr(function, "__wrapped__"):  # what a decorator made is written in the decorator's file
+        function = function.__wrapped__
     code = getattr(function, "__code__", None)
     return "" if code is None else str(code.co_filename)
 

@@ -30,6 +30,7 @@ from ._effects import (
     Slot,
     Transact,
     World,
+    as_raised_in_generator,
 )
 from ._model import AttemptRecord, StepRecord
 from ._retry import next_delay
@@ -230,10 +231,10 @@ def _raise_as_journaled(call: Call, past: StepRecord, original: BaseException | 
         plural = "s" if past.attempt != 1 else ""
         add_note(error, f"durable: step {call.callee.name!r} failed after {past.attempt} attempt{plural}")
     if original is None:
-        raise error
+        raise as_raised_in_generator(error)
     if isinstance(error, StepError) and not isinstance(original, StepError):
         raise error from original
-    raise error.with_traceback(original.__traceback__)
+    raise as_raised_in_generator(BaseException.with_traceback(error, original.__traceback__))
 
 
 # -- rules of determinism ---------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, fit, loa
 from ._identity import level_outside
 from .errors import SerializationError
 
-VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
-VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
+_VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
+_VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
+_VARIADIC: Final = _VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS
 
 
 class Signature:
@@ -24,11 +25,11 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        code = getattr(function, "__code__", None)
+        self._described = _described(function)
+        code = getattr(self._described, "__code__", None)
         self._plain_names: tuple[str, ...] | None = None
         """The parameters, where every call with as many positional arguments is already bound."""
-        variadic = VARIADIC_POSITIONAL | VARIADIC_KEYWORDS
-        if code is not None and not code.co_flags & variadic and not code.co_kwonlyargcount:
+        if code is not None and not code.co_flags & _VARIADIC and not code.co_kwonlyargcount:
             self._plain_names = code.co_varnames[: code.co_argcount]
         self._opaque_warned: set[str] = set()
 
@@ -48,7 +49,16 @@ class Signature:
     def _inspected(self) -> Any:
         import inspect
 
-        return inspect.signature(self._function)
+        return inspect.signature(self._described, follow_wrapped=False)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The parameters; `None` of what is no plain function, before its first call."""
+        code = getattr(self._described, "__code__", None)
+        if code is None:
+            return None
+        variadic = bool(code.co_flags & _VARIADIC_POSITIONAL) + bool(code.co_flags & _VARIADIC_KEYWORDS)
+        return tuple(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic])
 
     def read_call(self, given: list[Any] | dict[str, Any], what: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments for a call from plain JSON: a list are positional ones, an object those by name.
@@ -253,6 +263,13 @@ class Signature:
             return _normal(self._codecs[name].dump(default))
         except SerializationError:
             return None
+
+
+def _described(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Whose parameters those of a function are: of a wrapper that takes anything, those of what it wraps."""
+    while hasattr(function, "__wrapped__") and getattr(getattr(function, "__code__", None), "co_flags", 0) & _VARIADIC:
+        function = function.__wrapped__
+    return function
 
 
 def _is_known(parameter: Any, arguments: dict[str, Any]) -> bool:

@@ -236,7 +236,6 @@ def step(function: Any = None, /, **options: Any) -> Any:
         raise TypeError(msg)
     if function is not None:
         return Step(function, settings)
-    if settings["name"] is not None:
-        require_name(settings["name"], "the name of a step")
-    _checked(settings, "a step")
+    name = settings["name"]
+    _checked(settings, "a step" if name is None else f"step {require_name(name, 'the name of a step')!r}")
     return lambda decorated: Step(decorated, settings)

@@ -16,7 +16,6 @@ from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
 from ._running import call, drive_run
-from ._signature import VARIADIC_KEYWORDS, VARIADIC_POSITIONAL
 from .errors import (
     EngineClosedError,
     Halt,
@@ -234,11 +233,9 @@ def _require_fields(template: str, workflow: Workflow[Any, Any]) -> None:
     """The fields of an id template are parameters of the workflow: checked where it is declared."""
     from string import Formatter
 
-    code = getattr(workflow.function, "__code__", None)
-    if code is None:
+    known = workflow.signature.names
+    if known is None:
         return
-    variadic = bool(code.co_flags & VARIADIC_POSITIONAL) + bool(code.co_flags & VARIADIC_KEYWORDS)
-    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic]
     try:
         fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
     except ValueError as error:
@@ -284,7 +281,6 @@ def workflow(
     """
     if function is not None:
         return Workflow(function, name, id, concurrency, timeout)
-    if name is not None:
-        require_name(name, "the name of a workflow")
-    _checked(id, concurrency, timeout, "a workflow")
+    what = "a workflow" if name is None else f"workflow {require_name(name, 'the name of a workflow')!r}"
+    _checked(id, concurrency, timeout, what)
     return lambda decorated: Workflow(decorated, name, id, concurrency, timeout)

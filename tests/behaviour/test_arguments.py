@@ -69,8 +69,10 @@ def test_a_name_without_its_keyword(what):
 @pytest.mark.parametrize("option", ["at_most_once", "record_input", "match_inputs", "transaction"])
 @pytest.mark.parametrize("value", ["yes", 1, None])
 def test_an_option_that_is_true_or_false(option, value):
-    with pytest.raises(TypeError, match=f"{option} of step .* is True or False, not {value!r}"):
-        durable.step(**{option: value})(lambda: None)
+    with pytest.raises(TypeError, match=f"{option} of step 'order' is True or False, not {value!r}"):
+        durable.step(name="order", **{option: value})
+    with pytest.raises(TypeError, match=f"{option} of a step is True or False, not {value!r}"):
+        durable.step(**{option: value})
 
 
 def test_an_unknown_option_is_told_with_the_known_ones():

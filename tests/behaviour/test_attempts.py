@@ -379,6 +379,42 @@ def test_an_error_that_cannot_be_written_on_or_asked_arrives_with_its_note(journ
         run_async(awaited(run))
 
 
+@pytest.mark.parametrize("how", ["call", "timeout", "map", "submit", "child", "started", "body"])
+def test_stop_iteration_is_an_error_like_others(journal, how):
+    """A generator cannot raise it, and what decides is one."""
+
+    @durable.step(retry=None, timeout=30 if how == "timeout" else None)
+    def step(number=0):
+        return next(iter(()))
+
+    @durable.workflow
+    def child():
+        step()
+
+    ways = {
+        "map": lambda: step.map([1]),
+        "submit": lambda: step.submit(1).result(),
+        "child": child,
+        "started": lambda: child.start().result(),
+        "body": lambda: next(iter(())),
+    }
+
+    @durable.workflow(id="one")
+    def flow():
+        try:
+            ways.get(how, step)()
+        except StopIteration:
+            durable.uuid4()  # the same way on replay
+            raise
+
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            flow()
+    with pytest.raises(StopIteration):
+        flow.start().result()
+    assert len(durable.get("one").steps()) == (1 if how == "body" else 2)
+
+
 def test_original_traceback_on_the_first_run(journal):
     @durable.step(retry=None)
     def flaky():

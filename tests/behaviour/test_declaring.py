@@ -1,6 +1,8 @@
 """What the decorators make of functions, methods and names; which things they refuse."""
 
 import asyncio
+import functools
+import gc
 import importlib.util
 import inspect
 import subprocess
@@ -209,6 +211,72 @@ def test_method_of_a_subclass_and_super(journal):
     assert Derived().name() == "derived of base"
 
 
+# -- wrapped by other decorators ---------------------------------------------------------------------------------------
+
+
+def passes_on(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def gives_ten(function):
+    @functools.wraps(function)
+    def wrapper(number):
+        return function(number, 10)
+
+    return wrapper
+
+
+def test_a_wrapper_that_takes_anything_has_the_parameters_of_what_it_wraps(journal):
+    @durable.step
+    @passes_on
+    def step(number: int, more: int = 3) -> int:
+        return number + more
+
+    @durable.workflow(id="flow-{number}")
+    @passes_on
+    def flow(number: int) -> int:
+        return step(number) + step(number, more=1)
+
+    assert flow(1) == 6
+    assert [each.input for each in durable.get("flow-1").steps()] == [
+        {"number": 1, "more": 3},
+        {"number": 1, "more": 1},
+    ]
+
+
+def test_a_wrapper_with_parameters_of_its_own_keeps_them(journal):
+    @durable.step
+    @gives_ten
+    def step(number: int, hidden: int) -> int:
+        return number + hidden
+
+    @durable.workflow(id="flow-{number}")
+    @gives_ten
+    def flow(number: int, hidden: int) -> int:
+        return step(number) + step(number=hidden)
+
+    assert flow(1) == 31
+    assert [each.input for each in durable.get("flow-1").steps()] == [{"number": 1}, {"number": 10}]
+
+
+def test_an_async_step_that_is_never_awaited_is_named_in_the_warning(journal, run_async):
+    @durable.step(name="forgotten")
+    async def step():
+        pass
+
+    @durable.workflow
+    async def flow():
+        step()
+        gc.collect()
+
+    with pytest.warns(RuntimeWarning, match="'forgotten' was never awaited"):
+        run_async(flow())
+
+
 # -- refused -----------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +361,25 @@ def test_two_workflows_of_one_name_in_different_modules_are_an_error_that_names_
         (tmp_path / f"{name}.py").write_text(SOURCE)
     load(tmp_path / "shop_one.py", "shop_one")
     with pytest.raises(ValueError, match=r"(?s)'flow'.*shop_one.*shop_two.*name="):
+        load(tmp_path / "shop_two.py", "shop_two")
+
+
+SHARED = """
+import functools
+
+def passes_on(function):
+    return functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+"""
+
+
+def test_a_decorator_that_both_have_does_not_make_them_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "shared.py").write_text(SHARED)
+    for name in ("shop_one", "shop_two"):
+        source = SOURCE.replace("@durable.workflow", "@durable.workflow\n@__import__('shared').passes_on")
+        (tmp_path / f"{name}.py").write_text(source)
+    load(tmp_path / "shop_one.py", "shop_one")
+    with pytest.raises(ValueError, match=r"(?s)'flow'.*shop_one.*shop_two"):
         load(tmp_path / "shop_two.py", "shop_two")
 
 
