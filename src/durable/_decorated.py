@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ._identity import default_name, module_of, require_name, source_of
@@ -39,6 +40,10 @@ class Decorated(Generic[P, R]):
         self.source = source_of(plain)
         self.signature = Signature(plain)
         self._bound: tuple[Any, ...] = ()
+        if self.is_async and sys.version_info >= (3, 12):
+            from inspect import markcoroutinefunction
+
+            markcoroutinefunction(self)  # for frameworks that ask whether to await it
 
     def _bind_to(self, instance: object) -> Self:
         if instance is None or self._is_static:

@@ -97,7 +97,7 @@ class Engine:
         whole_number(limit, "limit", 0)
         self._runtime.require_open()
         journal = self._runtime.journal
-        if not journal.has_tables():
+        if not journal.has_tables() or (status is not None and not wanted):
             return []
         stored = tuple(dict.fromkeys("running" if status == "interrupted" else status for status in wanted))
         is_wanted = (lambda record: self._run(record).status in wanted) if "running" in stored else None

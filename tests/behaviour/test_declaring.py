@@ -34,6 +34,23 @@ def test_decorated_functions_keep_name_doc_signature_and_annotations():
     assert charge.__wrapped__(1) == "1 EUR"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="nothing but a function is one before Python 3.12")
+def test_an_async_one_is_known_as_a_coroutine_function():
+    class Shop:
+        @durable.step
+        async def step(self): ...
+
+    @durable.workflow
+    async def flow(): ...
+
+    @durable.workflow
+    def sync(): ...
+
+    for each in (flow, flow.with_options(id="one"), Shop.step, Shop().step):
+        assert inspect.iscoroutinefunction(each)
+    assert not inspect.iscoroutinefunction(sync)
+
+
 def test_default_name_is_the_qualified_name_without_locals():
     class Shop:
         @durable.step

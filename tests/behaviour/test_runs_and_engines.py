@@ -272,6 +272,7 @@ def test_runs_newest_first_filtered_and_limited(journal):
     assert ids("completed", good, 2) == ["good-2", "good-1"]
     assert ids(limit=2) == ["stuck", "bad-2"]
     assert ids(status="running") == []
+    assert ids(status=[]) == []
     assert ids(status="interrupted") == ["stuck"]
     with pytest.raises(ValueError, match="interupted"):
         durable.runs(status="interupted")
