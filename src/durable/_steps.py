@@ -88,14 +88,22 @@ class Step(Decorated[P, R]):
         self: Callable[[S], T],
         items: Iterable[S],
         concurrency: int | None = None,
-        *,
-        return_exceptions: Literal[False] = False,
+        return_exceptions: Literal[False] = False,  # noqa: FBT002 - by place too
     ) -> list[T]: ...
+    @overload
+    def map(
+        self: Callable[[S], T], items: Iterable[S], concurrency: int | None, return_exceptions: bool
+    ) -> list[T | BaseException]: ...
     @overload
     def map(
         self: Callable[[S], T], items: Iterable[S], concurrency: int | None = None, *, return_exceptions: bool
     ) -> list[T | BaseException]: ...
-    def map(self, items: Iterable[Any], concurrency: int | None = None, *, return_exceptions: bool = False) -> Any:
+    def map(
+        self,
+        items: Iterable[Any],
+        concurrency: int | None = None,
+        return_exceptions: bool = False,  # noqa: FBT002 - by place too
+    ) -> Any:
         """Call the step for each item on threads of the engine, at most `concurrency` at a time; results in order.
 
         After a failure no further item starts; those in flight end and are journaled, and the first failure by index is

@@ -24,3 +24,4 @@ def parallel(numbers: list[int]) -> list[int]:
 
 def failures_among_the_results(numbers: list[int]) -> None:
     assert_type(double.map(numbers, return_exceptions=True), list[int | BaseException])
+    assert_type(double.map(numbers, None, True), list[int | BaseException])
