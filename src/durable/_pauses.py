@@ -33,19 +33,19 @@ T = TypeVar("T")
 # -- blocking ---------------------------------------------------------------------------------------------------------
 
 
-def sleep(duration: float | dt.timedelta) -> None:
+def sleep(seconds: float | dt.timedelta) -> None:
     """Wait for so many seconds, or a `timedelta`. In a workflow it is a durable timer.
 
     Its due time is written down first, so that a crash does not begin the wait anew; a background run that waits for
     longer than a second gives its thread back meanwhile.
     """
-    seconds = pause_seconds(duration, "the duration of a sleep")
+    pause = pause_seconds(seconds, "the duration of a sleep")
     branch = current_branch()
     if branch is None:
-        SYSTEM_CLOCK.sleep(seconds)
+        SYSTEM_CLOCK.sleep(pause)
     else:
         _require_blocking(branch, "sleep")
-        drive(branch.execution, _sleep(branch, "sleep", seconds))
+        drive(branch.execution, _sleep(branch, "sleep", pause))
 
 
 def sleep_until(when: dt.datetime) -> None:
@@ -93,14 +93,14 @@ def set_event(key: str, value: Any) -> None:
 # -- awaitable --------------------------------------------------------------------------------------------------------
 
 
-def sleep_async(duration: float | dt.timedelta) -> Coroutine[Any, Any, None]:
+def sleep_async(seconds: float | dt.timedelta) -> Coroutine[Any, Any, None]:
     """The same as `durable.sleep`, to be awaited; its task gives way meanwhile."""
-    seconds = pause_seconds(duration, "the duration of a sleep")
+    pause = pause_seconds(seconds, "the duration of a sleep")
     branch = current_branch()
     if branch is None:
-        return _plain_sleep(seconds)
+        return _plain_sleep(pause)
     require_async_run(branch.execution, "durable.aio.sleep()")
-    return awaiting(branch.execution, _sleep(branch, "sleep", seconds), "sleep")
+    return awaiting(branch.execution, _sleep(branch, "sleep", pause), "sleep")
 
 
 def sleep_until_async(when: dt.datetime) -> Coroutine[Any, Any, None]:

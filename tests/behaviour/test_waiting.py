@@ -295,7 +295,7 @@ def test_an_event_shows_what_was_set_last(journal):
 
 
 def test_outside_of_a_workflow_messages_raise_and_sleep_is_plain(journal):
-    durable.sleep(0.001)
+    durable.sleep(seconds=0.001)
     asyncio.run(durable.aio.sleep(0.001))
     for call in (lambda: durable.wait_for_signal("go"), lambda: durable.set_event("a", 1)):
         with pytest.raises(durable.DurableError, match="for the body of a workflow"):
