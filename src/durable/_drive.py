@@ -72,7 +72,7 @@ def drive(execution: Execution, decision: Decision) -> Any:
     except StopIteration as done:
         return done.value
     except CarriedStopError as carried:
-        stop = carried.stop
+        stop = _unpacked(carried, branches)
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
@@ -84,6 +84,13 @@ def drive(execution: Execution, decision: Decision) -> Any:
             branches.end_if_held_up()
     assert stop is not None  # every other way out returns or raises
     raise stop
+
+
+def _unpacked(carried: CarriedStopError, branches: "Branches | None") -> StopIteration:
+    """But not in a thread of an async run: it hands over to a future, which takes no `StopIteration`."""
+    if branches is not None and not branches.is_here():
+        raise carried
+    return carried.stop
 
 
 def perform(execution: Execution, effect: Effect) -> Any:

@@ -415,6 +415,24 @@ def test_stop_iteration_is_an_error_like_others(journal, how):
     assert len(durable.get("one").steps()) == (1 if how == "body" else 2)
 
 
+def test_stop_iteration_in_an_async_run(journal, run_async):
+    """In the body it is one; a thread hands over what a coroutine can raise, as Python 3.12 has it."""
+
+    @durable.step(retry=None)
+    def step():
+        return next(iter(()))
+
+    @durable.workflow(id="one")
+    async def flow():
+        with pytest.raises(StopIteration):
+            step()
+        with pytest.raises(RuntimeError) as caught:
+            await asyncio.to_thread(step)
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+    run_async(flow())
+
+
 def test_original_traceback_on_the_first_run(journal):
     @durable.step(retry=None)
     def flaky():
