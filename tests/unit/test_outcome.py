@@ -9,7 +9,7 @@ import pytest
 
 from durable._codec import codec_for, dump_error, load_error
 from durable._model import RunRecord, StepRecord
-from durable._outcome import halted, raise_recorded, raised, recorded_result, returned
+from durable._outcome import halted, raised, recorded, recorded_error, returned
 from durable.errors import (
     DurableError,
     Halt,
@@ -89,7 +89,7 @@ def test_a_run_that_returned_is_completed_with_the_decoded_value():
 def test_a_result_that_is_false_is_a_result(value):
     ending = returned(execution(), value, ANY)
     assert ending.record.output is not None
-    assert recorded_result(ending.record, ANY) == value
+    assert recorded(ending.record, ANY).result() == value
 
 
 def test_a_result_that_cannot_be_held_fails_the_run_and_names_the_path():
@@ -205,25 +205,25 @@ def test_a_halt_of_a_run_around_this_one_passes():
 
 
 def test_a_completed_run_has_its_value():
-    assert recorded_result(run_record(status="completed", output='{"id":"a"}'), codec_for(Receipt)) == Receipt("a")
-    assert recorded_result(run_record(status="completed", output=None), ANY) is None
+    assert recorded(run_record(status="completed", output='{"id":"a"}'), codec_for(Receipt)).result() == Receipt("a")
+    assert recorded(run_record(status="completed", output=None), ANY).result() is None
 
 
 @pytest.mark.parametrize("status", ["failed", "blocked"])
 def test_a_failed_or_blocked_run_raises_its_error(status):
     record = run_record(status=status, error=dump_error(PaymentFailed("card")))
     with pytest.raises(PaymentFailed, match="card"):
-        recorded_result(record, ANY)
+        recorded(record, ANY).result()
 
 
 def test_a_cancelled_run_says_so():
     with pytest.raises(RunCancelledError, match="run r-1 of 'order' was cancelled"):
-        raise_recorded(run_record(status="cancelled"))
+        raise recorded_error(run_record(status="cancelled"))
 
 
 def test_a_record_without_the_error_that_it_should_have_says_so():
     with pytest.raises(DurableError, match="run r-1 of 'order' is failed, and has no error"):
-        raise_recorded(run_record(status="failed"))
+        raise recorded_error(run_record(status="failed"))
 
 
 @pytest.mark.parametrize("end", [lambda run: returned(run, 1, ANY), lambda run: raised(run, ValueError("in clean-up"))])
