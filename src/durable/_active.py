@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from ._execution import Execution
-from ._model import RunRecord
+from ._model import FINISHED, RunRecord
 from ._rests import Suspended
 from ._signature import Signature
 from .errors import RunConflictError
@@ -177,7 +177,7 @@ def new_run(
 def require_same_call(found: RunRecord, request: Request) -> None:
     """An id means one run: one workflow, and one set of inputs."""
     workflow = request.workflow
-    if found.id in request.ancestors:
+    if found.id in request.ancestors and found.status not in FINISHED:
         msg = f"run {found.id!r} is waiting for this call: a run cannot call itself or a run that waits for it"
         raise RunConflictError(msg)
     if found.workflow != workflow.name:

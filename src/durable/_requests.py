@@ -76,9 +76,11 @@ def cancel_children(seq: int, now: float) -> Work[list[RunRecord]]:
 
 
 def _unfinished_family(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
-    yield record
-    for child in _unfinished_children(transaction, record.seq):
-        yield from _unfinished_family(transaction, child)
+    left = [record]
+    while left:  # by no recursion: a chain of runs may be longer than that goes
+        found = left.pop()
+        yield found
+        left += reversed([*_unfinished_children(transaction, found.seq)])
 
 
 def _unfinished_children(transaction: Transaction, seq: int) -> Iterator[RunRecord]:

@@ -252,6 +252,8 @@ class Runtime:
 
     def begin(self, active: Active, admission: Admission, past: list[StepRecord]) -> Execution:
         """The execution of a run that is this process's to execute."""
+        # Without those that have ended: each run of a chain may start the next, for years.
+        ancestors = frozenset(filter(self.active.__contains__, active.ancestors))
         execution = Execution(
             self.journal,
             self.clock,
@@ -259,7 +261,7 @@ class Runtime:
             admission.record,
             past,
             admission.unsynced,
-            active.ancestors,
+            ancestors,
             self.limits,
             self.step_pool,
             active.parent,

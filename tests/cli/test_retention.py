@@ -110,19 +110,6 @@ def test_gc_leaves_a_family_in_which_a_record_is_damaged(families):
     assert left == {"parent-1", "child-1", "parent-2", "child-3"}
 
 
-def test_a_long_chain_of_runs_that_each_started_the_next_goes_as_a_whole(folder):
-    folder.run("""
-        @durable.workflow(id="link-{n}")
-        def link(n: int) -> None:
-            if n < 1_000:
-                link.start(n + 1)
-
-        link(1)
-        while len(durable.runs("completed", limit=2_000)) < 1_000: time.sleep(0.05)
-    """, PROGRAM.replace("keep=", "durability='process', keep="))  # fmt: skip
-    assert "1,000 runs deleted" in done(folder, "gc", "--older-than", "0s")
-
-
 def test_space_is_given_back_and_an_owner_goes_on_meanwhile(folder):
     folder.run("for n in range(200): flow(n)", PROGRAM)
     size = (folder.path / "durable.db").stat().st_size

@@ -7,6 +7,7 @@ import pytest
 
 import durable
 from durable import RunConflictError
+from durable._execution import current_branch
 
 SOON = 60.0
 
@@ -53,6 +54,41 @@ def test_a_child_has_an_id_and_a_journal_of_its_own_under_its_parent(journal, st
     assert len({called, started, "parent"}) == 3
     assert [info.kind for info in durable.get("parent").steps()] == ["child", "start"]
     assert [[info.name for info in durable.get(run).steps()] for run in (called, started)] == [["step"], ["step"]]
+
+
+def test_a_run_may_call_the_one_that_started_it_when_that_has_ended(journal):
+    @durable.workflow(id="first")
+    def first() -> int:
+        second.start()
+        return 7
+
+    @durable.workflow(id="second")
+    def second() -> int:
+        assert has_ended.wait(SOON)
+        return first()
+
+    has_ended = threading.Event()
+    assert first() == 7
+    has_ended.set()
+    assert durable.get("second").result(SOON) == 7
+
+
+def test_a_chain_of_runs_that_each_start_the_next_remembers_only_those_that_execute(journal):
+    journal.open(threads=4, durability="process")
+    remembered = []
+
+    @durable.workflow(id="link-{number}")
+    def link(number: int) -> None:
+        remembered.append(len(current_branch().execution.ancestors))
+        if number < 100:
+            link.start(number + 1)
+        else:
+            is_over.set()
+
+    is_over = threading.Event()
+    link.start(1)
+    assert is_over.wait(SOON)
+    assert max(remembered) < 10
 
 
 @pytest.mark.parametrize("how", ["called", "started"])
