@@ -154,8 +154,8 @@ class Workflow(Decorated[P, R]):
             try:
                 ending: Ending = await drive_run_async(runtime, call(runtime, request))
             except RunBlockedError as error:
-                if execution.branches is not None:
-                    await execution.branches.telling.come_first()
+                assert execution.branches is not None
+                await execution.branches.telling.come_first()
                 require_not_given_up()
                 raise Halt(error) from error
             except _CHILD_HALTS as error:  # given up or not: a child that has not ended is not left behind

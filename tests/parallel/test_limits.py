@@ -341,6 +341,26 @@ def test_a_parent_that_waits_for_a_child_has_its_slot_again_afterwards(journal, 
     assert peak.most == 2
 
 
+def test_a_parent_whose_child_cannot_be_called_has_its_slot_again(journal):
+    free = []
+
+    @durable.workflow(id="child")
+    def child(number: int) -> int:
+        return number
+
+    @durable.workflow(concurrency=1)
+    def parent() -> None:
+        with pytest.raises(durable.RunConflictError):
+            child(2)
+        free.append(limit._free)
+
+    limit = journal.engine._runtime.limit_of(parent)
+    child(1)
+    parent()
+    assert free == [0]
+    assert limit._free == 1
+
+
 def test_a_failing_run_gives_its_slot_back(journal):
     @durable.workflow(name="limited", concurrency=1)
     def limited(number: int) -> int:

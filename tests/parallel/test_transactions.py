@@ -1,12 +1,15 @@
 """`@durable.step(transaction=True)`: the body's writes and the outcome of the step are one transaction."""
 
 import asyncio
+import threading
+import time
 
 import apsw
 import pytest
 
 import durable
 from durable import DurableError, RetryPolicy, SerializationError
+from durable._execution import current_branch
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
 
@@ -326,6 +329,54 @@ def test_in_async_runs_called_and_in_threads(journal, rows, insert, run_async):
     assert run_async(flow()) == (1, 2)
     assert sorted(rows()) == ["a", "b", "c", "d"]
     assert sorted(insert.calls) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("how", ["submitted", "in a thread"])
+def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, how):
+    """Somebody else may be executing the run by then."""
+    executions, began, ended = [], threading.Event(), threading.Event()
+
+    def outlive():
+        began.set()
+        while not executions[0].over:
+            time.sleep(0.001)
+
+    @durable.step(retry=None, transaction=how == "in a thread")
+    def step():
+        if how == "in a thread":
+            durable.connection().execute("CREATE TABLE mine(value)")
+            durable.connection().execute("INSERT INTO mine VALUES (1)")
+        outlive()
+
+    def in_thread():
+        try:
+            step()
+        finally:
+            ended.set()
+
+    @durable.workflow(id="run")
+    def flow():
+        executions.append(current_branch().execution)
+        step.submit()
+        assert began.wait(60)
+        journal.crash()
+
+    @durable.workflow(id="run")
+    async def async_flow():
+        executions.append(current_branch().execution)
+        task = asyncio.create_task(asyncio.to_thread(in_thread))
+        await asyncio.to_thread(began.wait, 60)
+        journal.crash()
+        await task
+
+    with pytest.raises(KeyboardInterrupt):
+        flow() if how == "submitted" else run_async(async_flow())
+    if how == "in a thread":
+        assert ended.wait(60)
+    while journal.engine._runtime.step_pool.at_work:
+        time.sleep(0.001)
+    assert rows() == []
+    assert [each.status for each in durable.get("run").steps()] == ["running"]
 
 
 def test_beside_other_runs_that_commit(journal, rows, insert):
