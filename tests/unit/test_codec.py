@@ -585,6 +585,7 @@ def test_unset_attributes_stay_unset() -> None:
     value = Frozen.__new__(Frozen)
     with pytest.raises(SerializationError, match="field 'tags' of Frozen is not in the journal"):
         codec_for(Frozen).dump(value)
+    assert codec_for(Any).dump_load(Private(1, "n"))[1].name == "n"
     for annotation in Partial, Any:
         assert not hasattr(codec_for(annotation).dump_load(Partial(1))[1], "b")
     assert not hasattr(codec_for(Any).dump_load(Private(1))[1], "absent")

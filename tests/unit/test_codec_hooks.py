@@ -46,9 +46,9 @@ class Bill:
 
 @dataclass
 class Nest:
-    items: list["Nest"] = field(default_factory=list)
-    named: dict[str, "Nest"] = field(default_factory=dict)
-    two: tuple["Nest", int] | None = None
+    items: "list[Nest]" = field(default_factory=list)
+    named: "dict[str, Nest]" = field(default_factory=dict)
+    two: "tuple[Nest, int] | None" = None
 
 
 class Link(NamedTuple):

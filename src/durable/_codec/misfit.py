@@ -20,12 +20,12 @@ class Misfit(Exception):  # noqa: N818 - a finding on its way up, turned into an
         self.reason = reason
         self.endless = endless
         self.steps: list[str] = []
-        self.passed: list[int] = []
+        self.passed: list[object] = []
 
     def within(self, step: str, container: object) -> "Misfit":
         """The same finding, seen from the container: `step` leads from it to where it was."""
         self.steps.append(step)
-        self.passed.append(id(container))
+        self.passed.append(container)  # itself: another may get the id of one that is gone
         return self
 
     def explained(self) -> SerializationError:
@@ -39,10 +39,10 @@ class Misfit(Exception):  # noqa: N818 - a finding on its way up, turned into an
         return SerializationError(f"${''.join(steps)}: {reason}")
 
 
-def _first_round(steps: list[str], passed: list[int], reason: str) -> tuple[list[str], str]:
+def _first_round(steps: list[str], passed: list[object], reason: str) -> tuple[list[str], str]:
     """How a walk that did not end came back to where it was, or that it is only very deep."""
     seen: dict[int, int] = {}
-    for depth, container in enumerate(passed):
+    for depth, container in enumerate(map(id, passed)):
         if container in seen:
             start = "$" + "".join(steps[: seen[container]])
             return steps[:depth], f"a cycle: this is {start} again; journal a value without cycles"
