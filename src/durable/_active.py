@@ -56,9 +56,16 @@ class Active:
         """What the execution raised for its caller, once it is over."""
         self.is_written = False
         """Whether its end is in the file, once it is over. A run that goes on was suspended, or retried since."""
+        self._begun = False
         self._over = False
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
+
+    def begin(self) -> bool:
+        """Whether it is for the caller to set it going, in the background: the first who asks does."""
+        with self._guard:
+            begun, self._begun = self._begun, True
+        return not begun
 
     def finish(self, error: BaseException | None, *, is_written: bool = False) -> None:
         """The execution is over, and the journal has what there is to have."""
@@ -71,7 +78,8 @@ class Active:
 
     def give_slot_back(self) -> None:
         """Hold no slot of the workflow's `concurrency`."""
-        release, self.release_slot = self.release_slot, None
+        with self._guard:
+            release, self.release_slot = self.release_slot, None
         if release is not None:
             release()
 

@@ -128,7 +128,7 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
     try:
         limit = runtime.limit_of(active.workflow)
         try:
-            if limit is not None and active.release_slot is None:
+            if limit is not None and active.release_slot is None and record.status == "running":
                 yield TakeSlot(active, limit)
         except Cancelled:  # one that has begun before goes on without a slot, to be told
             active.cancelling = True
@@ -185,7 +185,12 @@ def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course
 
 
 def background(runtime: Runtime, active: Active) -> Course:
-    """Execute a run that was queued in this process; what it raises is in the journal, and in `active.error`."""
+    """Execute a run that was queued in this process; what it raises is in the journal, and in `active.error`.
+
+    Nothing is done where somebody else has done so: see `Scheduler.cancel`.
+    """
+    if not active.begin():
+        return
 
     def work(transaction: Transaction) -> Admission:
         found = transaction.run_of_id(active.run_id)

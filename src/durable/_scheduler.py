@@ -110,11 +110,17 @@ class Scheduler:
         if message.kind == "begin":
             self.begin(record)
         elif message.kind == "cancel" and active is not None:
-            active.cancel()
+            self.cancel(active, record)
         elif message.kind == "cancel" and record.status != "waiting":
             self.set_going(record)
         elif message.kind == "signal" and active is not None and active.execution is not None:
             active.execution.tell_of_signal(message.name)
+
+    def cancel(self, active: Active, record: RunRecord) -> None:
+        """Tell a run that it was cancelled. One that has never begun ends now, and not only when it is its turn."""
+        active.cancel()
+        if record.status == "queued" and active.execution is None:
+            drive_run(self.runtime, background(self.runtime, active))  # it calls no body
 
     def begin(self, record: RunRecord) -> None:
         """Set a queued run going, now or when an execution of it that has ended is out of the way."""
@@ -193,7 +199,10 @@ class Scheduler:
 
         def granted() -> None:
             active.release_slot = limit.release
-            self._dispatch(active)
+            if active.is_over():  # cancelled meanwhile
+                active.give_slot_back()
+            else:
+                self._dispatch(active)
 
         limit.request(granted)
 

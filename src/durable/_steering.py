@@ -30,7 +30,7 @@ def _tell_cancelled(scheduler: Scheduler, asked: list[RunRecord]) -> None:
     for record in asked:
         active = runtime.active.get(record.id)
         if active is not None:
-            active.cancel()
+            scheduler.cancel(active, record)
         elif runtime.journal.epoch and record.status == "waiting":
             runtime.look_for_due_runs()
         elif runtime.journal.epoch and record.status not in FINISHED:

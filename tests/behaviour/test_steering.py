@@ -1,6 +1,8 @@
 """Cancelling a run with all that it waits for, forking one, and changed code around parallel steps."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -231,6 +233,52 @@ def test_a_queued_run_that_was_cancelled_never_begins(journal):
     with pytest.raises(durable.RunCancelledError):
         second.result(PATIENCE)
     assert ran == [1]
+
+
+@pytest.mark.parametrize("asked_by", ["itself", "another process"])
+@pytest.mark.parametrize(("full", "kind"), [("concurrency", "sync"), ("concurrency", "async"), ("threads", "sync")])
+def test_a_run_that_is_cancelled_while_it_is_queued_ends_at_once(journal, full, kind, asked_by):
+    """And not only when another one makes room for it. Who waits for it is told, and those behind it are served."""
+    journal.engine.close()
+    journal.engine = durable.open(journal.path, threads=1 if full == "threads" else 8)
+    goes_on, began, told = threading.Event(), [], []
+
+    @durable.workflow(name="work", concurrency=1 if full == "concurrency" else None)
+    def sync_work(number):
+        began.append(number)
+        goes_on.wait(PATIENCE)
+        return number
+
+    @durable.workflow(name="work", concurrency=1)
+    async def async_work(number):
+        began.append(number)
+        await asyncio.to_thread(goes_on.wait, PATIENCE)
+        return number
+
+    work = sync_work if kind == "sync" else async_work
+    first, second, third = [work.start(number) for number in range(3)]
+    wait_until(lambda: began == [0])
+
+    def wait_for_second():
+        with pytest.raises(durable.RunCancelledError):
+            second.result(PATIENCE)
+        told.append(1)
+
+    waiter = threading.Thread(target=wait_for_second)
+    waiter.start()
+    if asked_by == "itself":
+        second.cancel()
+        assert second.status == "cancelled"
+    else:
+        command = [sys.executable, "-m", "durable", "--db", str(journal.path), "cancel", second.id]
+        subprocess.run(command, check=True, capture_output=True)
+        wait_until(lambda: second.status == "cancelled")
+    waiter.join(PATIENCE)
+    assert told == [1]
+    assert not goes_on.is_set()
+    goes_on.set()
+    assert [first.result(PATIENCE), third.result(PATIENCE)] == [0, 2]
+    assert began == [0, 2]
 
 
 def test_a_map_that_is_cancelled_starts_no_further_item(journal):
