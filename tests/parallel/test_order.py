@@ -613,15 +613,17 @@ def test_a_thread_that_holds_a_slot_needs_the_loop_for_nothing(journal, run_asyn
 
 def test_a_loop_that_is_closed_in_the_middle_leaves_no_thread_waiting(journal, monkeypatch):
     monkeypatch.setattr(_threads, "_LOOK_SECONDS", 0.01)
-    interrupted = threading.Event()
+    began, interrupted = threading.Event(), threading.Event()
 
     @durable.step(retry=None)
     def slow(text: str) -> str:
+        began.set()
         interrupted.wait(60)
         return text
 
     @durable.step(retry=None)
     def strikes() -> None:
+        began.wait(60)
         raise KeyboardInterrupt
 
     @durable.workflow
