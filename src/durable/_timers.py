@@ -6,6 +6,7 @@ leaves no trace.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ class RunTimer:
         self._branches.timers.discard(self)
         for each in (self._handle, self._turn):
             if each is not None:
-                each.cancel()
+                with contextlib.suppress(RuntimeError):  # the loop was closed, and the task is dropped with it
+                    each.cancel()
 
     def cancelled(self) -> bool:
         return self._cancelled

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from durable import _running, _running_async, _steering, _timer, _timers
+from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
 from durable._helpers import ThreadPool
 from durable._limits import Limit
@@ -283,7 +284,7 @@ def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
 def test_a_background_run_that_ended_before_it_began_is_over():
     for found in None, record(status="cancelled"):
         runtime = Anything(claim=lambda *_: pytest.fail("it has ended"))
-        active = SimpleNamespace(run_id="r")
+        active = Active("r", None, "resume")
         course = _running.background(runtime, active)
         work = next(course).work
         with pytest.raises(RunInterruptedError, match="run r ended before it could begin here") as ended:
@@ -438,3 +439,16 @@ def test_a_step_that_runs_in_no_pool_grows_none():
     pool = ThreadPool("x", None)
     pool._grow(1)
     assert pool._size is None
+
+
+def test_a_timeout_of_a_task_that_is_dropped_with_its_loop_is_cancelled_without_a_word():
+    """A task that is collected leaves its `async with` on the way, and asyncio's own handles bear that."""
+    loop = asyncio.new_event_loop()
+    past = SimpleNamespace(turn_of=lambda _: loop.create_future())
+    place, record = ("", -2), SimpleNamespace(turn=3)
+    execution = SimpleNamespace(past={place: record})
+    timer = _timers.RunTimer(SimpleNamespace(timers=set(), execution=execution, past=past), place, 5.0, (None,))
+    timer.set(loop.call_at)
+    loop.close()
+    timer.cancel()
+    assert timer.cancelled()
