@@ -126,7 +126,8 @@ class Interpreter:
 def environment(where: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(where), kept.get("PYTHONPATH")]))
-    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
+    terminal = {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}  # whatever that of the tests is
+    return {**kept, **terminal, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def check_python(page: Path, block: Block, interpreter: Interpreter) -> None:
