@@ -126,7 +126,12 @@ class Interpreter:
 def environment(where: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(where), kept.get("PYTHONPATH")]))
-    terminal = {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}  # whatever that of the tests is
+    terminal = {
+        "TERM": "xterm",
+        "NO_COLOR": "1",
+        "COLUMNS": "100",
+        "LC_ALL": "C.UTF-8",
+    }  # whatever that of the tests is
     return {**kept, **terminal, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
