@@ -524,6 +524,24 @@ def test_a_file_with_a_rollback_journal_is_none_before_its_next_owner_mends_it(s
     assert open_journal().epoch == 1
 
 
+def test_a_reader_that_looks_while_its_next_owner_mends_it_gets_an_error_of_ours(
+    path, start, read_journal, monkeypatch
+):
+    """The rollback journal is there at the first look, and at the second the owner has rolled it back."""
+    assert start(DIES, path).end() == 7
+    exists = os.path.exists
+
+    def exists_once(where):
+        found = exists(where)
+        if found and where == path + "-journal":
+            os.unlink(where)
+        return found
+
+    monkeypatch.setattr(_database.os.path, "exists", exists_once)
+    with pytest.raises(JournalError, match="attempt to write a readonly database"):
+        read_journal().has_tables()
+
+
 def test_a_disk_that_is_full_while_the_tables_are_made_leaves_a_file_that_the_next_owner_fills(
     path, open_journal, monkeypatch
 ):
