@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._codec import codec_for
 from ._drive import known_rest
@@ -23,6 +23,9 @@ from .errors import (
     RunInterruptedError,
     RunNotFoundError,
 )
+
+HALTS: Final = (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError)
+"""What keeps a run from ending keeps one that waits for it from ending too: that is taken down, and has no outcome."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +77,7 @@ class Result:
         branch, was_open = current_branch(), not self._runtime.is_closed()
         try:
             yield
-        except (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError) as error:
+        except HALTS as error:
             if branch is not None:
                 raise branch.execution.halt(error) from error
             if not was_open or not isinstance(error, EngineClosedError):

@@ -15,15 +15,9 @@ from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
+from ._results import HALTS
 from ._running import call, drive_run
-from .errors import (
-    EngineClosedError,
-    Halt,
-    JournalError,
-    RunBlockedError,
-    RunCancelledError,
-    RunInterruptedError,
-)
+from .errors import Halt, RunBlockedError, RunCancelledError
 from .run import Run
 
 if TYPE_CHECKING:
@@ -158,7 +152,7 @@ class Workflow(Decorated[P, R]):
                 await execution.branches.telling.come_first()
                 require_not_given_up()
                 raise Halt(error) from error
-            except _CHILD_HALTS as error:  # given up or not: a child that has not ended is not left behind
+            except HALTS as error:  # given up or not: a child that has not ended is not left behind
                 raise Halt(error) from error
             except Exception:
                 require_not_given_up()
@@ -195,14 +189,10 @@ class Workflow(Decorated[P, R]):
         return Call(callee, body, (request,), inputs=request.inputs)
 
 
-_CHILD_HALTS = (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError)
-"""What keeps a child from ending keeps its parent from ending too: the parent is taken down, and has no outcome."""
-
-
 def _or_halt(body: Callable[[], Any]) -> Any:
     try:
         return body()
-    except _CHILD_HALTS as error:
+    except HALTS as error:
         raise Halt(error) from error
 
 

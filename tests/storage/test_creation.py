@@ -305,11 +305,7 @@ def makes(start, path, moment):
     return maker
 
 
-@MOMENTS
-@READERS
-def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monkeypatch, moment, kind):
-    maker = makes(start, path, moment)
-
+def go_on_when_somebody_waits(maker, monkeypatch):
     class Waits(Clock):
         @staticmethod
         def sleep(seconds):
@@ -317,6 +313,14 @@ def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monke
             assert maker.line() == "made"
 
     monkeypatch.setattr(_database, "SYSTEM_CLOCK", Waits())
+
+
+@MOMENTS
+@READERS
+def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monkeypatch, moment, kind):
+    maker = makes(start, path, moment)
+
+    go_on_when_somebody_waits(maker, monkeypatch)
     reader = kind(path)
     assert [owner.pid for owner in reader.owners(9)] == [maker.pid]
     reader.close(None)
@@ -326,13 +330,7 @@ def test_a_reader_waits_for_a_journal_that_is_just_being_made(start, path, monke
 def test_so_does_who_writes_to_it_without_owning_it(start, path, monkeypatch, moment):
     maker = makes(start, path, moment)
 
-    class Waits(Clock):
-        @staticmethod
-        def sleep(seconds):
-            maker.say()
-            assert maker.line() == "made"
-
-    monkeypatch.setattr(_database, "SYSTEM_CLOCK", Waits())
+    go_on_when_somebody_waits(maker, monkeypatch)
     assert Journal(path).visit(lambda transaction: transaction.number) == 0
 
 
