@@ -762,9 +762,8 @@ def test_a_run_that_is_interrupted_before_a_child_that_a_crash_left_begins_again
     assert run_async(flow()) == 3
 
 
-def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journal, run_async):
-    """The parent waits for an execution that is not in its own task, and goes on when that has ended."""
-    told = []
+def giving_up_an_endless_child(journal, told, *, strikes=False):
+    """A run that crashes in its child, and next time gives it up. `strikes`: an interrupt when the child is told first."""
 
     @durable.step(name="endless")
     async def endless() -> None:
@@ -774,6 +773,8 @@ def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journ
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             told.append(1)
+            if strikes and len(told) == 1:
+                raise KeyboardInterrupt from None
             raise
 
     @durable.workflow(id="child")
@@ -788,6 +789,13 @@ def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journ
             return "too late"
         return "in time"
 
+    return flow
+
+
+def test_a_child_that_resume_set_going_is_told_when_its_parent_gives_it_up(journal, run_async):
+    """The parent waits for an execution that is not in its own task, and goes on when that has ended."""
+    told = []
+    flow = giving_up_an_endless_child(journal, told)
     with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
         run_async(flow())
     journal.restart()
@@ -839,31 +847,7 @@ def test_a_child_that_resume_set_going_goes_on_when_its_parent_is_interrupted(jo
 def test_a_child_that_is_interrupted_while_its_parent_gives_it_up_is_not_left_behind(journal, run_async, is_resumed):
     """The parent is interrupted with it, or goes on with one that `resume()` set going, and gives it up again."""
     told = []
-
-    @durable.step(name="endless")
-    async def endless() -> None:
-        if journal.crashing:
-            journal.crash()
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            told.append(1)
-            if len(told) == 1:
-                raise KeyboardInterrupt from None
-            raise
-
-    @durable.workflow(id="child")
-    async def child() -> None:
-        await endless()
-
-    @durable.workflow(id="run")
-    async def flow() -> str:
-        try:
-            await asyncio.wait_for(child(), 3600 if journal.crashing else 0.2)
-        except TimeoutError:
-            return "too late"
-        return "in time"
-
+    flow = giving_up_an_endless_child(journal, told, strikes=True)
     with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
         run_async(flow())
     journal.restart()
