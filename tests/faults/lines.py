@@ -25,7 +25,7 @@ from .tally import Tally
 
 PACKAGE = str(Path(durable.__file__).parent)
 MOST_OF_A_PROGRAM = 600
-"""Lines that are new in a program come first; of those that others had, some."""
+"""Lines at which nobody has died come first, what is left of them in the next programs; then some of all."""
 
 
 def run(trials: int, seed: int, base: Path) -> Tally:
@@ -33,20 +33,23 @@ def run(trials: int, seed: int, base: Path) -> Tally:
     folder = base / "trial"
     folder.mkdir()
     warm_up()
-    known: set[str] = set()
+    executed: set[str] = set()
+    tried: set[str] = set()
     for number in count():
         plan = Plan(f"{seed}/{number}", size=5)
         dice = random.Random(f"lines {seed}/{number}")
         lines = _lines_of(plan, folder)
         tally.facts["programs"] += 1
-        new = [line for line in lines if line not in known]
-        known |= set(new)
+        executed |= lines.keys()
+        new = [line for line in lines if line not in tried]
         dice.shuffle(new)
         others = dice.sample(sorted(lines), min(len(lines), 40))
-        for line in (new + others)[:MOST_OF_A_PROGRAM]:
+        for line in new[:MOST_OF_A_PROGRAM] + others:
             if tally.trials >= trials:
-                tally.facts["lines"] = len(known)
+                tally.facts["lines"] = len(executed)
+                tally.facts["of them tried"] = len(executed & tried)
                 return tally
+            tried.add(line)
             tally.begin()
             at = 1 if dice.random() < 0.6 else dice.randint(1, lines[line])
             put(folder, {})

@@ -218,15 +218,15 @@ def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full"
     begun = {rest[0] for word, *rest in notes if word == "start" and rest[0] in once}
     if not begun <= {_label(step.input) for step in steps}:
         faults.append("starts of at-most-once steps lost")
-    return faults + _compare_failures(steps, notes) + _compare_messages(runs, steps, asked, notes)
+    return faults + lost_failures(steps, notes) + lost_messages(runs, steps, asked, notes)
 
 
-def _compare_failures(steps: list[Any], notes: list[Any]) -> list[str]:
-    """A failure is acknowledged when the next attempt begins."""
+def lost_failures(steps: list[Any], notes: list[Any]) -> list[str]:
+    """A failure is acknowledged when the next attempt begins, unless the run was stopped in between, and set going anew."""
     failed: set[str] = set()
     acknowledged: Counter[str] = Counter()
     for word, *rest in notes:
-        if word == "life":
+        if word in {"life", "resumed"}:
             failed.clear()
         elif word == "fail":
             failed.add(rest[0])
@@ -239,7 +239,7 @@ def _compare_failures(steps: list[Any], notes: list[Any]) -> list[str]:
     return ["failed attempts lost"] * any(count > there[label] for label, count in acknowledged.items())
 
 
-def _compare_messages(runs: list[Any], steps: list[Any], asked: set[Any], notes: list[Any]) -> list[str]:
+def lost_messages(runs: list[Any], steps: list[Any], asked: set[Any], notes: list[Any]) -> list[str]:
     """What was sent is there until it is read: what a run made of it is there then."""
     signals = {name for kind, name, _ in asked if kind == "signal"}
     signals |= {step.name for step in steps if step.kind == "signal" and step.turn is not None}

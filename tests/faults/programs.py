@@ -321,6 +321,7 @@ def call_within(engine: durable.Engine, plan: "Plan", *, resumes: bool = False) 
         return mains[0].result()  # type: ignore[no-any-return]
     if resumes:
         engine.resume(wait=True)
+        world.note("resumed")
     if plan.in_background:
         run = workflow.start(plan.name)
         world.note("run", run.id)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.mutants import MUTANTS
+from tests.faults.power import lost_failures
 from tests.faults.rows import ROWS
 
 
@@ -31,3 +32,10 @@ def test_a_guard_that_is_switched_off_is_caught(guard):
     done = run(mutant.row, mutant.trials, "--without", guard, seed=mutant.seed)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAULT" in done.stdout or "Timeout" in done.stderr  # what never ends is ended, and shows where it was
+
+
+def test_a_failure_is_acknowledged_by_the_next_attempt_of_the_same_execution():
+    failed, goes_on = ("fail", "a"), ("start", "a", "run", "key")
+    assert lost_failures([], [failed, goes_on]) == ["failed attempts lost"]
+    for stopped in ("life", "resumed"):
+        assert lost_failures([], [failed, (stopped,), goes_on]) == []
