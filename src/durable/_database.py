@@ -278,8 +278,11 @@ def as_journal_error(error: BaseException, path: str, connection: apsw.Connectio
         return SerializationError(
             "$: larger than SQLite holds in one value (1 GB); store it elsewhere, and its name here"
         )
-    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
+    if isinstance(error, apsw.NotADBError):
         return JournalError(f"{path} is no journal, or it is damaged ({error}): restore it from a backup")
+    if isinstance(error, apsw.CorruptError):  # so says SQLite of a page that the disk did not give, too
+        todo = "open it again, and restore it from a backup where `durable doctor` finds it damaged"
+        return JournalError(f"{path} is damaged, or a read of it failed ({error}): {todo}")
     if isinstance(error, apsw.BusyError):
         waited = "another process kept a write transaction open for longer than 5 s"
         return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")

@@ -253,6 +253,19 @@ def test_a_truncated_journal_is_refused_or_read_whole(made, share):
             assert act is not read or found == whole
 
 
+def test_damage_is_not_told_from_a_read_that_failed_so_no_backup_is_restored_for_nothing(made):
+    """SQLite says "malformed" of a page that the disk did not give, too."""
+    with closing(sqlite3.connect(made)) as connection:
+        [[page]] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'durable_run'")
+        [[size]] = connection.execute("PRAGMA page_size")
+    with open(made, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 100)
+    advice = "damaged, or a read of it failed .*: open it again.* restore it from a backup where `durable doctor`"
+    with pytest.raises(JournalError, match=advice):
+        read(made)
+
+
 def test_a_file_cut_to_nothing_while_its_wal_is_there_gives_no_wrong_answer(made):
     journal = Journal(made)
     journal.own(os.getpid(), 1.0)
