@@ -197,12 +197,7 @@ def from_journal(call: Call, past: StepRecord) -> Decision:
     """
     value = _load(call, past) if past.status == "completed" else None
     yield Deliver(past)
-    return value if past.status == "completed" else _raise_again(call, past)
-
-
-def replayed_outcome(call: Call, past: StepRecord) -> Any:
-    """The value of a completed operation, or its error raised, as on the first run."""
-    return _load(call, past) if past.status == "completed" else _raise_again(call, past)
+    return value if past.status == "completed" else raise_again(call, past)
 
 
 def _load(call: Call, past: StepRecord) -> Any:
@@ -216,7 +211,8 @@ def _load(call: Call, past: StepRecord) -> Any:
         raise Halt(RunBlockedError(msg)) from error
 
 
-def _raise_again(call: Call, past: StepRecord) -> NoReturn:
+def raise_again(call: Call, past: StepRecord) -> NoReturn:
+    """Raise the error of a failed operation, as on the first run."""
     if past.error == CANCELLED:
         raise Cancelled
     if past.error == TIMED_OUT:

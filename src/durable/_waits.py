@@ -10,7 +10,7 @@ from typing import Any
 from ._codec import dump_error, load_error, load_lenient
 from ._effects import Append, Call, Conclude, Cut, Decision, Receive, Sleep, World
 from ._model import MessageRecord, StepRecord
-from ._replay import from_journal, journal_cut, replayed_outcome, require_same_operation, with_outcome
+from ._replay import from_journal, journal_cut, raise_again, require_same_operation, with_outcome
 from .errors import SerializationError
 
 
@@ -61,7 +61,7 @@ def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
             return value
     failed = with_outcome(past, "failed", None, dump_error(error), world.now(), 0)
     yield Conclude(failed, None, message)
-    return replayed_outcome(call, failed)
+    raise_again(call, failed)
 
 
 def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | None:

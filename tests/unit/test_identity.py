@@ -103,6 +103,17 @@ def test_a_source_is_the_file_of_the_code():
     assert source_of(len) == ""
 
 
+def test_a_source_is_the_file_of_what_was_decorated_and_not_of_the_decorator():
+    code = compile("def wrapper(): ...", "/lib/decorators.py", "exec")
+    namespace = {}
+    exec(code, namespace)
+    once = functools.wraps(outer)(namespace["wrapper"])
+    exec(code, namespace)
+    twice = functools.wraps(once)(namespace["wrapper"])
+    assert twice.__code__.co_filename == "/lib/decorators.py"
+    assert source_of(once) == source_of(twice) == __file__
+
+
 @pytest.mark.parametrize("name", ["order", "order-{x}", "ünïcode 😀", " ", "a" * 10_000, "'; DROP TABLE durable_run"])
 def test_names_that_are_fine(name):
     assert require_name(name, "the name") == name

@@ -10,7 +10,9 @@ from durable._model import (
     RUN_STATUSES,
     RUN_TRANSITIONS,
     RunRecord,
+    StepRecord,
     may_follow,
+    operation_number,
     seen_status,
 )
 
@@ -90,6 +92,20 @@ def test_a_running_run_of_a_dead_owner_is_interrupted(status, epoch, live, seen)
 @pytest.mark.parametrize("live", [None, 3, 4])
 def test_every_other_status_is_seen_as_stored(status, live):
     assert seen_status(run_record(status=status), live) == status
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [(("", 0), 1), (("", 1), 2), (("", 2), 3), (("", 3), 3), (("", 4), 3), (("/a:0", 0), 4), (("/a:0", 5), 5)],
+)
+def test_operations_are_numbered_as_they_are_listed_from_1_on(place, number):
+    """Place 2 of the workflow's own branch is a `map`, which is not listed."""
+    operations = [("", 0, "step"), ("", 1, "sleep"), ("", 2, "map"), ("", 4, "step"), ("/a:0", 0, "step")]
+    steps = [
+        StepRecord(7, branch, position, kind, "x", "m", "completed", 1, 0, *[None] * 7)
+        for branch, position, kind in operations
+    ]
+    assert operation_number(steps, place) == number
 
 
 def test_a_hundred_deaths_are_enough():

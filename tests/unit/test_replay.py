@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from durable import NonRetryableError, RetryAfter, RetryPolicy
 from durable._codec import dump_error, load_error
-from durable._effects import Callee
+from durable._effects import Callee, CarriedStopError
 from durable._model import AttemptRecord, StepRecord
 from durable._replay import (
     CANCELLED,
@@ -30,6 +30,7 @@ from durable._replay import (
     decide_step,
     describe,
     place,
+    refuse_to_wait,
     remaining_delay,
     require_nothing_left,
 )
@@ -71,7 +72,7 @@ class World:
         return self.dice
 
     def is_other_step(self, module, step):
-        return module in self.others
+        return module in self.others and step.name == "charge"
 
     def trusts_journal(self):
         return self.trusting
@@ -186,6 +187,30 @@ def failing(error):
         return Failed(raised)
 
 
+# -- what is called ---------------------------------------------------------------------------------------------------
+
+
+def test_a_callee_is_what_it_was_declared_as():
+    bare = Callee("now", "now", SIGNATURE.result)
+    assert (bare.module, bare.source, bare.transaction, bare.concurrency) == ("durable", "", False, 0)
+    declared = Callee("step", "charge", SIGNATURE.result, "shop", "/shop.py", transaction=True, concurrency=4)
+    assert (declared.module, declared.source, declared.transaction, declared.concurrency) == (
+        "shop",
+        "/shop.py",
+        True,
+        4,
+    )
+
+
+def test_a_call_has_what_its_body_is_called_with():
+    bare = Call(call().callee, charge)
+    assert (bare.function, bare.args, bare.kwargs, bare.inputs) == (charge, (), {}, "")
+    named = {"order": "o"}
+    full = Call(call().callee, charge, (1,), named, "{}")
+    assert (full.args, full.kwargs, full.inputs) == ((1,), named, "{}")
+    assert full.kwargs is named
+
+
 # -- the first run ----------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +320,22 @@ def test_a_step_error_of_the_body_itself_is_raised_as_any_other():
     assert type(play.error) is StepError
     assert play.error.__cause__ is None
     assert play.error.args == original.args
+
+
+def test_a_stop_iteration_is_carried_out_of_the_generator_with_its_traceback():
+    once = call(policy=RetryPolicy(maximum_attempts=1))
+    original = failing(StopIteration("x"))
+    first = Driver(once).answer(None, original)
+    written = first.last.record
+    first.answer(None)
+    again = Driver(once, written).answer(None)
+    for carried in (first.error, again.error):
+        assert type(carried) is CarriedStopError
+        assert str(carried) == "a coroutine cannot raise StopIteration"
+        assert type(carried.stop) is StopIteration
+        assert carried.stop.args == ("x",)
+        assert carried.__cause__ is carried.stop
+    assert traceback.extract_tb(first.error.stop.__traceback__)[-1].name == "failing"
 
 
 def test_an_error_that_is_not_to_be_retried_ends_the_step():
@@ -530,6 +571,12 @@ def test_an_at_most_once_attempt_that_a_crash_cut_is_never_repeated():
     assert Attempt not in play.kinds() + again.kinds()
 
 
+def test_an_interrupt_after_failures_is_told_with_them_and_raised_from_where_it_was_found():
+    play = Driver(call(at_most_once=True), record(attempt=3, failures=2)).answer(None)
+    assert type(play.error) is StepInterruptedError
+    assert play.error.__notes__ == ["durable: step 'charge' failed after 3 attempts"]
+
+
 def test_a_crash_in_a_back_off_goes_on_with_the_rest_of_it():
     waiting = record(status="retrying", attempt=2, failures=2, finished_at=1000.0, retry_at=1030.0)
     play = Driver(past=waiting, world=World(time=1009.0))
@@ -660,7 +707,10 @@ def test_another_name_stops_the_run(past):
     error = halted(call(name="refund"), past)
     assert type(error) is NonDeterminismError
     assert "at position 3 the journal has step 'charge', but the code called step 'refund'" in str(error)
-    assert "put its code back" in str(error)
+    assert str(error).endswith(
+        "step 'refund'. The workflow was changed under this run: put its code back, or start a new run; completed steps "
+        "are kept"
+    )
 
 
 def test_another_kind_stops_the_run():
@@ -672,7 +722,7 @@ def test_the_same_name_of_another_module_stops_the_run_while_both_exist():
     error = halted(call(module="paypal"), completed, World(others=("shop",)))
     assert type(error) is NonDeterminismError
     assert "step 'charge' of module 'shop', but the code called the step of that name of module 'paypal'" in str(error)
-    assert "give them different names" in str(error)
+    assert str(error).endswith("both exist. Call the one that the journal has, or give them different names")
 
 
 def test_a_step_that_moved_to_another_module_is_the_same():
@@ -763,7 +813,7 @@ def test_a_result_that_no_longer_fits_blocks_the_run_and_loses_nothing():
     assert "the journaled result of step 'charge' no longer fits what the code says it returns: $" in str(
         play.error.error
     )
-    assert "Nothing was lost" in str(play.error.error)
+    assert str(play.error.error).endswith(". Nothing was lost: with code that fits, the run goes on")
 
 
 def test_nothing_may_be_left_when_the_workflow_ends():
@@ -783,6 +833,17 @@ def test_nothing_may_be_left_when_the_workflow_ends():
     with pytest.raises(Halt) as two:
         require_nothing_left([completed, completed], "returned")
     assert "at position 3 and 1 more." in str(two.value.error)
+
+
+def test_before_a_wait_nothing_may_be_left():
+    with pytest.raises(Halt) as halt:
+        refuse_to_wait("step 'pay' at position 9", completed)
+    assert type(halt.value.error) is NonDeterminismError
+    assert str(halt.value.error) == (
+        "the code waits for step 'pay' at position 9, whose outcome the journal does not have, and has not called step "
+        "'charge', which the journal has at position 3. The workflow was changed under this run: put its code back, or "
+        "start a new run; completed steps are kept"
+    )
 
 
 def test_words_for_messages():
