@@ -236,10 +236,17 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
         execution.interrupt(f"{type(interrupt).__name__} in step {call.callee.name!r}")
         raise
     except BaseException as error:
-        return Failed(error)
+        return failed(execution, error)
     finally:
         execution.attempts_in_flight -= 1
         SCOPE.reset(token)
+
+
+def failed(execution: Execution, error: BaseException) -> Failed:
+    """What a body raised. What the end of the engine made of its calls is no failure: it cut the attempt."""
+    if execution.halted is not None and isinstance(error, (EngineClosedError, RunInterruptedError)):
+        raise execution.halted from error
+    return Failed(error)
 
 
 class _RolledBackError(Exception):
@@ -271,7 +278,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
     try:
         return Completed(execution.journal.write_alone(work))
     except _RolledBackError as rolled_back:
-        return Failed(rolled_back.error)
+        return failed(execution, rolled_back.error)
     except RunInterruptedError as error:
         raise execution.halt(error) from error
     finally:
@@ -289,26 +296,27 @@ def _concluded(effect: Transact) -> tuple[StepRecord, Any]:
         raise _RolledBackError(error) from error
 
 
-def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed | Failed:
+def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
     """A thread cannot be killed: at the timeout the attempt is abandoned, and what it still returns is discarded."""
     context = copy_context()
-    outcome: list[Completed | Failed] = []
+    values: list[Any] = []
+    errors: list[BaseException] = []
     ended = threading.Event()
 
     def body() -> None:
         try:
-            outcome.append(Completed(context.run(call.function, *call.args, **call.kwargs)))
+            values.append(context.run(call.function, *call.args, **call.kwargs))
         except BaseException as error:
-            outcome.append(Failed(error))
+            errors.append(error)
         finally:
             ended.set()
 
     run_in_helper(body)
     if not ended.wait(timeout_seconds):
-        return Failed(timed_out(call, timeout_seconds))
-    if isinstance(outcome[0], Failed) and isinstance(outcome[0].error, INTERRUPTS):
-        raise outcome[0].error
-    return outcome[0]
+        raise timed_out(call, timeout_seconds)
+    if errors:
+        raise errors[0]
+    return Completed(values[0])
 
 
 def timed_out(call: Call, timeout_seconds: float) -> StepTimeoutError:

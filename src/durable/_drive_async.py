@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 from ._branches import Branches
-from ._drive import INTERRUPTS, timed_out
+from ._drive import INTERRUPTS, failed, timed_out
 from ._effects import (
     CUT,
     Append,
@@ -255,7 +255,7 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     except BaseException as error:
         if timeout is not None and timeout.expired() and call.callee.timeout_seconds and type(error) is TimeoutError:
             return Failed(timed_out(call, call.callee.timeout_seconds))
-        return Failed(error)
+        return failed(execution, error)
     finally:
         execution.attempts_in_flight -= 1
         try:  # noqa: SIM105 - what it suggests takes a microsecond

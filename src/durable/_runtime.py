@@ -115,19 +115,25 @@ class Runtime:
 
     def stop(self, seconds: float) -> None:
         """Interrupt what is executing; attempts in flight get so much time to end and be journaled."""
+        self._interrupt_all()  # before a step can find the engine closed, and fail of that
         self._closed = f"the engine on {self.journal.path} was closed: open it again with durable.open(...)"
         here = threading.get_ident()
-        running = list(self.active.values())
+        running = self._interrupt_all()
         for active in running:
-            if active.execution is not None:
-                active.execution.interrupt("the engine was closed")
-            else:
+            if active.execution is None:
                 self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
         elsewhere = [active for active in running if active.thread != here]
         self._wait_for(elsewhere, seconds)
         given_up = [active for active in elsewhere if active.give_up()]
         self._wait_for(given_up, 1.0)
         self.watchers.tell()
+
+    def _interrupt_all(self) -> list[Active]:
+        running = list(self.active.values())
+        for active in running:
+            if active.execution is not None:
+                active.execution.interrupt("the engine was closed")
+        return running
 
     def _wait_for(self, running: list[Active], seconds: float) -> None:
         deadline = self.clock.monotonic() + seconds

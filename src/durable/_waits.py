@@ -20,14 +20,16 @@ def decide_sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
 
 
 def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
+    cut: Cut | None = None
     if past is None:
         now = world.now()
         due = call.args[0] if call.args else now + (call.callee.timeout_seconds or 0.0)
         past = _begun(call, now, due)
-        yield Append(past, None, full=True)
-    remaining = _remaining(past, world.now(), is_fixed=bool(call.args))
-    if remaining and (end := (yield Sleep(remaining))):
-        return (yield from journal_cut(end, past, world))
+        cut = yield Append(past, None, full=True)
+    if cut is None and (remaining := _remaining(past, world.now(), is_fixed=bool(call.args))):
+        cut = yield Sleep(remaining)
+    if cut is not None:
+        return (yield from journal_cut(cut, past, world))
     yield Conclude(with_outcome(past, "completed", None, None, world.now(), 0), None)
     return None
 
@@ -38,12 +40,14 @@ def decide_signal(call: Call, past: StepRecord | None, world: World) -> Decision
 
 
 def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
+    message: MessageRecord | Cut | None = None
     if past is None:
         now = world.now()
         past = _begun(call, now, None if call.callee.timeout_seconds is None else now + call.callee.timeout_seconds)
-        yield Append(past, None, full=call.callee.timeout_seconds is not None)
-    remaining = None if past.retry_at is None else _remaining(past, world.now())
-    message: MessageRecord | Cut | None = yield Receive(call.callee.name, remaining)
+        message = yield Append(past, None, full=call.callee.timeout_seconds is not None)
+    if message is None:
+        remaining = None if past.retry_at is None else _remaining(past, world.now())
+        message = yield Receive(call.callee.name, remaining)
     if isinstance(message, Cut):
         return (yield from journal_cut(message, past, world))
     error: BaseException

@@ -150,6 +150,37 @@ def test_asyncio_timeout_in_the_workflow_cuts_a_step_and_replays_as_cut(journal,
     assert fetch.calls == ["slow", "instead"]
 
 
+@pytest.mark.parametrize("kind", ["sleep", "signal", "step"])
+def test_what_is_cut_while_it_is_written_down_that_it_begins_replays_as_cut(journal, run_async, fetch, kind):
+    waits = {
+        "sleep": lambda: durable.aio.sleep(30),
+        "signal": lambda: durable.aio.wait_for_signal("paid", str, timeout=30),
+        "step": lambda: fetch("slow", 30),
+    }
+    ends = []
+
+    @durable.workflow
+    async def flow():
+        async with asyncio.TaskGroup() as group:  # crowded: the write is awaited
+            group.create_task(fetch("beside"))
+            try:
+                async with asyncio.timeout(0):
+                    await waits[kind]()
+            except TimeoutError:
+                ends.append("cut")
+        value = await fetch("after")
+        journal.crash()
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    cut = next(step for step in durable.runs()[0].steps() if step.name in {"sleep", "paid", "fetch"} and step.error)
+    assert (cut.status, type(cut.error)) == ("failed", asyncio.CancelledError)
+    journal.restart()
+    assert run_async(flow()) == "got after"
+    assert ends == ["cut", "cut"]
+
+
 def test_cancelled_loser_of_a_race_replays_as_cut(journal, run_async, fetch):
     @durable.workflow
     async def flow():

@@ -591,6 +591,79 @@ def test_queued_runs_that_close_finds_stay_queued(journal):
     assert [durable.get(run.id).result() for run in others] == [1, 2]
 
 
+@pytest.mark.parametrize("asks", ["in a sync step", "in a sync step with a timeout", "in an async step"])
+def test_step_that_finds_the_engine_closed_is_interrupted_by_that_and_has_not_failed(journal, asks):
+    begun = threading.Event()
+    found = []
+
+    def ask():
+        """As long as it is open, in a life that is going to be closed."""
+        begun.set()
+        while True:
+            found.append(durable.get(durable.info().run_id).status)
+            if not journal.crashing:
+                return "asked"
+            time.sleep(0.001)
+
+    if asks == "in an async step":
+
+        @durable.step(retry=None)
+        async def step():
+            return await asyncio.to_thread(ask)
+
+        @durable.workflow(id="flow")
+        async def flow():
+            return await step()
+
+    else:
+        step = durable.step(retry=None, timeout=60 if "timeout" in asks else None)(ask)
+
+        @durable.workflow(id="flow")
+        def flow():
+            return step()
+
+    flow.start()
+    assert begun.wait(60)
+    journal.restart()
+    run = durable.get("flow")
+    assert (run.status, [(step.status, step.attempt) for step in run.steps()]) == ("interrupted", [("running", 1)])
+    durable.resume(wait=True)
+    assert run.result(60) == "asked"
+    assert [(step.status, step.attempt) for step in run.steps()] == [("completed", 2)]
+
+
+def test_step_that_waits_for_a_run_which_close_interrupts_is_interrupted_too(journal):
+    begun = threading.Event()
+
+    @durable.step(retry=RetryPolicy(initial_interval=0.01, backoff_coefficient=1, maximum_attempts=0))
+    def flaky():
+        begun.set()
+        if journal.crashing:
+            raise ValueError
+
+    @durable.workflow(id="other")
+    def other():
+        flaky()
+        return "done"
+
+    @durable.step(retry=None)
+    def step():
+        return durable.get("other").result()
+
+    @durable.workflow(id="flow")
+    def flow():
+        return step()
+
+    other.start()
+    flow.start()
+    assert begun.wait(60)
+    wait_until(lambda: durable.get("flow").steps())
+    journal.restart()
+    assert [step.status for step in durable.get("flow").steps()] == ["running"]
+    durable.resume(wait=True)
+    assert durable.get("flow").result(60) == "done"
+
+
 # -- BaseExceptions that are outcomes ----------------------------------------------------------------------------------
 
 

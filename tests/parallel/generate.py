@@ -68,6 +68,30 @@ class Writer:
     def own_value(self, level: int) -> None:
         self.emit(f"own({self.label()}, durable.{self.dice.choice(['now', 'random', 'uuid4'])}())")
 
+    def nap(self, level: int) -> None:
+        self.emit(f"{self.durable()}sleep({self.dice.choice([0, 0.001, 0.003])})")
+
+    def signal(self, level: int) -> None:
+        """One that a step sends to its own run, before or while it is waited for, or too late."""
+        name, label = self.label(), self.label()
+        timeout = self.dice.choice(["", "", ", timeout=0.001", ", timeout=0.004"])
+        wait = f"{self.durable()}wait_for_signal({name}, str{timeout})"
+        self.sent_and_received(f"send({name})", f"own({label}, {wait})", label)
+
+    def durable(self) -> str:
+        """Where the waits are, those of sync or those of async workflows."""
+        raise NotImplementedError
+
+    def sent_and_received(self, send: str, wait: str, label: str) -> None:
+        """Write both, `wait` within a `try`."""
+        raise NotImplementedError
+
+    def received(self, wait: str, label: str) -> None:
+        with self.block("try:"):
+            self.emit(wait)
+        with self.block("except TimeoutError:"):
+            self.emit(f'own({label}, "too late")')
+
     def direct(self, level: int) -> None:
         label = self.label()
         self.emit(f"got({label}, {self.dice.choice(PLAIN)}({label}))")
@@ -84,16 +108,19 @@ class AsyncWriter(Writer):
     """Writes an async program."""
 
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
-        small = [self.step, self.step, self.step, self.declined, self.own_value, self.direct, self.in_thread]
+        small = [
+            self.step, self.step, self.step, self.declined, self.own_value, self.direct, self.in_thread, self.nap,
+        ]  # fmt: skip
         large = [
             self.gather_steps, self.gather, self.gather_failing, self.task_group, self.task_group, self.race, self.race,
             self.as_completed, self.timeout, self.wait_for, self.task_for_later, self.child, self.started_child,
             self.shared_order, self.workers, self.lock, self.event, self.in_threads, self.outlives, self.direct_declined,
+            self.signal, self.queue, self.shield, self.stream, self.condition, self.barrier, self.future,
         ]  # fmt: skip
         return small, large
 
     def program(self) -> str:
-        self.emit("import asyncio", "import durable", "")
+        self.emit("import asyncio", "import contextlib", "import durable", "")
         for number in range(self.dice.randrange(3)):
             is_async = self.dice.random() < 0.7
             self.left = self.dice.randint(1, 5)
@@ -337,8 +364,7 @@ class AsyncWriter(Writer):
                 label = self.label(f"-{{''.join({order})}}")
                 self.emit(f"got({label}, await work({label}))")
                 self.step(level)
-        calls = [f'branch_of_{place}(f"{{who}}.{place}b{index}")' for index in range(3)]
-        self.emit(f"await asyncio.gather({', '.join(calls)})")
+        self.beside(place, [f"branch_of_{place}"] * 3)
 
     def event(self, level: int) -> None:
         event, place = f"event_{self.place()}", self.place()
@@ -351,18 +377,120 @@ class AsyncWriter(Writer):
             self.step(level)
             self.emit(f"{event}.set()")
             self.step(level)
-        calls = f'waiter_{place}(f"{{who}}.{place}b0"), setter_{place}(f"{{who}}.{place}b1")'
-        self.emit(f"await asyncio.gather({calls})")
+        self.beside(place, [f"waiter_{place}", f"setter_{place}"])
+
+    def durable(self) -> str:
+        return "await durable.aio."
+
+    def sent_and_received(self, send: str, wait: str, label: str) -> None:
+        if self.dice.random() < 0.5:
+            self.emit(send)
+            self.received(wait, label)
+            return
+        place = self.place()
+        with self.block(f"async def receiver_{place}(who):"):
+            self.received(wait, label)
+        sender = f"asyncio.to_thread({send.replace('(', ', ', 1)}"
+        self.emit(f"await asyncio.gather(receiver_{place}(who), {sender})")
+
+    def beside(self, place: int, names: list[str]) -> None:
+        calls = [f'{name}(f"{{who}}.{place}b{index}")' for index, name in enumerate(names)]
+        self.emit(f"await asyncio.gather({', '.join(calls)})")
+
+    def queue(self, level: int) -> None:
+        """Producers and a consumer, or two, who share what comes in the order in which it comes."""
+        queue, place, each = f"queue_{self.place()}", self.place(), self.dice.randint(1, 2)
+        consumers = self.dice.choice([1, 2])
+        self.emit(f"{queue} = asyncio.Queue({self.dice.choice(['', '1'])})")
+        with self.block(f"async def producer_{place}(who):"):
+            for number in range(each):
+                self.step(level)
+                self.emit(f'await {queue}.put(f"{{who[-1]}}{number}")')
+        with self.block(f"async def consumer_{place}(who):"), self.block(f"for _ in range({2 * each // consumers}):"):
+            self.emit(f"item = await {queue}.get()")
+            label = self.label("-{item}")
+            self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
+        self.beside(place, [f"producer_{place}", f"producer_{place}", *[f"consumer_{place}"] * consumers])
+
+    def shield(self, level: int) -> None:
+        task = f"task_{self.place()}"
+        self.emit(f"{task} = asyncio.create_task({self.calls(level)[0]})")
+        self.tasks_left += 1
+        with self.block("try:"):
+            self.emit(f"value = await asyncio.wait_for(asyncio.shield({task}), {self.dice.choice(TIMEOUTS)})")
+        with self.block("except TimeoutError:"):
+            self.emit('decided(who, "too late")')
+            self.step(level)
+        with self.block("else:"):
+            self.emit('decided(who, f"in time {value}")')
+        self.tasks_left -= 1
+        self.emit(f"decided(who, await {task})")
+
+    def stream(self, level: int) -> None:
+        """An asynchronous generator, which may be left before its end."""
+        place, ends = self.place(), self.dice.random() < 0.5
+        with (
+            self.block(f"async def stream_{place}(who):"),
+            self.block(f"for number in range({self.dice.randint(2, 4)}):"),
+        ):
+            label = self.label("-{number}")
+            self.emit(f"yield got({label}, await {self.dice.choice(STEPS)}({label}))")
+        self.emit(f"stream = stream_{place}(who)")
+        with self.block("async with contextlib.aclosing(stream):"), self.block("async for value in stream:"):
+            label = self.label("-{value[-1]}")
+            self.emit(f"got({label}, await {self.dice.choice(STEPS)}({label}))")
+            if ends:
+                self.emit("break")
+
+    def condition(self, level: int) -> None:
+        condition, ready, place = f"condition_{self.place()}", f"ready_{self.place()}", self.place()
+        self.emit(f"{condition} = asyncio.Condition()", f"{ready} = []")
+        with self.block(f"async def waiter_{place}(who):"):
+            self.step(level)
+            with self.block(f"async with {condition}:"):
+                self.emit(f"await {condition}.wait_for(lambda: len({ready}) >= {self.dice.randint(1, 2)})")
+            label = self.label(f"-{{''.join({ready})}}")
+            self.emit(f"got({label}, await work({label}))")
+        with self.block(f"async def notifier_{place}(who):"):
+            self.step(level)
+            with self.block(f"async with {condition}:"):
+                self.emit(f"{ready}.append(who[-1])", f"{condition}.notify_all()")
+            self.step(level)
+        self.beside(place, [f"waiter_{place}", f"notifier_{place}", f"notifier_{place}"])
+
+    def barrier(self, level: int) -> None:
+        barrier, place, number = f"barrier_{self.place()}", self.place(), self.dice.randint(2, 3)
+        self.emit(f"{barrier} = asyncio.Barrier({number})")
+        with self.block(f"async def branch_of_{place}(who):"):
+            self.step(level)
+            self.emit(f"turn = await {barrier}.wait()")
+            label = self.label("-{turn}")
+            self.emit(f"got({label}, await work({label}))")
+        self.beside(place, [f"branch_of_{place}"] * number)
+
+    def future(self, level: int) -> None:
+        """Whoever comes first sets it; a third one waits for it."""
+        future, place = f"future_{self.place()}", self.place()
+        self.emit(f"{future} = asyncio.get_running_loop().create_future()")
+        with self.block(f"async def setter_{place}(who):"):
+            self.step(level)
+            with self.block(f"if not {future}.done():"):
+                self.emit(f"{future}.set_result(who[-1])")
+            self.step(level)
+        with self.block(f"async def waiter_{place}(who):"):
+            label = self.label(f"-{{await {future}}}")
+            self.emit(f"label = {label}", "got(label, await work(label))")
+        self.beside(place, [f"waiter_{place}", f"setter_{place}", f"setter_{place}"])
 
 
 class SyncWriter(Writer):
     """Writes a sync program."""
 
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
-        small = [self.direct, self.direct, self.direct_declined, self.own_value]
+        small = [self.direct, self.direct, self.direct_declined, self.own_value, self.nap]
         large = [
             self.submit, self.submit, self.submit_declined, self.map, self.map, self.map_of_exceptions, self.map_failing,
-            self.not_waited_for, self.function, self.child, self.started_child,
+            self.not_waited_for, self.function, self.child, self.started_child, self.signal,
         ]  # fmt: skip
         return small, large
 
@@ -384,6 +512,19 @@ class SyncWriter(Writer):
                 self.statements(0)
             self.emit("return last(who)")
         return "\n".join(self.lines) + "\n"
+
+    def durable(self) -> str:
+        return "durable."
+
+    def sent_and_received(self, send: str, wait: str, label: str) -> None:
+        if self.dice.random() < 0.5:
+            self.emit(send)
+            self.received(wait, label)
+            return
+        future = f"future_{self.place()}"
+        self.emit(f"{future} = {send.replace('(', '.submit(', 1)}")
+        self.received(wait, label)
+        self.emit(f"{future}.result()")
 
     def labels(self, most: int = 6, *, failing: bool = False) -> str:
         labels = [self.label() for _ in range(self.dice.randint(2, most))]

@@ -130,6 +130,23 @@ def test_what_cuts_a_timer_or_a_signal_is_written_and_raised(error, written):
         assert raised is error
 
 
+@pytest.mark.parametrize(
+    ("error", "written"), [(Cancelled(), CANCELLED), (TimedOut(), TIMED_OUT), (TimeoutError("cut"), CUT)]
+)
+def test_what_cuts_a_wait_that_is_only_being_written_down_is_written_and_raised(error, written):
+    for decide, first in (
+        (lambda world: decide_sleep(sleep(10.0), None, world), begun("sleep", "sleep", 1011.0)),
+        (lambda world: decide_signal(signal(10.0), None, world), begun("signal", "paid", 1011.0)),
+    ):
+        effects, value, raised = play(decide(World()), Cut(error), None)
+        assert effects[0] == Append(first, None, full=True)
+        assert [effect._replace(record=effect.record._replace(finished_at=0.0)) for effect in effects[1:]] == [
+            Conclude(ended(first, 0.0, "failed", error=written), None)
+        ]
+        assert value is ...
+        assert raised is error
+
+
 def test_a_timer_that_the_journal_has_waits_for_nothing_but_its_turn():
     past = ended(begun("sleep", "sleep", 1011.0), 1011.5, turn=4)
     assert play(decide_sleep(sleep(10.0), past, World()), None) == ([Deliver(past)], None, None)
