@@ -15,7 +15,8 @@ from ._execution import EXITS, SCOPE, Branch, Execution, StepScope, current_bran
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
-from ._replay import decide_cancelled, from_journal, require_same_operation
+from ._replay import decide_cancelled, decide_step, from_journal, require_same_operation
+from ._signature import Signature
 from .errors import DurableError, Halt, JournalError, NonDeterminismError
 
 if TYPE_CHECKING:
@@ -114,6 +115,20 @@ def take_place_beside(branch: Branch, call: Call, decide: Decide) -> tuple[Decis
     """The same for what runs beside other operations, with what the journal has at that place."""
     past = branch.execution.past.get((branch.name, branch.position))
     return take_place(branch, call, decide, beside=True), past
+
+
+def as_step(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of the library's own that others see: in the body of a workflow as a step of one attempt.
+
+    So a replay does not do it again, and takes the way that its outcome led to. Where a crash cuts it, it is done anew.
+    """
+    branch = current_branch()
+    if branch is None:
+        return function(*args)
+    signature = Signature(function)
+    inputs = signature.dump_step_inputs(args, {}, name)
+    call = Call(Callee("step", name, signature.result, signature=signature), function, args, inputs=inputs)
+    return drive(branch.execution, take_place(branch, call, decide_step))
 
 
 # -- values of the library's own --------------------------------------------------------------------------------------

@@ -126,8 +126,9 @@ class Run(Generic[R]):
 
         On disk when this returns; kept until it is read, also when nobody waits yet. May be called in any process: the
         owner notices within half a second. `RunFinishedError` where the run has ended, `SerializationError` where the
-        value cannot be written.
+        value cannot be written. In the body of a workflow this, like what is below, is journaled as a step is.
         """
+        from ._operations import as_step
         from ._steering import signal
 
         require_name(name, "the name of a signal")
@@ -139,7 +140,12 @@ class Run(Generic[R]):
         except SerializationError as unfit:
             msg = f"the value of signal {name!r} cannot be written: {unfit}"
             raise SerializationError(msg) from unfit
-        signal(self._scheduler, self._record(), name, text, None if error is None else dump_error(error))
+        error_text = None if error is None else dump_error(error)
+
+        def send(run: str, name: str) -> None:
+            signal(self._scheduler, record_of(self._runtime, run), name, text, error_text)
+
+        as_step("run.signal", send, self._id, name)
 
     def event(self, key: str, timeout: float | None = None) -> Any:
         """What the run has shown last under this key, with `durable.set_event`; `None` where it has shown nothing.
@@ -179,9 +185,10 @@ class Run(Generic[R]):
         `durable.Cancelled`, or `asyncio.CancelledError`, raised once; clean-up may call steps. An interrupted run is
         set going for that. `RunFinishedError` where the run has completed or failed.
         """
+        from ._operations import as_step
         from ._steering import cancel
 
-        cancel(self._scheduler, self._record())
+        as_step("run.cancel", lambda run: cancel(self._scheduler, record_of(self._runtime, run)), self._id)
 
     def fork(self, from_step: int) -> Run[R]:
         """Start a new run of the same inputs that takes over operations 1 to `from_step - 1`, as `steps()` lists them.
@@ -191,9 +198,13 @@ class Run(Generic[R]):
         any process: where another one owns the journal, that one goes on with it. `ValueError` where there is no such
         operation, or one before it has no outcome.
         """
+        from ._operations import as_step
         from ._steering import fork
 
-        return Run(self._scheduler, fork(self._scheduler, self._record(), from_step))
+        def begin(run: str, from_step: int) -> str:
+            return fork(self._scheduler, record_of(self._runtime, run), from_step)
+
+        return Run(self._scheduler, as_step("run.fork", begin, self._id, from_step))
 
     def retry(self, *, trust_journal: bool = False) -> None:
         """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.
@@ -202,6 +213,12 @@ class Run(Generic[R]):
         called in any process: where another one owns the journal, that one goes on with it. `RunConflictError` where
         there is nothing to retry, or where operations were journaled after the failure.
         """
+        from ._operations import as_step
         from ._steering import retry
 
-        retry(self._scheduler, self._record(), self.status, yes_or_no(trust_journal, "trust_journal"))
+        trusting = yes_or_no(trust_journal, "trust_journal")
+
+        def go_on(run: str) -> None:
+            retry(self._scheduler, record_of(self._runtime, run), self.status, trusting)
+
+        as_step("run.retry", go_on, self._id)

@@ -1,6 +1,7 @@
 """Cancelling a run with all that it waits for, forking one, and changed code around parallel steps."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -659,3 +660,143 @@ def test_a_timeout_is_counted_anew_for_a_retry_and_for_a_fork(journal):
     assert run.fork(from_step=1).result(PATIENCE) == "done"
     run.retry()
     assert run.result(PATIENCE) == "done"
+
+
+# -- in the body of a workflow -----------------------------------------------------------------------------------------
+
+
+results = []
+"""What bodies of the workflows of these tests end with."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def declare(request):
+    """Makes a body, which yields the runs that it waits for, a workflow of either kind."""
+
+    def declare(body):
+        if request.param == "sync":
+
+            @durable.workflow(id="parent")
+            def parent():
+                steps = body()
+                with contextlib.suppress(StopIteration):
+                    run = next(steps)
+                    while True:
+                        run = steps.send(run.result())
+                return results[-1]
+
+        else:
+
+            @durable.workflow(id="parent")
+            async def parent():
+                steps = body()
+                with contextlib.suppress(StopIteration):
+                    run = next(steps)
+                    while True:
+                        run = steps.send(await run)
+                return results[-1]
+
+        return parent
+
+    return declare
+
+
+def test_a_signal_of_a_workflow_is_sent_once_however_often_its_body_is_replayed(journal, declare):
+    @durable.workflow(id="reader")
+    def reader():
+        return [durable.wait_for_signal("go", str), durable.wait_for_signal("go", str)]
+
+    def body():
+        run = reader.start()
+        run.signal("go", "first")
+        journal.crash()
+        run.signal("go", "second")
+        results.append((yield run))
+
+    parent = declare(body)
+    with pytest.raises(durable.RunInterruptedError):
+        parent.start().result(PATIENCE)
+    journal.restart()
+    durable.resume(wait=True)
+    run = durable.get("parent")
+    assert run.result(PATIENCE) == ["first", "second"]
+    sent = [step for step in run.steps() if step.name == "run.signal"]
+    assert [(step.kind, step.status, step.input) for step in sent] == [
+        ("step", "completed", {"run": "reader", "name": "go"})
+    ] * 2
+
+
+def test_a_run_that_ended_before_a_workflow_cancelled_it_ended_before_it_on_replay_too(journal, declare):
+    late = threading.Event()
+
+    @durable.workflow(id="child")
+    def child(n):
+        late.wait(PATIENCE if n else 0)
+        return n
+
+    def body():
+        run = child.with_options(id="first").start(1)
+        run.cancel()  # in time
+        late.set()
+        ended = child.with_options(id="second").start(0)
+        yield ended
+        try:
+            ended.cancel()
+        except durable.RunFinishedError as error:
+            found = str(error)
+        journal.crash()
+        results.append(found)
+
+    parent = declare(body)
+    with pytest.raises(durable.RunInterruptedError):
+        parent.start().result(PATIENCE)
+    journal.restart()
+    durable.resume(wait=True)
+    run = durable.get("parent")
+    assert "second" in run.result(PATIENCE)
+    assert [step.status for step in run.steps() if step.name == "run.cancel"] == ["completed", "failed"]
+
+
+def test_a_workflow_may_fork_and_retry_a_run_and_cancel_itself(journal, declare):
+    works = []
+
+    @durable.step(retry=None)
+    def fails_at_first():
+        works.append(1)
+        if len(works) == 1:
+            raise ValueError
+
+    @durable.workflow(id="child")
+    def child():
+        fails_at_first()
+        return durable.info().run_id
+
+    def body():
+        run = durable.get("child")
+        run.retry()
+        before = yield run
+        after = yield run.fork(2)
+        durable.get("parent").cancel()
+        journal.crash()
+        yield run  # where an async run is told
+        durable.now()  # where a sync one is
+        results.append((before, after))
+
+    with pytest.raises(ValueError):
+        child.start().result(PATIENCE)
+    parent = declare(body)
+    with pytest.raises(durable.RunInterruptedError):
+        parent.start().result(PATIENCE)
+    runs = len(durable.runs())
+    journal.restart()
+    durable.resume(wait=True)
+    run = durable.get("parent")
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert len(durable.runs()) == runs == 3
+    assert [step.name for step in run.steps() if step.name.startswith("run.")] == [
+        "run.retry",
+        "run.fork",
+        "run.cancel",
+    ]
+    assert len(works) == 2

@@ -71,6 +71,20 @@ class Writer:
     def nap(self, level: int) -> None:
         self.emit(f"{self.durable()}sleep({self.dice.choice([0, 0.001, 0.003])})")
 
+    def show(self, level: int) -> None:
+        self.emit(f'durable.set_event("at", {self.label()})')
+
+    def cancelled(self, label: str, wait: str) -> None:
+        """Whether the child was cancelled in time is on disk once it has ended."""
+        with self.block("try:"):
+            self.emit("run.cancel()")
+        with self.block("except durable.RunFinishedError:"):
+            self.emit(f'own({self.label()}, "too late to cancel")')
+        with self.block("try:"):
+            self.emit(f"got({label}, {wait})")
+        with self.block("except durable.RunCancelledError:"):
+            self.emit(f'own({label}, "cancelled")')
+
     def signal(self, level: int) -> None:
         """One that a step sends to its own run, before or while it is waited for, or too late."""
         name, label = self.label(), self.label()
@@ -110,6 +124,7 @@ class AsyncWriter(Writer):
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
         small = [
             self.step, self.step, self.step, self.declined, self.own_value, self.direct, self.in_thread, self.nap,
+            self.show,
         ]  # fmt: skip
         large = [
             self.gather_steps, self.gather, self.gather_failing, self.task_group, self.task_group, self.race, self.race,
@@ -331,7 +346,10 @@ class AsyncWriter(Writer):
         label, name = self.label("c"), self.dice.choice(self.children).removeprefix("sync ")
         self.emit(f"run = {name}.start({label})")
         self.statements(DEEPEST)
-        self.emit(f"got({label}, await run)")
+        if self.dice.random() < 0.4:
+            self.cancelled(label, "await run")
+        else:
+            self.emit(f"got({label}, await run)")
         return None
 
     def shared_order(self, level: int) -> None:
@@ -487,7 +505,7 @@ class SyncWriter(Writer):
     """Writes a sync program."""
 
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
-        small = [self.direct, self.direct, self.direct_declined, self.own_value, self.nap]
+        small = [self.direct, self.direct, self.direct_declined, self.own_value, self.nap, self.show]
         large = [
             self.submit, self.submit, self.submit_declined, self.map, self.map, self.map_of_exceptions, self.map_failing,
             self.not_waited_for, self.function, self.child, self.started_child, self.signal,
@@ -586,6 +604,11 @@ class SyncWriter(Writer):
     def started_child(self, level: int) -> None:
         if not self.children:
             return self.submit(level)
+        if self.dice.random() < 0.3:
+            label = self.label("c")
+            self.emit(f"run = {self.dice.choice(self.children)}.start({label})")
+            self.cancelled(label, "run.result()")
+            return None
         run, label = f"run_{self.place()}", self.label("c")
         self.emit(f"{run} = {self.dice.choice(self.children)}.start({label})")
         self.statements(level + 1)
