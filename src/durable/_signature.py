@@ -147,15 +147,17 @@ class Signature:
         import inspect
 
         try:
-            wanted = inspect.signature(function).parameters.values()
+            parameters = inspect.signature(function).parameters.values()
         except ValueError:  # in C, as `str` and `"order-{}".format`
             return function(*args, **kwargs)
         arguments = self.bind(args, kwargs, "the call")
         by_place, by_name = self.unbind(arguments)
-        if any(each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD} for each in wanted):
+        if any(each.kind is each.VAR_POSITIONAL for each in parameters):
             return function(*by_place, **by_name)
+        wanted = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
         if all(each.kind is not each.POSITIONAL_ONLY and _is_known(each, arguments) for each in wanted):
-            return function(**{each.name: arguments[each.name] for each in wanted if each.name in arguments})
+            takes_all, names = len(wanted) < len(parameters), {each.name for each in wanted}
+            return function(**{name: value for name, value in arguments.items() if takes_all or name in names})
         return function(*by_place[: len(wanted)])
 
     def _index(self, name: str) -> int:

@@ -361,22 +361,28 @@ def test_a_run_that_is_to_be_cancelled_does_not_stop_with_the_one_that_it_waits_
         journal.restart().get("one").result(PATIENCE)
 
 
-def test_what_a_body_asks_of_a_run_that_goes_on_is_answered_and_not_written(journal, check, note, other):
+@pytest.mark.parametrize("asks", ["a signal", "a signal in a thread of its own", "to resume"])
+def test_what_a_body_asks_of_a_run_that_goes_on_is_answered_and_not_written(journal, check, note, other, asks):
     @durable.workflow(id="one")
     def flow():
         run = durable.get("other")
         note("first")
         journal.crash()
         done.append(run.status)
-        run.signal("go", 1)
-        done.append("signal")
+        if asks == "a signal":
+            run.signal("go", 1)
+        elif asks != "to resume":
+            thread = threading.Thread(target=run.signal, args=("go", 1))
+            thread.start()
+            thread.join()
+            done.append("signal")
         durable.resume()
         done.append("beyond the end")
 
     done = []
     interrupted(flow)
     assert check("one").is_what == "goes on"
-    assert done == ["running", "signal"]
+    assert done == ["running"] + ["signal"] * ("thread" in asks)
 
 
 def test_a_body_that_would_block_its_loop_with_the_end_of_another_run_is_told_so(journal, check, fetch):

@@ -83,7 +83,7 @@ def test_a_wait_that_ends_in_the_turn_in_which_its_run_is_interrupted_has_no_out
             while not branches.resting and not waiting.done():  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
             if waits_for == "signal":
-                await asyncio.to_thread(durable.get("one").signal, "go", "now")
+                threading.Thread(target=durable.get("one").signal, args=("go", "now")).start()  # as somebody else would
         await waiting
         return 1
 

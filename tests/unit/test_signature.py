@@ -494,3 +494,50 @@ def test_the_result_has_the_codec_of_its_annotation():
     assert text == '{"id":"a","count":2}'
     assert value == Order("a", 2)
     assert Signature(untyped).result.load('"x"') == "x"
+
+
+class Sender:
+    def id_of(self, order, count=2):
+        return f"{order}/{count}"
+
+
+@pytest.mark.parametrize(
+    ("function", "made"),
+    [
+        (lambda order: order, "o"),  # what it names of the parameters
+        (lambda count: count, 2),  # defaults included
+        (lambda count, order: f"{count} of {order}", "2 of o"),  # by name, in whatever order
+        (lambda order, sep="-": f"{order}{sep}", "o-"),  # its own defaults
+        (lambda a: a, "o"),  # other names: as many as it takes, by place
+        (lambda a, b: f"{a} {b}", "o 2"),
+        (lambda order, other: f"{order} {other}", "o 2"),
+        (lambda order, /: order, "o"),
+        (lambda: "fixed", "fixed"),
+        (lambda *args: args, ("o", 2)),  # all
+        (lambda **named: named, {"order": "o", "count": 2}),
+        (lambda order, **named: (order, named), ("o", {"count": 2})),
+        (lambda a, **named: (a, named), ("o", {})),
+        ("order-{}".format, "order-o"),  # in C
+        (functools.partial("{}-{}".format, "x"), "x-o"),
+        (Sender().id_of, "o/2"),
+    ],
+)
+def test_another_function_is_called_with_what_it_wants_of_the_arguments(function, made):
+    def order_item(order, count=2): ...
+
+    assert Signature(order_item).call_with(function, ("o",), {}) == made
+
+
+def test_another_function_gets_what_must_be_given_by_name_by_name():
+    def order_item(order, *, count): ...
+
+    signature = Signature(order_item)
+    assert signature.call_with(lambda *args, **named: (args, named), ("o",), {"count": 3}) == (("o",), {"count": 3})
+    assert signature.call_with(lambda count: count, ("o",), {"count": 3}) == 3
+
+
+def test_a_call_that_does_not_fit_is_refused_before_another_function_sees_it():
+    def order_item(order): ...
+
+    with pytest.raises(TypeError, match="the call"):
+        Signature(order_item).call_with(lambda *_: "x", (), {})
