@@ -13,10 +13,13 @@ import contextlib
 import threading
 from collections import deque
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._entries import Entry, NotWrittenError, Port, Row, Store, Work
 from .errors import EngineClosedError, JournalError, SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -41,6 +44,8 @@ class Commits:
         self._batch: list[Entry] = []
         """What the leader has in hand."""
         self._broken: JournalError | None = None
+        self.on_broken: Callable[[], None] = lambda: None
+        """Told once when nothing more is written: whoever waits for something to be is waiting in vain."""
         self._closed = False
         self._helper: threading.Thread | None = None
         self._helper_turn = threading.Lock()
@@ -141,6 +146,7 @@ class Commits:
         """Whoever wants to write from now on gets `error`, or the one that came first, which is returned."""
         if self._broken is None:
             self._broken = error
+            self.on_broken()
         return self._broken
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ HALTS: Final = (RunInterruptedError, RunBlockedError, JournalError, EngineClosed
 """What keeps a run from ending keeps one that waits for it from ending too: that is taken down, and has no outcome."""
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ._active import Active
     from ._execution import Execution
@@ -90,10 +90,11 @@ class Result:
     def _wait(self, timeout: float | None) -> RunRecord:
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
-        changed = threading.Event()
-        with self._runtime.watchers.watching(self._id, changed.set):
+        changed, ended = threading.Event(), Ended()
+        with self._runtime.watchers.watching(self._id, ended.then(changed.set)):
             while True:
                 changed.clear()
+                ended.active = None
                 record = record_of(self._runtime, self._id)
                 if record.status in FINISHED:
                     return record
@@ -109,7 +110,7 @@ class Result:
                 if not changed.is_set():
                     msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                     raise TimeoutError(msg)
-                self._require_progress(active)
+                self._require_progress(active or ended.active)
 
     def _wait_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
         """A parent that waits for a suspended child may be suspended too."""
@@ -122,11 +123,12 @@ class Result:
     async def _wait_async(self) -> RunRecord:
         from ._running_async import Change, waiting
 
-        change, end = Change(), _turn_of_end()
-        with self._runtime.watchers.watching(self._id, change.tell):
+        change, end, ended = Change(), _turn_of_end(), Ended()
+        with self._runtime.watchers.watching(self._id, ended.then(change.tell)):
             async with waiting(self._runtime):
                 while True:
                     change.clear()
+                    ended.active = None
                     record = record_of(self._runtime, self._id)
                     if record.status in FINISHED:
                         if end is not None:
@@ -134,7 +136,7 @@ class Result:
                         return record
                     active = self._going(record)
                     await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
-                    self._require_progress(active)
+                    self._require_progress(active or ended.active)
 
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
@@ -204,6 +206,21 @@ class Result:
             return self._scheduler.runs_on(asyncio.get_running_loop())
         except RuntimeError:
             return False
+
+
+class Ended:
+    """The execution that ended while somebody waited for a run of which none was there: one that was woken since."""
+
+    active: Active | None = None
+
+    def then(self, tell: Callable[[], None]) -> Callable[[Active | None], None]:
+        """A watcher, which keeps the execution and tells."""
+
+        def watcher(ended: Active | None) -> None:
+            self.active = ended
+            tell()
+
+        return watcher
 
 
 def _turn_of_end() -> EndOfRun | None:

@@ -333,7 +333,7 @@ class Runtime:
         if ending.record is not None:
             self._tell_timer(ending.record)
         if not isinstance(ending.error, Suspended):
-            self.watchers.tell(active.run_id)
+            self.watchers.tell(active.run_id, active)
         self.ended(active, ending)
 
     def look_for_due_runs(self) -> None:

@@ -15,7 +15,7 @@ from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, take_slot
 from ._runtime import CLOSE_SECONDS, Runtime
 from ._transaction import Transaction
-from .errors import DurableError
+from .errors import DurableError, JournalError
 
 DEFAULT_THREADS = 32
 
@@ -28,6 +28,7 @@ class Scheduler:
         self._pool = ThreadPool("durable-run", threads)
         runtime.lending_thread = self._pool.lending
         runtime.waker = self
+        runtime.journal.commits.on_broken = runtime.watchers.tell  # no suspended run is woken any more
         self._warned: set[str] = set()
         """Workflows of runs that are to go on, and that this program does not declare."""
         self._guard = threading.Lock()
@@ -94,11 +95,29 @@ class Scheduler:
         if record is None or record.status != "waiting":
             return False
         active = self.set_going(record)
-        if active is not None:
-            active.watch(over)
-        else:
+        if active is None:
             self._warn_of_undeclared(record)
-        return active is not None
+            return False
+
+        def is_over() -> None:
+            over()
+            if isinstance(active.error, JournalError) and not active.is_written:
+                self._has_stopped(active)
+
+        active.watch(is_over)
+        return True
+
+    def _has_stopped(self, active: Active) -> None:
+        """A run that was woken could not be written: it waits as before, or is interrupted, as whoever waits for it."""
+        runtime = self.runtime
+        if runtime.timer is not None:
+            runtime.timer.look_again()
+        with suppress(JournalError):
+            record = runtime.journal.run(active.run_id)
+            while record is not None and record.parent is not None:
+                record = runtime.journal.run_of_seq(record.parent)
+                if record is not None and record.status == "waiting" and record.wake_at is None:
+                    runtime.watchers.tell(record.id, active)
 
     def receive(self, message: MessageRecord) -> None:
         """For the timer: something was asked of a run, by this process or another."""

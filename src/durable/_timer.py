@@ -15,6 +15,7 @@ from ._model import MessageRecord
 from .errors import JournalError
 
 _LOOK_SECONDS: Final = 0.25
+_AGAIN_SECONDS: Final = 1.0
 _AT_A_TIME: Final = 1_000
 """How many of the runs that are due are set going before the others: each holds some memory."""
 _FEW: Final = _AT_A_TIME // 2
@@ -45,6 +46,8 @@ class Timer:
         self._left_over = False
         """Whether more runs are due than were set going."""
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._complaint = ""
+        """What was said last of a journal that cannot be read, until it can."""
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="durable-timer", daemon=True)
         self._thread.start()
@@ -53,6 +56,11 @@ class Timer:
         """A run that waits may be due now. From any thread."""
         self._look = True
         self._told.set()
+
+    def look_again(self) -> None:
+        """A run could not be set going, or not written; it may be due still. Not at once, since that may come again."""
+        if not self._journal.commits.is_broken():
+            self.call_at(self._clock.now() + _AGAIN_SECONDS, self.look)
 
     def look_at(self, when: float) -> None:
         """A run waits, and is due then. From any thread."""
@@ -89,9 +97,10 @@ class Timer:
                 if self._look or (self._next is not None and self._next <= now):
                     self._wake_due(now)
                 seconds = self._seconds_to_next()
+                self._complaint = ""
             except JournalError as error:
                 self._complain(error)
-                seconds = None
+                self._look, seconds = True, None  # what was due is so still
             self._clock.wait(self._told, seconds, _LOOK_SECONDS)
 
     def _seconds_to_next(self) -> float | None:
@@ -145,8 +154,9 @@ class Timer:
             self.look()
 
     def _complain(self, error: JournalError) -> None:
-        if self._stopped:
+        if self._stopped or str(error) == self._complaint:
             return
+        self._complaint = str(error)
         import logging
 
         logging.getLogger("durable").error("waiting runs are not woken: %s", error)

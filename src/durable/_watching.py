@@ -3,17 +3,21 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Watchers:
-    """By run: what is to be called, from any thread, whenever an execution of it ends that is not suspended."""
+    """By run: what is to be called, from any thread, whenever an execution of it ends that is not suspended.
+
+    It is called with that execution, an `Active`, or with `None` where something else became of the run.
+    """
 
     def __init__(self) -> None:
-        self._watchers: dict[str, list[Callable[[], None]]] = {}
+        self._watchers: dict[str, list[Callable[[Any], None]]] = {}
         self._guard = threading.Lock()
 
     @contextmanager
-    def watching(self, run_id: str, watcher: Callable[[], None]) -> Iterator[None]:
+    def watching(self, run_id: str, watcher: Callable[[Any], None]) -> Iterator[None]:
         """Have `watcher` called from now on."""
         with self._guard:
             self._watchers.setdefault(run_id, []).append(watcher)
@@ -29,10 +33,10 @@ class Watchers:
         """Whether anybody waits for a run."""
         return bool(self._watchers)
 
-    def tell(self, run_id: str | None = None) -> None:
-        """Something became of the run (`None`: of all of them)."""
+    def tell(self, run_id: str | None = None, ended: Any = None) -> None:
+        """Something became of the run (`None`: of all of them); `ended` is its execution that did."""
         with self._guard:
             ids = list(self._watchers) if run_id is None else [run_id]
             watchers = [watcher for each in ids for watcher in self._watchers.get(each, ())]
         for watcher in watchers:
-            watcher()
+            watcher(ended)

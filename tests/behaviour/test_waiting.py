@@ -540,3 +540,125 @@ def test_a_signal_that_cannot_be_read_leaves_the_run_interrupted_and_never_faile
     change("value = '5'")
     journal.restart()
     assert call() == 5
+
+
+# -- when the journal cannot be written, or read, just then --------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(journal):
+    """Another one's write transaction on the same file, which the engine does not wait for; `busy.rollback()` ends it."""
+    journal.engine._runtime.own()
+    journal.engine._runtime.journal._writer.set_busy_timeout(20)
+    connection = apsw.Connection(str(journal.path))
+    yield lambda: connection.execute("BEGIN IMMEDIATE"), lambda: connection.execute("ROLLBACK")
+    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_waits_is_told(journal, busy, kind):
+    hold, let_go = busy
+
+    @durable.workflow(id="nap")
+    def sync():
+        durable.sleep(1.5)
+        return "slept"
+
+    @durable.workflow(id="nap")
+    async def asynchronous():
+        await durable.aio.sleep(1.5)
+        return "slept"
+
+    run = (sync if kind == "sync" else asynchronous).start()
+    wait_until(lambda: run.status == "waiting")
+    hold()
+    with pytest.raises(durable.JournalError, match="is busy"):
+        run.result(PATIENCE)
+    with pytest.raises(durable.JournalError, match="is busy"):
+        asyncio.run(asyncio.wait_for(_result_of(run), PATIENCE))
+    assert run.status == "waiting"
+    let_go()
+    wait_until(lambda: run.status == "completed")  # nobody writes anything else, or asks for it
+    assert run.result() == "slept"
+
+
+def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_its_suspended_parent(journal, busy):
+    hold, let_go = busy
+    woken, end = threading.Event(), threading.Event()
+
+    @durable.workflow
+    def child():
+        durable.sleep(1.2)
+        woken.set()
+        end.wait(PATIENCE)
+        return "slept"
+
+    @durable.workflow(id="parent")
+    def parent():
+        return child()
+
+    run = parent.start()
+    assert woken.wait(PATIENCE)
+    assert run.status == "waiting"
+    hold()
+    threading.Timer(0.1, end.set).start()
+    with pytest.raises(durable.JournalError, match="is busy"):
+        run.result(PATIENCE)
+    let_go()
+    durable.resume(wait=True)
+    assert run.result(PATIENCE) == "slept"
+
+
+async def _result_of(run):
+    return await run
+
+
+def test_a_timer_whose_look_at_the_journal_failed_looks_again(journal, monkeypatch, caplog):
+    @durable.workflow(id="nap")
+    def nap():
+        durable.sleep(1.2)
+        return "slept"
+
+    run = nap.start()
+    wait_until(lambda: run.status == "waiting")
+    reading, looks = journal.engine._runtime.journal, []
+
+    def due_runs(*_):
+        looks.append(1)
+        raise durable.JournalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "due_runs", due_runs)
+        wait_until(lambda: len(looks) > 2)
+    assert run.result(PATIENCE) == "slept"
+    assert [record.getMessage() for record in caplog.records if record.name == "durable"] == [
+        "waiting runs are not woken: disk I/O error"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_who_waits_for_a_suspended_run_is_told_when_nothing_can_wake_it_any_more(journal, kind):
+    @durable.workflow(id="nap")
+    def nap():
+        durable.wait_for_signal("never")
+
+    run = nap.start()
+    wait_until(lambda: run.status == "waiting")
+    told = []
+
+    def wait():
+        try:
+            run.result(PATIENCE) if kind == "sync" else asyncio.run(asyncio.wait_for(_result_of(run), PATIENCE))
+        except BaseException as error:
+            told.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(wait,))
+    thread.start()
+    wait_until(journal.engine._runtime.watchers.are_there)
+    moved = journal.path.with_suffix(".moved")
+    journal.path.rename(moved)  # no commit is acknowledged from here on
+    with pytest.raises(durable.JournalError):
+        nap.with_options(id="other").start()
+    thread.join(PATIENCE)
+    moved.rename(journal.path)
+    assert [type(error) for error in told] == [durable.JournalError]

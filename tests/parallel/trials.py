@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 import durable
-from durable import NonDeterminismError, RunBlockedError
+from durable import NonDeterminismError, RunBlockedError, _rests
 from durable._branches import Branches
 from durable._workflows import Workflow
 from tests.parallel import vocabulary
@@ -69,6 +69,8 @@ class Plan(NamedTuple):
     resumes: bool
     durability: Any
     slow_disk: bool
+    suspends: bool
+    """Whether a background run is suspended by the shortest wait, and not only by one of a second."""
 
 
 class Outcome(NamedTuple):
@@ -90,6 +92,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
     vocabulary.begin_life(life, engine, plan.slow_disk)
+    _rests.LONG_SECONDS = 0.0 if plan.suspends else 1.0
     kind, what = "completed", ""
     try:
         if main.is_async:
@@ -367,6 +370,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
                 dice.random() < 0.3 and "eager" not in loops,  # on the engine's own loop, where tasks start later
                 dice.choice(["full", "process", "process", "process"]),
                 dice.random() < 0.3,
+                dice.random() < 0.5,
             )
             history.append(plan)
             outcome = (live_in_child if mode == "kill" else live_in_thread)(path, main, plan)

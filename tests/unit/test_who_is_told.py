@@ -379,9 +379,9 @@ def test_nobody_is_told_on_a_loop_that_was_closed(monkeypatch):
 
 def test_several_may_watch_one_run():
     watchers, told = Watchers(), []
-    with watchers.watching("r", lambda: told.append(1)):
-        with watchers.watching("r", lambda: told.append(2)):
-            watchers.tell("r")
+    with watchers.watching("r", lambda ended: told.append(1)):
+        with watchers.watching("r", told.append):
+            watchers.tell("r", 2)
         watchers.tell("r")
         assert watchers.are_there()
     watchers.tell("r")
