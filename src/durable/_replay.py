@@ -160,6 +160,11 @@ def decide_cancelled(call: Call, world: World) -> Decision:
     raise error
 
 
+def was_told_at(past: StepRecord) -> bool:
+    """Whether the cancellation of the run was raised in its body at this operation, which did not begin."""
+    return past.attempt == 0 and past.error in {CANCELLED, TIMED_OUT}
+
+
 _CANCELLATIONS: Final[dict[type[BaseException], str]] = {Cancelled: CANCELLED, TimedOut: TIMED_OUT}
 
 

@@ -13,7 +13,7 @@ from ._execution import SCOPE, Branch
 from ._identity import require_name
 from ._operations import mark_map, take_place, take_place_beside
 from ._parallel import Item, Parallel, StepFuture
-from ._replay import decide_step
+from ._replay import decide_step, was_told_at
 from ._retry import ONE_ATTEMPT, RetryPolicy
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ class Step(Decorated[P, R]):
             return StepFuture[R](self.name).run(lambda: self(*args, **kwargs))
         parallel = self._parallel(scope, "submit")
         step = self._call((*self._bound, *args), kwargs)
+        cancel = scope.execution.cancel
+        was_told = cancel.delivered
         decision, past = take_place_beside(scope, step, decide_step)
+        if cancel.delivered != was_told or (past is not None and was_told_at(past)):
+            return drive(scope.execution, decision)  # type: ignore[no-any-return]  # raises: the body may ask for no result
         return parallel.go(step, decision, past)
 
     # A step of one argument, as the callable that it is: mypy infers the items' type from no other form.

@@ -662,6 +662,41 @@ def test_a_timeout_is_counted_anew_for_a_retry_and_for_a_fork(journal):
     assert run.result(PATIENCE) == "done"
 
 
+def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_does_not_ask_for(journal):
+    begun, cancelled, told = threading.Event(), threading.Event(), []
+
+    @durable.step
+    def step(): ...
+
+    @durable.step
+    def clean_up():
+        told.append("cleaned up")
+
+    @durable.workflow(id="flow")
+    def flow():
+        begun.set()
+        cancelled.wait(PATIENCE)
+        try:
+            step.submit()
+            durable.wait_for_signal("never")
+        except durable.Cancelled:
+            told.append("told")
+            clean_up()
+            journal.crash()
+            raise
+
+    run = flow.start()
+    assert begun.wait(PATIENCE)
+    run.cancel()
+    cancelled.set()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    journal.restart()
+    durable.resume(wait=True)
+    assert durable.get("flow").status == "cancelled"
+    assert told == ["told", "cleaned up", "told"]
+
+
 # -- in the body of a workflow -----------------------------------------------------------------------------------------
 
 

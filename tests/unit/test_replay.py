@@ -15,6 +15,7 @@ from durable._model import AttemptRecord, StepRecord
 from durable._replay import (
     CANCELLED,
     CUT,
+    TIMED_OUT,
     Append,
     Attempt,
     Call,
@@ -33,6 +34,7 @@ from durable._replay import (
     refuse_to_wait,
     remaining_delay,
     require_nothing_left,
+    was_told_at,
 )
 from durable._signature import Signature
 from durable.errors import (
@@ -674,6 +676,14 @@ def test_the_first_operation_after_a_cancellation_is_journaled_in_its_place_and_
         record(status="failed", attempt=0, error=CANCELLED, started_at=1001.0, finished_at=1001.0, turn=0), None
     )
     assert type(play.answer(None).error) is Cancelled
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "told"),
+    [(CANCELLED, 0, True), (TIMED_OUT, 0, True), (CANCELLED, 1, False), (CUT, 0, False), (None, 0, False)],
+)
+def test_where_the_body_was_told_of_its_cancellation(error, attempt, told):
+    assert was_told_at(record(status="failed", error=error, attempt=attempt)) is told
 
 
 def test_a_cancelled_operation_replays_as_cancelled():
