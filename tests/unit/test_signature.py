@@ -541,3 +541,37 @@ def test_a_call_that_does_not_fit_is_refused_before_another_function_sees_it():
 
     with pytest.raises(TypeError, match="the call"):
         Signature(order_item).call_with(lambda *_: "x", (), {})
+
+
+def inner(order, count=2): ...
+
+
+def takes_anything(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs): ...
+
+    return wrapper
+
+
+def takes_one_more(function):
+    @functools.wraps(function)
+    def wrapper(token, order): ...
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (inner, ("order", "count")),
+        (takes_anything(inner), ("order", "count")),
+        (takes_anything(takes_anything(inner)), ("order", "count")),
+        (takes_one_more(inner), ("token", "order")),
+        (takes_anything(takes_one_more(inner)), ("token", "order")),
+        (lambda *orders: None, ("orders",)),
+        (takes_anything(functools.partial(inner, "o")), None),
+        (Shop(), None),
+    ],
+)
+def test_the_parameters_are_those_of_what_a_wrapper_that_takes_anything_wraps(function, names):
+    assert Signature(function).names == names
