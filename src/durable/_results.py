@@ -94,7 +94,8 @@ class Result:
         with self._runtime.watchers.watching(self._id, ended.then(changed.set)):
             while True:
                 changed.clear()
-                ended.active = None
+                if (since := ended.take()) is not None:
+                    self._require_progress(since)
                 record = record_of(self._runtime, self._id)
                 if record.status in FINISHED:
                     return record
@@ -110,7 +111,7 @@ class Result:
                 if not changed.is_set():
                     msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                     raise TimeoutError(msg)
-                self._require_progress(active or ended.active)
+                self._require_progress(active)
 
     def _wait_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
         """A parent that waits for a suspended child may be suspended too."""
@@ -128,7 +129,8 @@ class Result:
             async with waiting(self._runtime):
                 while True:
                     change.clear()
-                    ended.active = None
+                    if (since := ended.take()) is not None:
+                        self._require_progress(since)
                     record = record_of(self._runtime, self._id)
                     if record.status in FINISHED:
                         if end is not None:
@@ -136,7 +138,7 @@ class Result:
                         return record
                     active = self._going(record)
                     await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
-                    self._require_progress(active or ended.active)
+                    self._require_progress(active)
 
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
@@ -211,16 +213,21 @@ class Result:
 class Ended:
     """The execution that ended while somebody waited for a run of which none was there: one that was woken since."""
 
-    active: Active | None = None
+    _active: Active | None = None
 
     def then(self, tell: Callable[[], None]) -> Callable[[Active | None], None]:
         """A watcher, which keeps the execution and tells."""
 
         def watcher(ended: Active | None) -> None:
-            self.active = ended
+            self._active = ended
             tell()
 
         return watcher
+
+    def take(self) -> Active | None:
+        """What ended since this was asked last."""
+        ended, self._active = self._active, None
+        return ended
 
 
 def _turn_of_end() -> EndOfRun | None:
