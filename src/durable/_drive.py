@@ -158,10 +158,14 @@ def _fenced(execution: Execution, work: Work, branch: str) -> Work:
 
 def _pause(execution: Execution, effect: Sleep) -> Cut | None:
     """Wait, unless the run is taken down, suspended or cancelled meanwhile."""
-    event = threading.Event()
-    with known_rest(execution, Rest(event.set, execution.now() + effect.seconds)):
-        execution.rest(event, effect.seconds)
-    return _cut_by_cancel(execution)
+    due, left = execution.now() + effect.seconds, effect.seconds
+    while True:
+        event = threading.Event()
+        with known_rest(execution, Rest(event.set, due)):
+            execution.rest(event, left)
+        cut, left = _cut_by_cancel(execution), due - execution.now()
+        if cut is not None or left <= 0 or not event.is_set():  # set: woken for a cancellation that is for others
+            return cut
 
 
 def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | None:
@@ -191,7 +195,7 @@ def known_rest(execution: Execution, rest: Rest) -> Iterator[None]:
 
 
 def _cut_by_cancel(execution: Execution) -> Cut | None:
-    if not execution.cancel.is_due():
+    if not execution.is_cut():
         return None
     execution.cancel.delivered = True
     return Cut(execution.cancellation())
@@ -200,20 +204,29 @@ def _cut_by_cancel(execution: Execution) -> Cut | None:
 def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
     call = effect.call
     limit = execution.limits.of("step", call.callee.name, call.callee.concurrency)
-    granted = threading.Event()
-    limit.request(granted.set)
+    woken, slots = threading.Event(), []
+
+    def granted() -> None:
+        slots.append(limit)
+        woken.set()
+
+    limit.request(granted)
+    cut = None
     try:
-        execution.wait(granted, None)
+        while not slots and cut is None:
+            woken.clear()
+            if not slots:
+                execution.wait(woken, None)
+            cut = _cut_by_cancel(execution)
     except BaseException:
-        if not limit.withdraw(granted.set):
+        if not limit.withdraw(granted):
             limit.release()
         raise
-    if (cut := _cut_by_cancel(execution)) is not None:
-        if not limit.withdraw(granted.set):
-            limit.release()
-        return cut
-    call.release_slot = limit.release
-    return None
+    if cut is None:
+        call.release_slot = limit.release
+    elif not limit.withdraw(granted):
+        limit.release()
+    return cut
 
 
 def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:

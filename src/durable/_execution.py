@@ -141,8 +141,7 @@ class Execution:
         """Take the execution down: what raises `error` for callers. The first reason stays."""
         if self.halted is None:
             self.halted = Halt(error)
-            for wait in list(self.waits):
-                wait.set()
+            self.wake()
             if self.on_halt is not None:
                 self.on_halt()
         return self.halted
@@ -167,16 +166,24 @@ class Execution:
             return
         self.cancel.timed_out = timed_out
         self.cancel.requested = True
-        for wait in list(self.waits):
-            wait.set()
+        self.wake()
         if self.cancel.deliver is not None:
             self.cancel.deliver()
+
+    def wake(self) -> None:
+        """Have all threads that wait look whether they still have to."""
+        for wait in list(self.waits):
+            wait.set()
+
+    def is_cut(self) -> bool:
+        """Whether a cancellation ends the wait of this thread, which is the body's own or that of a submitted step."""
+        return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut()
 
     def wait(self, event: threading.Event, seconds: float | None) -> None:
         """Wait for the event, at most `seconds`; raises the `Halt` of an execution that is taken down meanwhile."""
         self.waits.add(event)
         try:
-            if self.halted is None and not self.cancel.is_due():
+            if self.halted is None and not self.is_cut():
                 self.clock.wait(event, seconds)
         finally:
             self.waits.discard(event)

@@ -6,8 +6,8 @@ engine; they are steps, and wait for nothing else that is on the pool.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -30,6 +30,8 @@ class StepFuture(Generic[R]):
         self._unknown = unknown
         """What was called, where the journal had no outcome of it."""
         self._ended = threading.Event()
+        self.is_item = False
+        """Whether it is one of a map, which waits for all of them."""
         self._value: Any = None
         self.error: BaseException | None = None
         """What the step raised, once it has ended."""
@@ -66,11 +68,15 @@ class StepFuture(Generic[R]):
 
     def _wait(self, patience: float | None = None) -> None:
         """While this thread of the run waits for the others without end, all of them may be waiting."""
-        if self._execution is None:  # it ran in the thread that asks
+        execution = self._execution
+        if execution is None or execution.parallel is None:  # it ran in the thread that asks
             return
-        threads = self._execution.threads
-        with nullcontext() if threads is None or patience is not None else threads.resting(self._ended.is_set):
-            self._execution.clock.wait(self._ended, None, patience)
+        threads = execution.threads
+        with (
+            execution.parallel.awaiting(self),
+            nullcontext() if threads is None or patience is not None else threads.resting(self._ended.is_set),
+        ):
+            execution.clock.wait(self._ended, None, patience)
 
     def __repr__(self) -> str:
         state = "pending" if not self._ended.is_set() else "failed" if self.error else "completed"
@@ -123,6 +129,34 @@ class Parallel:
         self._execution = execution
         self._pool = pool
         self._futures: list[StepFuture[Any]] = []
+        self._of_thread: dict[int, StepFuture[Any]] = {}
+        """Which one each thread of the pool carries out."""
+        self._awaited: StepFuture[Any] | None = None
+        """Which one the body waits for."""
+        self._is_body_over = False
+
+    @contextmanager
+    def awaiting(self, future: StepFuture[Any]) -> Iterator[None]:
+        """While the body waits for a step."""
+        self._awaited = future
+        if self._execution.cancel.is_due():
+            self._execution.wake()  # it may be told by this one now
+        try:
+            yield
+        finally:
+            self._awaited = None
+
+    def is_cut(self) -> bool:
+        """Whether the cancellation of the run ends what this thread waits for.
+
+        The body is told once: by what it waits for itself, and by a submitted step only where it waits for that one.
+        What is left when it has ended is cut too.
+        """
+        cancel, mine = self._execution.cancel, self._of_thread.get(threading.get_ident())
+        if mine is None:
+            return cancel.is_due()
+        told_by_it = cancel.is_due() and (mine.is_item or mine is self._awaited)
+        return told_by_it or (cancel.requested and self._is_body_over)
 
     def go(
         self,
@@ -138,13 +172,17 @@ class Parallel:
         if past is not None and past.turn is not None:
             return self._read(call.callee.name, decision)
         future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown=call)
+        future.is_item = then is not None
         context = copy_context()
 
         threads = self._execution.threads
 
         def job() -> None:
+            me = threading.get_ident()
             with nullcontext() if threads is None else threads.working():
+                self._of_thread[me] = future
                 future.run(lambda: context.run(drive, self._execution, decision))
+                del self._of_thread[me]
                 if then is not None:
                     then(future)
 
@@ -204,6 +242,9 @@ class Parallel:
 
     def wait_for_all(self) -> None:
         """Nothing of a run happens after its outcome: wait for what the body did not wait for."""
+        self._is_body_over = True
+        if self._execution.cancel.requested:
+            self._execution.wake()
         for future in self._futures:
             future._wait()
 

@@ -697,6 +697,61 @@ def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_do
     assert told == ["told", "cleaned up", "told"]
 
 
+@pytest.mark.parametrize("held_up_by", ["a back-off", "a slot"])
+@pytest.mark.parametrize("waits_for", ["a signal", "that step", "another step"])
+def test_the_body_is_told_where_it_waits_whatever_its_submitted_steps_wait_for(journal, held_up_by, waits_for):
+    begun, end, cancelled, told = threading.Event(), threading.Event(), threading.Event(), []
+
+    @durable.step(retry=RetryPolicy(initial_interval=0.9, backoff_coefficient=1, maximum_attempts=0), concurrency=1)
+    def step():
+        begun.set()
+        if held_up_by == "a slot":
+            end.wait(PATIENCE)
+        raise ValueError
+
+    @durable.step
+    def other():
+        cancelled.wait(PATIENCE)
+
+    @durable.workflow
+    def holder():
+        step()
+
+    @durable.workflow(id="flow")
+    def flow():
+        future, beside = step.submit(), other.submit()
+        try:
+            if waits_for == "a signal":
+                durable.wait_for_signal("never")
+            elif waits_for == "another step":
+                beside.result()
+                durable.now()
+            future.result()
+        except durable.Cancelled:
+            told.append("told")
+            journal.crash()
+            raise
+
+    if held_up_by == "a slot":
+        holding = holder.start()
+        assert begun.wait(PATIENCE)
+    run = flow.start()
+    assert begun.wait(PATIENCE)
+    wait_until(lambda: len(run.steps()) >= (1 if held_up_by == "a slot" else 2))
+    wait_until(lambda: held_up_by == "a slot" or run.steps()[0].status == "retrying")
+    run.cancel()
+    cancelled.set()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    if held_up_by == "a slot":
+        holding.cancel()
+    end.set()
+    journal.restart()
+    durable.resume(wait=True)
+    assert durable.get("flow").status == "cancelled"
+    assert told == ["told", "told"]
+
+
 # -- in the body of a workflow -----------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ def lead(tmp_path):
         namespace = {**WORDS, "__name__": "tests.parallel.program", "take_down": take_down}
         exec(textwrap.dedent(program), namespace)
         for number, mode in enumerate(modes):
-            plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False)
+            plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False, False)
             outcome = trials.live_in_thread(path, namespace["main"], plan)
             judge.look(outcome)
         if outcome.kind == "completed":
