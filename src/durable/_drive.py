@@ -211,13 +211,13 @@ def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
         woken.set()
 
     limit.request(granted)
-    cut = None
     try:
-        while not slots and cut is None:
-            woken.clear()
-            if not slots:
-                execution.wait(woken, None)
+        while True:
+            execution.wait(woken, None)
+            woken.clear()  # before it looks: it may have been for a cancellation that is for others
             cut = _cut_by_cancel(execution)
+            if slots or cut is not None:
+                break
     except BaseException:
         if not limit.withdraw(granted):
             limit.release()
