@@ -110,8 +110,8 @@ class Scheduler:
     def _has_stopped(self, active: Active) -> None:
         """A run that was woken could not be written: it waits as before, or is interrupted, as whoever waits for it."""
         runtime = self.runtime
-        if runtime.timer is not None:
-            runtime.timer.look_again()
+        assert runtime.timer is not None  # which has woken it
+        runtime.timer.look_again()
         with suppress(JournalError):
             record = runtime.journal.run(active.run_id)
             while record is not None and record.parent is not None:

@@ -698,7 +698,7 @@ def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_do
 
 
 @pytest.mark.parametrize("held_up_by", ["a back-off", "a slot"])
-@pytest.mark.parametrize("waits_for", ["a signal", "that step", "another step"])
+@pytest.mark.parametrize("waits_for", ["a signal", "that step", "that step, when it was cancelled", "another step"])
 def test_the_body_is_told_where_it_waits_whatever_its_submitted_steps_wait_for(journal, held_up_by, waits_for):
     begun, end, cancelled, told = threading.Event(), threading.Event(), threading.Event(), []
 
@@ -723,6 +723,8 @@ def test_the_body_is_told_where_it_waits_whatever_its_submitted_steps_wait_for(j
         try:
             if waits_for == "a signal":
                 durable.wait_for_signal("never")
+            elif waits_for == "that step, when it was cancelled":
+                cancelled.wait(PATIENCE)
             elif waits_for == "another step":
                 beside.result()
                 durable.now()

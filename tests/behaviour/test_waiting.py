@@ -609,6 +609,48 @@ def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_i
     assert run.result(PATIENCE) == "slept"
 
 
+def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(journal, busy, caplog):
+    hold, let_go = busy
+    woken, end = threading.Event(), threading.Event()
+
+    @durable.workflow
+    def child():
+        durable.sleep(1.2)
+        woken.set()
+        end.wait(PATIENCE)
+
+    @durable.workflow(id="parent")
+    def parent():
+        child.start()
+        durable.sleep(LONG)
+
+    run = parent.start()
+    assert woken.wait(PATIENCE)
+    hold()
+    threading.Timer(0.1, end.set).start()
+    with pytest.raises(TimeoutError):
+        run.result(0.6)
+    wait_until(lambda: "is busy" in caplog.text)
+    let_go()
+
+
+def test_a_sync_child_that_blocks_the_loop_of_a_background_run_is_held_in_memory(journal):
+    bodies = []
+
+    @durable.workflow
+    def child():
+        bodies.append(1)
+        durable.sleep(1.2)
+        return "slept"
+
+    @durable.workflow
+    async def parent():
+        return child()
+
+    assert parent.start().result(PATIENCE) == "slept"
+    assert bodies == [1]
+
+
 async def _result_of(run):
     return await run
 
