@@ -92,7 +92,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
     vocabulary.begin_life(life, engine, plan.slow_disk)
-    _rests.LONG_SECONDS = 0.0 if plan.suspends else 1.0
+    long_seconds, _rests.LONG_SECONDS = _rests.LONG_SECONDS, 0.0 if plan.suspends else 1.0
     kind, what = "completed", ""
     try:
         if main.is_async:
@@ -106,6 +106,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
         kind, what = _meaning(error, life)
     finally:
         engine.close()
+        _rests.LONG_SECONDS = long_seconds
         deadline = time.monotonic() + 12.0
         while engine._runtime.journal._lock is not None and time.monotonic() < deadline:
             time.sleep(0.001)  # another thread is about to close it
