@@ -5,11 +5,9 @@ by the library, checked by SQLite, and compared with what the program had been t
 """
 
 import contextlib
-import json
 import os
 import random
 import sqlite3
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from durable._journal import Journal
 
 from . import programs
 from .disk import Disk, Op, Recorder, put
+from .failures import label_of, lost_failures
 from .programs import Judge, Plan
 from .tally import Tally
 
@@ -201,7 +200,7 @@ def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full"
         asked = {(message.kind, message.name, message.run) for message in journal.new_messages(0)}
     finally:
         journal.close(2.0)
-    there = {_label(step.input) for step in steps if step.status in {"completed", "failed"}}
+    there = {label_of(step.input) for step in steps if step.status in {"completed", "failed"}}
     told = [rest[0] for word, *rest in notes if word == "got" and not rest[0].endswith("c")]
     if durability == "process":
         return faults + _require_prefix(there, told)
@@ -216,27 +215,9 @@ def compare(plan: Plan, folder: Path, notes: list[Any], durability: str = "full"
         faults.append("ids that a step has seen lost")
     once = {label for kind, label in plan.operations() if kind == "once"}
     begun = {rest[0] for word, *rest in notes if word == "start" and rest[0] in once}
-    if not begun <= {_label(step.input) for step in steps}:
+    if not begun <= {label_of(step.input) for step in steps}:
         faults.append("starts of at-most-once steps lost")
     return faults + lost_failures(steps, notes) + lost_messages(runs, steps, asked, notes)
-
-
-def lost_failures(steps: list[Any], notes: list[Any]) -> list[str]:
-    """A failure is acknowledged when the next attempt begins, unless the run was stopped in between, and set going anew."""
-    failed: set[str] = set()
-    acknowledged: Counter[str] = Counter()
-    for word, *rest in notes:
-        if word in {"life", "resumed"}:
-            failed.clear()
-        elif word == "fail":
-            failed.add(rest[0])
-        elif word == "start" and rest[0] in failed:
-            failed.discard(rest[0])
-            acknowledged[rest[0]] += 1
-    there: Counter[str] = Counter()
-    for step in steps:
-        there[_label(step.input)] = max(step.failures, there[_label(step.input)])
-    return ["failed attempts lost"] * any(count > there[label] for label, count in acknowledged.items())
 
 
 def lost_messages(runs: list[Any], steps: list[Any], asked: set[Any], notes: list[Any]) -> list[str]:
@@ -255,12 +236,6 @@ def _require_prefix(there: set[Any], told: list[str]) -> list[str]:
     """Without a sync a commit: what is there is the beginning of what was, nothing from the middle is missing."""
     survived = [label in there for label in told]
     return ["not a prefix"] if survived != sorted(survived, reverse=True) else []
-
-
-def _label(text: str | None) -> str:
-    found = json.loads(text or "{}")
-    label = found.get("label") or found.get("item", [""])
-    return label if isinstance(label, str) else str(label[0])
 
 
 def complete(recording: Recording, folder: Path, notes: list[Any], *, resumes: bool) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.failures import lost_failures
 from tests.faults.mutants import MUTANTS
-from tests.faults.power import lost_failures
 from tests.faults.rows import ROWS
 
 
