@@ -547,12 +547,27 @@ def test_a_signal_that_cannot_be_read_leaves_the_run_interrupted_and_never_faile
 
 @pytest.fixture
 def busy(journal):
-    """Another one's write transaction on the same file, which the engine does not wait for; `busy.rollback()` ends it."""
+    """Another one's write transaction on the same file, which the engine does not wait for: what begins and what ends it."""
     journal.engine._runtime.own()
     journal.engine._runtime.journal._writer.set_busy_timeout(20)
     connection = apsw.Connection(str(journal.path))
     yield lambda: connection.execute("BEGIN IMMEDIATE"), lambda: connection.execute("ROLLBACK")
     connection.close()
+
+
+@pytest.fixture
+def held_up():
+    """A child that is suspended, and held up when it was woken; whether it was, and what lets it end."""
+    woken, end = threading.Event(), threading.Event()
+
+    @durable.workflow
+    def child():
+        durable.sleep(1.2)
+        woken.set()
+        end.wait(PATIENCE)
+        return "slept"
+
+    return child, woken, end
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -582,16 +597,11 @@ def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_wa
     assert run.result() == "slept"
 
 
-def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_its_suspended_parent(journal, busy):
+def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_its_suspended_parent(
+    journal, busy, held_up
+):
     hold, let_go = busy
-    woken, end = threading.Event(), threading.Event()
-
-    @durable.workflow
-    def child():
-        durable.sleep(1.2)
-        woken.set()
-        end.wait(PATIENCE)
-        return "slept"
+    child, woken, end = held_up
 
     @durable.workflow(id="parent")
     def parent():
@@ -609,15 +619,11 @@ def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_i
     assert run.result(PATIENCE) == "slept"
 
 
-def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(journal, busy, caplog):
+def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(
+    journal, busy, held_up, caplog
+):
     hold, let_go = busy
-    woken, end = threading.Event(), threading.Event()
-
-    @durable.workflow
-    def child():
-        durable.sleep(1.2)
-        woken.set()
-        end.wait(PATIENCE)
+    child, woken, end = held_up
 
     @durable.workflow(id="parent")
     def parent():

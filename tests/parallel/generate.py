@@ -306,6 +306,10 @@ class AsyncWriter(Writer):
         call = self.calls(level)[0]
         if self.dice.random() < 0.4:
             call = f"{self.dice.choice(STEPS)}({self.label()})"
+        self.in_time(call, level)
+
+    def in_time(self, call: str, level: int) -> None:
+        """Write a wait for what may come too late."""
         with self.block("try:"):
             self.emit(f"value = await asyncio.wait_for({call}, {self.dice.choice(TIMEOUTS)})")
         with self.block("except TimeoutError:"):
@@ -434,13 +438,7 @@ class AsyncWriter(Writer):
         task = f"task_{self.place()}"
         self.emit(f"{task} = asyncio.create_task({self.calls(level)[0]})")
         self.tasks_left += 1
-        with self.block("try:"):
-            self.emit(f"value = await asyncio.wait_for(asyncio.shield({task}), {self.dice.choice(TIMEOUTS)})")
-        with self.block("except TimeoutError:"):
-            self.emit('decided(who, "too late")')
-            self.step(level)
-        with self.block("else:"):
-            self.emit('decided(who, f"in time {value}")')
+        self.in_time(f"asyncio.shield({task})", level)
         self.tasks_left -= 1
         self.emit(f"decided(who, await {task})")
 
