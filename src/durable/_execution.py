@@ -170,6 +170,16 @@ class Execution:
         if self.cancel.deliver is not None:
             self.cancel.deliver()
 
+    def is_being_cancelled(self) -> bool:
+        """Whether the run was cancelled, and its body is yet to be told of that. Here where only the file knows so far.
+
+        Asked where another run turns out to be cancelled: what is asked of one and of its children is one transaction,
+        and a child that had not begun may have ended by that before its parent hears of anything.
+        """
+        if not self.cancel.requested and self.journal.messages(self.record.seq, "cancel", ""):
+            self.request_cancel()
+        return self.cancel.requested and not self.cancel.delivered
+
     def wake(self) -> None:
         """Have all threads that wait look whether they still have to."""
         for wait in list(self.waits):

@@ -49,7 +49,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     if past is not None and past.error in {CANCELLED, TIMED_OUT}:
         cancel.delivered = True
         cancel.timed_out = past.error == TIMED_OUT
-    elif cancel.requested and cancel.is_due() and (past is None or past.turn is None):
+    elif cancel.requested and cancel.is_due() and _is_news(execution, past):
         cancel.delivered = True
         decide = _decide_cancelled
     try:
@@ -59,6 +59,15 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     if execution.past:
         _has_called(execution, call, past, beside=beside)
     return decision if execution.rehearse is None else execution.rehearse(call, decision)
+
+
+def _is_news(execution: Execution, past: StepRecord | None) -> bool:
+    """Whether nothing but this operation is left of what the journal has, and it has no outcome of that.
+
+    A submitted step may be without one, and what the body called after it is there: the body comes as far again before
+    it is told anything new.
+    """
+    return (past is None or past.turn is None) and len(execution.past) == (past is not None)
 
 
 def _require_not_interrupted(execution: Execution, error: BaseException | None) -> None:
@@ -81,10 +90,13 @@ def _has_called(execution: Execution, call: Call, past: StepRecord | None, *, be
     as soon as all was called.
     """
     branches = execution.branches
-    if past is not None and past.turn is not None and branches is not None and not branches.is_here():
-        return  # the loop takes it, where the task of this thread may give it up before: see `_threads.py`
-    if past is not None and execution.past.pop((call.branch, call.position), None) is None:
-        return  # the task of this thread has given it up meanwhile
+    if past is not None and branches is not None and not branches.is_here():
+        # The loop takes it, where the task of this thread may give it up before: see `_threads.py`.
+        if past.turn is None:
+            branches.past.begun_again(past)
+        return
+    if past is not None:
+        del execution.past[call.branch, call.position]
     if past is None or past.turn is None:
         _has_no_outcome(execution, call, past, beside=beside)
 
@@ -93,7 +105,7 @@ def _has_no_outcome(execution: Execution, call: Call, past: StepRecord | None, *
     """Here the journal ends for whoever calls: what else it has was called before, or is called by others."""
     if execution.branches is not None:
         if past is not None:
-            execution.branches.past.begun_again()
+            execution.branches.past.delivered(None)
     elif not beside:
         if past is None:
             _require_not_lost(execution, call)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -149,13 +148,17 @@ class PastOrder:
         if self._called or self._gates or self._last or self._cuts or self.is_over:
             self._on_news()
 
-    def begun_again(self) -> None:
-        """The code has called something that the journal has as begun. From any thread of the run."""
-        if threading.get_ident() == self._execution.thread:
+    def begun_again(self, record: StepRecord) -> None:
+        """A thread has called something that the journal has as begun: the loop takes it, unless it was dropped before.
+
+        Taken by the thread, it would be nowhere until the loop hears of it: a run that looks in between seems stuck.
+        """
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
+            self._loop.call_soon_threadsafe(self._take_begun, record)
+
+    def _take_begun(self, record: StepRecord) -> None:
+        if self._execution.past.pop((record.branch, record.position), None) is not None:
             self.delivered(None)
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-                self._loop.call_soon_threadsafe(self.delivered, None)
 
     def next_is_timeout(self) -> bool:
         """Whether the next turn is that of a timeout which the code has set."""

@@ -18,7 +18,6 @@ from .errors import (
     JournalError,
     JournalLockedError,
     RunBlockedError,
-    RunCancelledError,
     RunConflictError,
     RunInterruptedError,
     RunNotFoundError,
@@ -37,6 +36,14 @@ if TYPE_CHECKING:
     from ._timers import EndOfRun
 
 
+def _be_cancelled_with_it(record: RunRecord) -> None:
+    """A sync run that was cancelled together with the one that it waits for is told so, and not of that."""
+    branch = current_branch()
+    if branch is not None and branch.execution.branches is None and branch.execution.is_being_cancelled():
+        branch.execution.cancel.delivered = True
+        raise branch.execution.cancellation() from recorded_error(record)
+
+
 class Result:
     """The result of one run, for whoever waits for it. One that is interrupted is set going."""
 
@@ -51,6 +58,8 @@ class Result:
         """Return it, or raise the error of the run, blocking this thread for at most so many seconds."""
         with self._halting_who_waits(), self._scheduler.waiting():
             record = self._wait(timeout)
+            if record.status == "cancelled":
+                _be_cancelled_with_it(record)
         return self._of(record)
 
     async def wait_async(self) -> Any:
@@ -60,12 +69,7 @@ class Result:
         return self._of(record)
 
     def _of(self, record: RunRecord) -> Any:
-        """A sync run that is cancelled together with the one that it waits for is told so, and not of that."""
-        ending, branch = recorded(record, self._codec(record)), current_branch()
-        if isinstance(ending.error, RunCancelledError) and branch is not None and branch.execution.cancel.is_due():
-            branch.execution.cancel.delivered = True
-            raise branch.execution.cancellation() from ending.error
-        return ending.result()
+        return recorded(record, self._codec(record)).result()
 
     def _codec(self, record: RunRecord) -> Any:
         workflow = self._runtime.registry.workflows.get(record.workflow)
@@ -134,7 +138,7 @@ class Result:
                     record = record_of(self._runtime, self._id)
                     if record.status in FINISHED:
                         if end is not None:
-                            await end.come()
+                            await end.come(cancelled=record.status == "cancelled")
                         return record
                     active = self._going(record)
                     await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))

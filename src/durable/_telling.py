@@ -69,7 +69,10 @@ class Telling:
         self.tell = _nobody
 
     async def come_first(self) -> None:
-        """Before what a task waits for takes the run down: returns when it is not cut by the cancellation itself."""
+        """Before a task hears that what it waits for is blocked, or cancelled: its own cancellation is told first.
+
+        Returns when that does not cut it.
+        """
         if self._cancel.requested and not self._cancel.delivered and self._branches.is_here():
             future = self._branches.loop.create_future()
             self.awaited.append(future)

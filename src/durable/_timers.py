@@ -95,10 +95,11 @@ class EndOfRun:
         self._place = _take_place(branch)
         self._past = branch.execution.past.pop(self._place, None)
 
-    async def come(self) -> None:
+    async def come(self, *, cancelled: bool) -> None:
         """The run has ended: returns when it is the turn of that.
 
-        Also where the only task awaits it: a cancellation that came later comes later again. Journals of versions that
+        A task whose run is cancelled together with that one hears of its own cancellation instead. A turn is taken also
+        where the only task awaits it: a cancellation that came later comes later again. Journals of versions that
         did not write this down have what followed it all the same.
         """
         branches, past = self._branches, self._branches.past
@@ -106,6 +107,8 @@ class EndOfRun:
             await past.turn_of(self._past)
             return
         await past.last()
+        if cancelled and branches.execution.is_being_cancelled():
+            await branches.telling.come_first()
         if branches.execution.halted is None and (branches.tasks or not past):
             await branches.take_turn(_came(branches.execution, self._place, END))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ._active import Request
@@ -15,9 +16,9 @@ from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
-from ._results import HALTS
+from ._results import HALTS, record_of
 from ._running import call, drive_run
-from .errors import Halt, RunBlockedError, RunCancelledError
+from .errors import Halt, RunBlockedError, RunCancelledError, RunFinishedError
 from .run import Run
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ._execution import Execution
     from ._outcome import Ending
     from ._runtime import Runtime
+    from ._scheduler import Scheduler
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
@@ -145,11 +147,14 @@ class Workflow(Decorated[P, R]):
                 if execution.halted is None and task is not None and task.cancelling() > cancels_before:
                     raise asyncio.CancelledError  # the parent was cancelled meanwhile, and the child with it
 
+            assert execution.branches is not None
+            telling = execution.branches.telling
             try:
                 ending: Ending = await drive_run_async(runtime, call(runtime, request))
+                if isinstance(ending.error, RunCancelledError) and execution.is_being_cancelled():
+                    await telling.come_first()
             except RunBlockedError as error:
-                assert execution.branches is not None
-                await execution.branches.telling.come_first()
+                await telling.come_first()
                 require_not_given_up()
                 raise Halt(error) from error
             except HALTS as error:  # given up or not: a child that has not ended is not left behind
@@ -165,7 +170,7 @@ class Workflow(Decorated[P, R]):
 
     def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         scheduler = current_engine()._scheduler
-        body = lambda request: _or_halt(lambda: scheduler.start(request))  # noqa: E731
+        body = lambda request: _or_halt(lambda: _start(scheduler, request, scope.execution))  # noqa: E731
         child = self._child(scope, args, kwargs, "start", body, codec_for(str))
         return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
 
@@ -196,9 +201,20 @@ def _or_halt(body: Callable[[], Any]) -> Any:
         raise Halt(error) from error
 
 
+def _start(scheduler: Scheduler, request: Request, parent: Execution) -> str:
+    """Start a child. Where its parent was cancelled, and is yet to be told, it is so too, as those that were there."""
+    run_id = scheduler.start(request)
+    if parent.is_being_cancelled():
+        from ._steering import cancel
+
+        with contextlib.suppress(RunFinishedError):
+            cancel(scheduler, record_of(scheduler.runtime, run_id))
+    return run_id
+
+
 def _result_of_child(runtime: Runtime, request: Request, parent: Execution) -> Any:
     ending: Ending = _or_halt(lambda: drive_run(runtime, call(runtime, request)))
-    if isinstance(ending.error, RunCancelledError) and parent.cancel.requested and not parent.cancel.delivered:
+    if isinstance(ending.error, RunCancelledError) and _or_halt(parent.is_being_cancelled):
         raise parent.cancellation() from ending.error  # with its parent, which is told so
     return ending.result()
 

@@ -7,11 +7,29 @@ the library cannot order is left out: a plain `asyncio.sleep`, a socket.
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 DEEPEST = 3
 STEPS = ["work", "work", "work", "loose", "loose", "flaky", "limited", "hasty"]
 PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid"]
 TIMEOUTS = [0.001, 0.003, 0.006, 5]
+CHILD_SECONDS = 0.01
+
+
+class Child(NamedTuple):
+    """A workflow that the others call."""
+
+    name: str
+    is_async: bool
+    is_timed: bool
+
+    @property
+    def head(self) -> list[str]:
+        timeout = f", timeout={CHILD_SECONDS}" if self.is_timed else ""
+        return [
+            f'@durable.workflow(name="{self.name}"{timeout})',
+            f"{'async ' if self.is_async else ''}def {self.name}(who: str) -> str:",
+        ]
 
 
 class Writer:
@@ -25,7 +43,7 @@ class Writer:
         self.left = 0
         """How many more statements it may have."""
         self.without = without
-        self.children: list[str] = []
+        self.children: list[Child] = []
         self.branches = 0
         self.tasks_left = 0
         """Tasks that nobody has awaited yet."""
@@ -74,14 +92,24 @@ class Writer:
     def show(self, level: int) -> None:
         self.emit(f'durable.set_event("at", {self.label()})')
 
-    def cancelled(self, label: str, wait: str) -> None:
+    def of_child(self, child: Child, label: str, wait: str) -> None:
+        """Write what gets the result of a child, or the error that it took too long, which is on disk then."""
+        if not child.is_timed:
+            self.emit(f"got({label}, {wait})")
+            return
+        with self.block("try:"):
+            self.emit(f"got({label}, {wait})")
+        with self.block("except TimeoutError:"):
+            self.emit(f'own({label}, "took too long")')
+
+    def cancelled(self, child: Child, label: str, wait: str) -> None:
         """Whether the child was cancelled in time is on disk once it has ended."""
         with self.block("try:"):
             self.emit("run.cancel()")
         with self.block("except durable.RunFinishedError:"):
             self.emit(f'own({self.label()}, "too late to cancel")')
         with self.block("try:"):
-            self.emit(f"got({label}, {wait})")
+            self.of_child(child, label, wait)
         with self.block("except durable.RunCancelledError:"):
             self.emit(f'own({label}, "cancelled")')
 
@@ -112,10 +140,23 @@ class Writer:
 
     def direct_declined(self, level: int) -> None:
         label = self.label()
+        self.failing(label, self.dice.choice([f"bad_plain({label})", f"stubborn_plain({label})"]))
+
+    def direct_once(self, level: int) -> None:
+        label = self.label()
+        self.at_most_once(label, f"once_plain({label})")
+
+    def failing(self, label: str, call: str) -> None:
         with self.block("try:"):
-            self.emit(f"bad_plain({label})")
-        with self.block("except Declined as error:"):
+            self.emit(call)
+        with self.block("except (Declined, ConnectionError) as error:"):
             self.emit(f"caught({label}, error)")
+
+    def at_most_once(self, label: str, call: str) -> None:
+        with self.block("try:"):
+            self.emit(f"got({label}, {call})")
+        with self.block("except durable.StepInterruptedError:"):
+            self.emit(f'own({label}, "may have happened")')
 
 
 class AsyncWriter(Writer):
@@ -124,33 +165,33 @@ class AsyncWriter(Writer):
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
         small = [
             self.step, self.step, self.step, self.declined, self.own_value, self.direct, self.in_thread, self.nap,
-            self.show,
+            self.show, self.once, self.direct_once,
         ]  # fmt: skip
         large = [
             self.gather_steps, self.gather, self.gather_failing, self.task_group, self.task_group, self.race, self.race,
             self.as_completed, self.timeout, self.wait_for, self.task_for_later, self.child, self.started_child,
             self.shared_order, self.workers, self.lock, self.event, self.in_threads, self.outlives, self.direct_declined,
             self.signal, self.queue, self.shield, self.stream, self.condition, self.barrier, self.future,
+            self.wait_for_gather, self.wait_a_while, self.as_completed_in_time,
         ]  # fmt: skip
         return small, large
 
     def program(self) -> str:
         self.emit("import asyncio", "import contextlib", "import durable", "")
         for number in range(self.dice.randrange(3)):
-            is_async = self.dice.random() < 0.7
+            child = Child(f"child_{number}", self.dice.random() < 0.7, self.dice.random() < 0.2)
             self.left = self.dice.randint(1, 5)
-            self.emit("", f'@durable.workflow(name="child_{number}")')
-            if is_async:
-                with self.block(f"async def child_{number}(who: str) -> str:"):
-                    self.emit("begin(who)")
+            *decorator, head = child.head
+            self.emit("", *decorator)
+            with self.block(head):
+                self.emit("begin(who)")
+                if child.is_async:
                     self.body(1)
-            else:
-                with self.block(f"def child_{number}(who: str) -> str:"):
-                    self.emit("begin(who)")
+                else:
                     self.direct(1)
                     self.direct_declined(1)
                     self.emit("return last(who)")
-            self.children.append(f"child_{number}" if is_async else f"sync child_{number}")
+            self.children.append(child)
         self.left = self.dice.randint(3, 16)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("async def main() -> str:"):
@@ -208,10 +249,11 @@ class AsyncWriter(Writer):
 
     def declined(self, level: int) -> None:
         label = self.label()
-        with self.block("try:"):
-            self.emit(f"await bad({label})")
-        with self.block("except Declined as error:"):
-            self.emit(f"caught({label}, error)")
+        self.failing(label, self.dice.choice([f"await bad({label})", f"await stubborn({label})"]))
+
+    def once(self, level: int) -> None:
+        label = self.label()
+        self.at_most_once(label, f"await once({label})")
 
     def in_thread(self, level: int) -> None:
         label = self.label()
@@ -318,6 +360,38 @@ class AsyncWriter(Writer):
         with self.block("else:"):
             self.emit('decided(who, f"in time {value}")')
 
+    def wait_for_gather(self, level: int) -> None:
+        self.in_time(f"asyncio.gather({', '.join(self.calls(level))})", level)
+
+    def wait_a_while(self, level: int) -> None:
+        tasks = self.tasks(level, failing=self.dice.random() < 0.3)
+        until = self.dice.choice(["", ", return_when=asyncio.FIRST_EXCEPTION", ", return_when=asyncio.FIRST_COMPLETED"])
+        self.emit(
+            f"done, pending = await asyncio.wait({tasks}, timeout={self.dice.choice(TIMEOUTS)}{until})",
+            f'decided(who, f"by then {{[how(task) for task in {tasks} if task in done]}}")',
+        )
+        self.given_up(tasks)
+        self.step(level)
+
+    def as_completed_in_time(self, level: int) -> None:
+        tasks = self.tasks(level, failing=False)
+        with self.block("try:"):
+            with self.block(f"for ended in asyncio.as_completed({tasks}, timeout={self.dice.choice(TIMEOUTS)}):"):
+                self.emit("value = (await ended)[-1]")
+                label = self.label("-{value}")
+                self.emit(f"got({label}, await work({label}))")
+        with self.block("except TimeoutError:"):
+            self.emit('decided(who, "too late")')
+        self.given_up(tasks)
+        self.step(level)
+
+    def given_up(self, tasks: str) -> None:
+        """Write the end of tasks of which some may have ended."""
+        with self.block(f"for task in {tasks}:"):
+            self.emit("task.cancel()")
+        self.emit(f"results = await asyncio.gather(*{tasks}, return_exceptions=True)")
+        self.emit('decided(who, f"results {list(map(kind, results))}")')
+
     def task_for_later(self, level: int) -> None:
         task = f"task_{self.place()}"
         call = self.calls(level)[0]
@@ -334,26 +408,27 @@ class AsyncWriter(Writer):
     def child(self, level: int) -> None:
         if not self.children:
             return self.gather(level)
-        label, name = self.label("c"), self.dice.choice(self.children)
-        if not name.startswith("sync"):
-            self.emit(f"got({label}, await {name}({label}))")
+        label, child = self.label("c"), self.dice.choice(self.children)
+        if child.is_async:
+            call = f"await {child.name}({label})"
         elif self.dice.random() < 0.5:
-            self.emit(f"got({label}, {name.removeprefix('sync ')}({label}))")
+            call = f"{child.name}({label})"
         else:
-            self.emit(f"got({label}, await asyncio.to_thread({name.removeprefix('sync ')}, {label}))")
+            call = f"await asyncio.to_thread({child.name}, {label})"
+        self.of_child(child, label, call)
         return None
 
     def started_child(self, level: int) -> None:
         """Only where nothing else of the run is under way: when a started run ends is nothing that its parent orders."""
         if level or self.tasks_left or not self.children:
             return self.child(level)
-        label, name = self.label("c"), self.dice.choice(self.children).removeprefix("sync ")
-        self.emit(f"run = {name}.start({label})")
+        label, child = self.label("c"), self.dice.choice(self.children)
+        self.emit(f"run = {child.name}.start({label})")
         self.statements(DEEPEST)
         if self.dice.random() < 0.4:
-            self.cancelled(label, "await run")
+            self.cancelled(child, label, "await run")
         else:
-            self.emit(f"got({label}, await run)")
+            self.of_child(child, label, "await run")
         return None
 
     def shared_order(self, level: int) -> None:
@@ -503,7 +578,10 @@ class SyncWriter(Writer):
     """Writes a sync program."""
 
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
-        small = [self.direct, self.direct, self.direct_declined, self.own_value, self.nap, self.show]
+        small = [
+            self.direct, self.direct, self.direct, self.direct_declined, self.direct_once, self.own_value, self.nap,
+            self.show,
+        ]  # fmt: skip
         large = [
             self.submit, self.submit, self.submit_declined, self.map, self.map, self.map_of_exceptions, self.map_failing,
             self.not_waited_for, self.function, self.child, self.started_child, self.signal,
@@ -513,13 +591,15 @@ class SyncWriter(Writer):
     def program(self) -> str:
         self.emit("import durable", "")
         for number in range(self.dice.randrange(3)):
+            child = Child(f"child_{number}", is_async=False, is_timed=self.dice.random() < 0.2)
             self.left = self.dice.randint(1, 4)
-            self.emit("", f'@durable.workflow(name="child_{number}")')
-            with self.block(f"def child_{number}(who: str) -> str:"):
+            *decorator, head = child.head
+            self.emit("", *decorator)
+            with self.block(head):
                 self.emit("begin(who)")
                 self.statements(1)
                 self.emit("return last(who)")
-            self.children.append(f"child_{number}")
+            self.children.append(child)
         self.left = self.dice.randint(3, 14)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("def main() -> str:"):
@@ -595,22 +675,22 @@ class SyncWriter(Writer):
     def child(self, level: int) -> None:
         if not self.children:
             return self.function(level)
-        label = self.label("c")
-        self.emit(f"got({label}, {self.dice.choice(self.children)}({label}))")
+        label, child = self.label("c"), self.dice.choice(self.children)
+        self.of_child(child, label, f"{child.name}({label})")
         return None
 
     def started_child(self, level: int) -> None:
         if not self.children:
             return self.submit(level)
+        label, child = self.label("c"), self.dice.choice(self.children)
         if self.dice.random() < 0.3:
-            label = self.label("c")
-            self.emit(f"run = {self.dice.choice(self.children)}.start({label})")
-            self.cancelled(label, "run.result()")
+            self.emit(f"run = {child.name}.start({label})")
+            self.cancelled(child, label, "run.result()")
             return None
-        run, label = f"run_{self.place()}", self.label("c")
-        self.emit(f"{run} = {self.dice.choice(self.children)}.start({label})")
+        run = f"run_{self.place()}"
+        self.emit(f"{run} = {child.name}.start({label})")
         self.statements(level + 1)
-        self.emit(f"got({label}, {run}.result())")
+        self.of_child(child, label, f"{run}.result()")
         return None
 
 

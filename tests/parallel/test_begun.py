@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
 
 import durable
 from durable import NonDeterminismError, RunBlockedError, RunInterruptedError
+from durable._past_order import PastOrder
 
 ran = []
 made = {"hook": lambda _: None}
@@ -319,3 +321,49 @@ def test_the_end_of_another_run_is_waited_for_after_all_is_called(journal):
     journal.restart()
     with pytest.raises(NonDeterminismError, match="waits for the end of run 'child'.*has not called step 'mark'"):
         flow()
+
+
+def test_a_thread_that_is_given_up_just_when_it_comes_to_what_had_begun(journal, run_async, monkeypatch):
+    """Where a cancellation meets it on its way, what it had begun is called, or dropped, and never neither of the two."""
+    begun, is_over = threading.Event(), threading.Event()
+
+    @durable.step(name="slow", retry=None)
+    def slow() -> None:
+        begun.set()
+        is_over.wait()
+
+    @durable.workflow(id="run")
+    async def flow() -> None:
+        try:
+            await asyncio.to_thread(slow)
+        except asyncio.CancelledError:
+            is_over.set()  # the loop waits for its threads
+            journal.crash()
+            await label("after")
+            raise
+
+    def cancel() -> None:
+        begun.wait()
+        journal.engine.get("run").cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    canceller.join()
+    journal.restart()
+    assert [(step.kind, step.status) for step in durable.get("run").steps()] == [
+        ("cancel", "completed"),
+        ("step", "running"),
+    ]
+
+    begun_again = PastOrder.begun_again
+
+    def late(*args: object) -> None:
+        time.sleep(0.1)  # as a thread that the interpreter does not let go on
+        begun_again(*args)
+
+    monkeypatch.setattr(PastOrder, "begun_again", late)
+    with pytest.raises(durable.RunCancelledError):
+        run_async(flow())
+    assert ran == ["after"]

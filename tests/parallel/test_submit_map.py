@@ -525,3 +525,45 @@ def test_a_submitted_step_that_no_thread_had_begun_when_the_process_died(tmp_pat
             [sys.executable, "-c", CROWDED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout) == (code, output), done.stderr
+
+
+def test_a_cancellation_is_told_only_when_the_body_has_come_as_far_as_it_had(journal):
+    """Told at the submitted step, which has no outcome, it would never call what was called after that."""
+    begun, dies = threading.Event(), threading.Event()
+
+    @durable.step(name="slow")
+    def slow():
+        begun.set()
+        dies.wait()
+        journal.crash()
+
+    @durable.step(name="quick")
+    def quick():
+        pass
+
+    @durable.step(name="late")
+    def late():
+        pass
+
+    @durable.workflow
+    def flow():
+        future = slow.submit()
+        begun.wait()
+        quick()
+        dies.set()
+        future.result()
+        late()
+
+    with pytest.raises(BaseException):  # noqa: B017 - `KeyboardInterrupt`, or what it makes of the run
+        flow()
+    journal.restart()
+    (run,) = durable.runs()
+    assert [(step.name, step.status) for step in run.steps()] == [("slow", "running"), ("quick", "completed")]
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result()
+    assert [(step.name, step.status) for step in run.steps()] == [
+        ("slow", "completed"),
+        ("quick", "completed"),
+        ("late", "failed"),
+    ]

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 import durable
-from durable import NonDeterminismError, RunBlockedError, _rests
+from durable import NonDeterminismError, RunBlockedError, RunCancelledError, _rests
 from durable._branches import Branches
 from durable._workflows import Workflow
 from tests.parallel import vocabulary
@@ -41,7 +41,10 @@ MOST_CRASHES = 4
 _SHARE = 100
 """Trials of one process: the threads of one that is stuck stay, and make those after it look stuck too."""
 FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken", "left")
-FACTS = ("trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "steps", "replayed")
+FACTS = (
+    "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "steps",
+    "replayed",
+)  # fmt: skip
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
 if sys.version_info >= (
     3,
@@ -71,13 +74,15 @@ class Plan(NamedTuple):
     slow_disk: bool
     suspends: bool
     """Whether a background run is suspended by the shortest wait, and not only by one of a second."""
+    cancelled_at: int = 0
+    """The moment at which somebody cancels the run, 0 for never."""
 
 
 class Outcome(NamedTuple):
     """How it ended."""
 
     kind: str
-    """"completed", "blocked", "stopped" or "broken"."""
+    """"completed", "cancelled", "blocked", "stopped" or "broken"."""
     what: str
     notes: list[list[str]]
     moments: int
@@ -91,6 +96,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     """Execute the program in this process until it ends or crashes."""
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
+    life.cancel_run = lambda: engine.get("trial").cancel()
     vocabulary.begin_life(life, engine, plan.slow_disk)
     long_seconds, _rests.LONG_SECONDS = _rests.LONG_SECONDS, 0.0 if plan.suspends else 1.0
     kind, what = "completed", ""
@@ -106,6 +112,8 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
         kind, what = _meaning(error, life)
     finally:
         engine.close()
+        for other in life.others:
+            other.join()
         _rests.LONG_SECONDS = long_seconds
         deadline = time.monotonic() + 12.0
         while engine._runtime.journal._lock is not None and time.monotonic() < deadline:
@@ -117,6 +125,8 @@ def _meaning(error: BaseException, life: Life) -> tuple[str, str]:
     text = "".join(traceback.format_exception(error))
     if isinstance(error, (RunBlockedError, NonDeterminismError)):
         return "blocked", text
+    if isinstance(error, RunCancelledError) and "run trial " in str(error):
+        return "cancelled", text
     return "stopped" if life.crashed else "broken", text
 
 
@@ -161,7 +171,7 @@ def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
 def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
     """The same, in a thread that is given up when it does not end."""
     outcomes: list[Outcome] = []
-    life = Life(plan.seed, plan.mode, plan.at)
+    life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at)
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
@@ -198,7 +208,7 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            life = Life(plan.seed, plan.mode, plan.at)
+            life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
             watchdog = threading.Timer(STUCK_SECONDS - 2, lambda: life.note("stuck", _stacks()))
             watchdog.daemon = True
@@ -265,16 +275,28 @@ class Judge:
         """By coroutine: what it saw and decided, as far as that is on disk."""
         self.finished: set[str] = set()
         """Labels of the steps that have an outcome in the journal."""
+        self.tried_once: set[str] = set()
+        """Labels of attempts that are not to be repeated."""
+        self.started: set[str] = set()
+        self.is_cancelled = False
+        """Whether somebody has cancelled the run, and knows it."""
 
     def look(self, outcome: Outcome) -> None:
         if outcome.kind in {"blocked", "broken"}:
             raise Fault(outcome.kind, outcome.what)
+        self._look_for_cancellation(outcome)
         acknowledged: set[str] = set()
         for word, *rest in outcome.notes:
             if word == "wrong":
                 raise Fault("wrong", str(rest))
             if word == "start" and (rest[0] in self.finished or rest[0] in acknowledged):
                 raise Fault("repeated", rest[0])
+            if word == "once" and rest[0] in self.tried_once:
+                raise Fault("repeated", f"{rest[0]}, which is at_most_once")
+            if word == "once":
+                self.tried_once.add(rest[0])
+            if word == "cancelled":
+                self.is_cancelled = True
             if word == "saw":
                 acknowledged.add(rest[1].partition(" ")[0])
         self._compare(outcome.notes)
@@ -283,6 +305,17 @@ class Judge:
         if lost - self.own_values(outcome.notes):
             raise Fault("lost", str(lost))
         self.finished = in_journal
+
+    def _look_for_cancellation(self, outcome: Outcome) -> None:
+        """One that a crash left is told before anything new has an outcome. Where nothing new comes, nobody is told."""
+        new = {rest[0] for word, *rest in outcome.notes if word == "start"} - self.started
+        if (
+            self.is_cancelled
+            and outcome.kind == "completed"
+            and (mine := [each for each in new if _run_of(each) == "r"])
+        ):
+            raise Fault("lost", f"that somebody cancelled the run, which went on with {mine}")
+        self.started |= new
 
     def own_values(self, notes: list[list[str]]) -> set[str]:
         """Labels that are no step's: values of the library's own, and children."""
@@ -317,18 +350,32 @@ class Judge:
         return {next(iter(json.loads(text).values())) for (text,) in rows}
 
     def look_at_end(self, outcome: Outcome) -> None:
-        """It has completed."""
-        if outcome.what != "r":
+        """It has completed, or was cancelled."""
+        if outcome.kind == "completed" and outcome.what != "r":
             raise Fault("wrong", f"the result is {outcome.what!r}")
         ((status,),) = self._query("SELECT status FROM durable_run WHERE id = 'trial'")
-        if status != "completed":
+        if status != outcome.kind:
             raise Fault("broken", f"the run is {status}")
         going = self._query("SELECT id, workflow, status FROM durable_run WHERE finished_at IS NULL")
-        if going := [run for run in going if run[1] not in self.may_go_on]:
+        told = self._told_in_the_background() if outcome.kind == "cancelled" else set()
+        if going := [run for run in going if run[1] not in self.may_go_on and run[0] not in told]:
             raise Fault("left", f"runs that have not ended, under one that has: {going}")
         paid = [label for (label,) in self._query("SELECT label FROM paid")]
         if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
             raise Fault("repeated", f"paid {paid}")
+
+    def _waited_for(self) -> set[str]:
+        """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
+        sql = "SELECT input FROM durable_step WHERE kind = 'step' AND turn IS NOT NULL"
+        turns = self._query("SELECT 1 FROM durable_step WHERE turn > 0")
+        return {next(iter(json.loads(text).values())) for (text,) in self._query(sql + " AND turn > 0" * bool(turns))}
+
+    def _told_in_the_background(self) -> set[str]:
+        """Runs that a cancelled one has started, and does not wait for: it is in the file that they are cancelled too."""
+        sql = "SELECT output FROM durable_step WHERE kind = 'start' AND status = 'completed'"
+        started = {json.loads(text) for (text,) in self._query(sql)}
+        sql = "SELECT id FROM durable_run WHERE seq IN (SELECT run FROM durable_message WHERE kind = 'cancel')"
+        return started & {run for (run,) in self._query(sql)}
 
     def rows(self) -> list[Any]:
         """The journal, in the order of the turns."""
@@ -372,6 +419,7 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
                 dice.choice(["full", "process", "process", "process"]),
                 dice.random() < 0.3,
                 dice.random() < 0.5,
+                dice.randint(1, 2 + sites * 3) if dice.random() < 0.15 else 0,
             )
             history.append(plan)
             outcome = (live_in_child if mode == "kill" else live_in_thread)(path, main, plan)
@@ -379,7 +427,11 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
             if complaints.texts:
                 raise Fault("broken", complaints.texts.pop())
             seen["steps"] += sum(note[0] == "start" for note in outcome.notes)
-            if outcome.kind == "completed":
+            seen["cancelled"] += outcome.kind == "cancelled"
+            seen["not told"] += outcome.kind == "completed" and judge.is_cancelled
+            if outcome.kind == "cancelled" and not any(plan.cancelled_at for plan in history):
+                raise Fault("wrong", "the run was cancelled, and nobody did that")
+            if outcome.kind in {"completed", "cancelled"}:
                 break
             seen["crashes"] += 1
             seen[mode] += 1

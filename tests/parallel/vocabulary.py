@@ -22,6 +22,7 @@ from durable._execution import current_branch
 
 LONGEST_SECONDS = 0.003
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=0, jitter=0)
+STUBBORN = RetryPolicy(initial_interval=0.001, maximum_attempts=2, jitter=0)
 HASTY_SECONDS = 0.004
 
 
@@ -32,18 +33,23 @@ class Declined(Exception):
 class Life:
     """One life of the program, from its start until its end or its crash."""
 
-    def __init__(self, seed: str, mode: str, at: int) -> None:
+    def __init__(self, seed: str, mode: str, at: int, cancelled_at: int = 0) -> None:
         self.dice = random.Random(seed)
         self.mode = mode
         """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
         self.at = at
         """The number of the moment at which it crashes; 0: when the body is about to return."""
+        self.cancelled_at = cancelled_at
+        """The number of the moment at which somebody cancels the run, 0 for never."""
         self.moments = 0
         self.crashed = False
         self.notes: list[list[str]] = []
         self.file = -1
         self.cancel: Callable[[], None] = lambda: None
         self.close: Callable[[], None] = lambda: None
+        self.cancel_run: Callable[[], None] = lambda: None
+        """What somebody else calls, in a thread of his own."""
+        self.others: list[threading.Thread] = []
         self._guard = threading.Lock()
 
     def note(self, *words: str) -> None:
@@ -55,14 +61,24 @@ class Life:
         """One effect, in a "body", in the "journal" or in the "workflow", before or after which the process may die."""
         with self._guard:
             self.moments += 1
+            is_cancelled = self.moments == self.cancelled_at
             dies = self.mode != "none" and not self.crashed and (last if self.at == 0 else self.moments >= self.at)
             if self.mode == "interrupt" and where == "journal":
                 dies = False  # in whatever thread writes
             self.crashed = self.crashed or dies
+        if is_cancelled:
+            self.others.append(threading.Thread(target=self._cancel_run))
+            self.others[-1].start()
         if dies:
             self._die()
         if where == "journal" and self.crashed and self.mode == "abandon":
             raise JournalError("the process is dead: nothing more reaches the file")
+
+    def _cancel_run(self) -> None:
+        """Noted once that is on disk; not where the run has ended, was not there yet, or the process dies."""
+        with contextlib.suppress(durable.DurableError):
+            self.cancel_run()
+            self.note("cancelled")
 
     def _die(self) -> None:
         if self.mode == "kill":
@@ -162,6 +178,19 @@ async def hasty(label: str) -> str:
     return await _work(label)
 
 
+@durable.step(name="stubborn", retry=STUBBORN)
+async def stubborn(label: str) -> str:
+    """Fails, however often it is tried."""
+    await _work(label)
+    raise ConnectionError(label)
+
+
+@durable.step(name="once", retry=None, at_most_once=True)
+async def once(label: str) -> str:
+    life.note("once", label)
+    return await _work(label)
+
+
 @durable.step(name="limited", retry=None, concurrency=2)
 async def limited(label: str) -> str:
     return await _work(label)
@@ -188,6 +217,19 @@ def flaky_plain(label: str) -> str:
     _plain(label)
     _fails_at_first(label)
     return label
+
+
+@durable.step(name="stubborn_plain", retry=STUBBORN)
+def stubborn_plain(label: str) -> str:
+    """Fails, however often it is tried."""
+    _plain(label)
+    raise ConnectionError(label)
+
+
+@durable.step(name="once_plain", retry=None, at_most_once=True)
+def once_plain(label: str) -> str:
+    life.note("once", label)
+    return _plain(label)
 
 
 @durable.step(name="limited_plain", retry=None, concurrency=2)
@@ -270,11 +312,11 @@ def got_all(labels: list[str], values: list[Any]) -> None:
             got(label, value)
 
 
-def caught(label: str, error: Declined) -> None:
-    """A step was declined: that is on disk."""
+def caught(label: str, error: Exception) -> None:
+    """A step was declined, or has failed too often: that is on disk."""
     if error.args != (label,):
         life.note("wrong", label, repr(error))
-    life.note("saw", label.rpartition(".")[0], f"{label} declined")
+    life.note("saw", label.rpartition(".")[0], f"{label} raised {type(error).__name__}")
     life.moment("workflow")
 
 

@@ -1,0 +1,97 @@
+"""A run and those that it waits for are cancelled together: each hears of its own cancellation."""
+
+import threading
+import time
+
+import pytest
+
+import durable
+from durable import _steering
+from tests.behaviour.patience import wait_until
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_child_that_ends_by_the_cancellation_of_its_parent_is_not_what_the_parent_hears_of(
+    journal, monkeypatch, asynchronous
+):
+    """What is asked of both is one transaction. A child that was queued ends by it at once, and the parent is told later."""
+    waits, is_free, heard = threading.Event(), threading.Event(), []
+
+    @durable.workflow(name="child", concurrency=1)
+    def child(first):
+        if first:
+            is_free.wait()
+
+    def hears(error):
+        heard.append(type(error).__name__)
+        raise error
+
+    if asynchronous:
+
+        @durable.workflow(id="parent")
+        async def parent():
+            try:
+                run = child.start(False)
+                waits.set()
+                await run
+            except BaseException as error:
+                hears(error)
+
+    else:
+
+        @durable.workflow(id="parent")
+        def parent():
+            try:
+                run = child.start(False)
+                waits.set()
+                run.result()
+            except BaseException as error:
+                hears(error)
+
+    def ended():
+        return [run for run in durable.runs(workflow="child") if run.status == "cancelled"]
+
+    tell = _steering._tell_cancelled
+
+    def late(*args):
+        is_free.set()
+        wait_until(ended)
+        time.sleep(0.1)
+        tell(*args)
+
+    monkeypatch.setattr(_steering, "_tell_cancelled", late)
+    child.start(True)
+    run = parent.start()
+    waits.wait()
+    wait_until(lambda: len(durable.runs(workflow="child")) == 2)
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError, match="run parent"):
+        run.result()
+    assert run.status == "cancelled"
+    assert heard == ["CancelledError" if asynchronous else "Cancelled"]
+
+
+def test_a_child_that_is_started_when_the_cancellation_is_not_told_yet_is_cancelled_too(journal):
+    asked, is_cancelled = threading.Event(), threading.Event()
+
+    @durable.workflow(name="child")
+    async def child():
+        await durable.aio.sleep(3600)
+
+    @durable.workflow(id="parent")
+    async def parent():
+        asked.set()
+        is_cancelled.wait()  # its loop: it cannot be told
+        first = child.start()
+        try:
+            await first
+        finally:
+            child.start()  # it knows now: what it starts to clean up is wanted
+
+    run = parent.start()
+    asked.wait()
+    run.cancel()
+    is_cancelled.set()
+    with pytest.raises(durable.RunCancelledError):
+        run.result()
+    wait_until(lambda: sorted(child.status for child in durable.runs(workflow="child")) == ["cancelled", "waiting"])
