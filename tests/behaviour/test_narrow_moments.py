@@ -570,7 +570,7 @@ def test_a_call_that_is_cancelled_while_its_start_is_written_is_no_second_run(jo
 
 
 def test_a_step_that_raises_the_cancellation_itself_fails_with_it(journal):
-    @durable.step
+    @durable.step(retry=None)
     def give_up():
         raise durable.Cancelled("by itself")
 

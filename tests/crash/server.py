@@ -5,6 +5,7 @@ process ended: 0, or the negative number of the signal. Starting Python anew for
 """
 
 import asyncio  # noqa: F401 - imported once, here
+import datetime as dt  # noqa: F401 - as above
 import gc
 import hashlib  # noqa: F401 - as above
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import durable
-from durable import _running_async, _steering  # noqa: F401 - as above
+from durable import _listing, _running_async, _steering, aio  # noqa: F401 - as above
 
 
 def warm_up() -> None:

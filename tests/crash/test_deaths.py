@@ -241,19 +241,19 @@ def test_death_while_the_file_is_created_leaves_a_file_that_opens(tmp_path):
 # -- a hundred deaths --------------------------------------------------------------------------------------------------
 
 
-def test_a_hundred_deaths_in_a_row_block_the_run_until_retry(tmp_path, server, remains):
+def test_a_hundred_deaths_in_a_row_block_the_run_until_retry(folder, server, remains):
     for deaths in range(100):
-        assert server.run("deadly", tmp_path, resume=deaths % 2 == 1) == KILLED, deaths
-    assert server.run("deadly", tmp_path, resume=True) == 0
-    message = (tmp_path / "result.txt").read_text()
+        assert server.run("deadly", folder, resume=deaths % 2 == 1) == KILLED, deaths
+    assert server.run("deadly", folder, resume=True) == 0
+    message = (folder / "result.txt").read_text()
     assert "died 100 times in a row" in message
     assert "retry" in message
-    left = remains(tmp_path)
+    left = remains(folder)
     assert sorted(left.starts().values()) == [1, 100]  # the step before it ran once
 
-    (tmp_path / "harmless").touch()
-    assert server.run("deadly", tmp_path) == 0  # it could go on now, and is not tried by itself
-    assert "died 100 times in a row" in (tmp_path / "result.txt").read_text()
-    assert server.run("retried", tmp_path) == 0, (tmp_path / "output.txt").read_text()
-    assert (tmp_path / "result.txt").read_text().startswith("([2, 'alive', 2], 'completed')")
-    assert sorted(remains(tmp_path).starts().values()) == [1, 1, 101]
+    (folder / "harmless").touch()
+    assert server.run("deadly", folder) == 0  # it could go on now, and is not tried by itself
+    assert "died 100 times in a row" in (folder / "result.txt").read_text()
+    assert server.run("retried", folder) == 0, (folder / "output.txt").read_text()
+    assert (folder / "result.txt").read_text().startswith("([2, 'alive', 2], 'completed')")
+    assert sorted(remains(folder).starts().values()) == [1, 1, 101]

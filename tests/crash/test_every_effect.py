@@ -1,14 +1,11 @@
 """Programs killed before and after every effect: the rerun gives the uninterrupted result and repeats no outcome."""
 
-import os
 import random
 import re
 import shutil
 import signal
-import tempfile
 from collections import Counter
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -74,15 +71,6 @@ class Trial:
         if self.deaths and "paid" in RESULTS[self.program]:
             wanted.add(RESULTS[self.program].replace("'paid 5'", "'unknown'"))
         assert self.result() in wanted, f"{self.program} in {self.folder}"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """In memory where that is possible: a kill is no power failure, and thousands of fsyncs take their time."""
-    if not os.access("/dev/shm", os.W_OK):
-        return tmp_path
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="durable-") as path:
-        yield Path(path)
 
 
 @pytest.mark.parametrize("program", RESULTS)

@@ -4,6 +4,7 @@ A new module goes into ROWS, at the row where it belongs; it may import modules 
 """
 
 import ast
+import functools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -89,18 +90,19 @@ LONGEST_MODULE_LINES = 400
 LONGEST_FUNCTION_LINES = 70
 
 
-def sources() -> dict[str, ast.Module]:
-    """Each module under its name inside the package; a package's `__init__` under the package's."""
-    found: dict[str, ast.Module] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return found
+def name_of(path: Path) -> str:
+    """The name of a module inside the package; a package's `__init__` under the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-SOURCES = sources()
-EACH_MODULE = pytest.mark.parametrize("module", SOURCES)
+FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+EACH_MODULE = pytest.mark.parametrize("module", FILES)
+
+
+@functools.cache
+def source(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(encoding="utf-8"), str(FILES[module]))
 
 
 def room(module: str) -> str:
@@ -112,7 +114,7 @@ def for_types(module: str) -> set[ast.AST]:
     """What stands under `if TYPE_CHECKING`, and is not there when the program runs."""
     blocks = [
         node
-        for node in ast.walk(SOURCES[module])
+        for node in ast.walk(source(module))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     return {node for block in blocks for line in block.body for node in ast.walk(line)}
@@ -122,7 +124,7 @@ def imports(module: str, *, left_out: Collection[ast.AST] = ()) -> Iterator[str]
     """Absolute names of what a module imports, wherever in it, in functions too."""
     is_package = (PACKAGE / module.replace(".", "/")).is_dir() or module == "__init__"
     here = ["durable", *([] if module == "__init__" else module.split("."))]
-    for node in ast.walk(SOURCES[module]):
+    for node in ast.walk(source(module)):
         if node in left_out:
             continue
         if isinstance(node, ast.Import):
@@ -136,7 +138,7 @@ def imports(module: str, *, left_out: Collection[ast.AST] = ()) -> Iterator[str]
 
 def own_imports(module: str, *, left_out: Collection[ast.AST] = ()) -> set[str]:
     """Rooms of the house that a module imports, itself left out."""
-    known = {room(name) for name in SOURCES}
+    known = {room(name) for name in FILES}
     found: set[str] = set()
     for name in imports(module, left_out=left_out):
         top, _, rest = name.partition(".")
@@ -153,7 +155,7 @@ def foreign_imports(module: str) -> set[str]:
 
 
 def test_the_house_is_read() -> None:
-    assert SOURCES, f"no modules in {PACKAGE}"
+    assert FILES, f"no modules in {PACKAGE}"
 
 
 @EACH_MODULE
@@ -164,7 +166,7 @@ def test_has_a_place(module: str) -> None:
 
 def test_rows_name_no_module_that_is_gone() -> None:
     named = {name for row in ROWS for name in row} | PURE | {n for s in ONLY_IN.values() for n in s}
-    assert named <= {room(module) for module in SOURCES}
+    assert named <= {room(module) for module in FILES}
 
 
 @EACH_MODULE
@@ -193,24 +195,24 @@ def test_few_import_what_only_few_may(module: str) -> None:
 
 
 def test_one_module_knows_cattrs() -> None:
-    assert len([module for module in SOURCES if "cattrs" in foreign_imports(module)]) <= 1
+    assert len([module for module in FILES if "cattrs" in foreign_imports(module)]) <= 1
 
 
 @EACH_MODULE
 def test_only_the_clock_asks_for_time_and_chance(module: str) -> None:
     if module == "_clock":
         return
-    for node in ast.walk(SOURCES[module]):
+    for node in ast.walk(source(module)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             asks = (node.value.id, node.attr) in ASK_THE_CLOCK
             assert not asks, f"{module}:{node.lineno} asks for time or chance: _clock does that"
 
 
-@pytest.mark.parametrize("module", sorted(PURE & SOURCES.keys()))
+@pytest.mark.parametrize("module", sorted(PURE & FILES.keys()))
 def test_pure_modules_neither_do_nor_wait(module: str) -> None:
     assert not foreign_imports(module) & DOES_OR_WAITS
     waits = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node for node in ast.walk(SOURCES[module]) if isinstance(node, waits)]
+    assert not [node for node in ast.walk(source(module)) if isinstance(node, waits)]
 
 
 def test_errors_imports_nothing_of_the_house() -> None:
@@ -227,7 +229,7 @@ def test_is_short(module: str) -> None:
 
 @EACH_MODULE
 def test_functions_fit_on_a_screen(module: str) -> None:
-    for node in ast.walk(SOURCES[module]):
+    for node in ast.walk(source(module)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             fits = lines < LONGEST_FUNCTION_LINES
