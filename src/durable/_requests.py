@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import Final, TypeVar
 
+from ._effects import CUT
 from ._journal import Journal
 from ._model import FINISHED, HIDDEN_KINDS, TIMER, MessageRecord, RunRecord, StepRecord, operation_number
 from ._records import require_outcomes, step_row
@@ -231,10 +232,11 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
             done = sum(step.turn is not None for step in steps)
             msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
             raise ValueError(msg)
-        taken = _without_what_came_after(steps[from_step - 1 :], taken)
+        left = steps[from_step - 1 :]
+        taken = _without_what_came_after(left, taken)
         newest = max((step.started_at for step in taken), default=0.0)
         last = max((step.finished_at or 0.0 for step in taken), default=0.0)
-        until = {"map": newest, TIMER: last}
+        until = {"map": newest, TIMER: min(last, _first_end(left))}
         hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
         fresh = record._replace(
             id=new_id,
@@ -258,17 +260,25 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
 
 
 def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
-    """What is taken over, but what began when one of those that are `left` had ended.
+    """What is taken over, but what came of those that are `left`: it began, or was cut, when one of them had ended.
 
     A list has branch after branch: what the workflow called after a `map` stands before the items of the map.
     """
     if not left:
         return taken
     cut = left[0].branch  # the one that is taken over in part: what comes first in it stands first
-    ended = [(step.branch, step.finished_at or inf) for step in left if step.turn is not None]
-    in_others = min((at for branch, at in ended if branch != cut), default=inf)
-    in_any = min((at for _, at in ended), default=inf)
-    return [step for step in taken if step.started_at < (in_others if step.branch == cut else in_any)]
+    in_others = _first_end([step for step in left if step.branch != cut])
+    in_any = _first_end(left)
+    return [step for step in taken if _came_at(step) < (in_others if step.branch == cut else in_any)]
+
+
+def _came_at(step: StepRecord) -> float:
+    """When the code did what is journaled here: called it, or cut it."""
+    return step.started_at if step.error != CUT else step.finished_at or inf
+
+
+def _first_end(steps: list[StepRecord]) -> float:
+    return min((step.finished_at or inf for step in steps if step.turn is not None), default=inf)
 
 
 def _run(transaction: Transaction, run_id: str) -> RunRecord:

@@ -416,6 +416,38 @@ def test_a_fork_from_what_came_before_a_map_takes_over_nothing_that_came_after_i
     assert did == [f"load {number}" for number in range(4)], "the first undoing is no part of the new run"
 
 
+def test_a_fork_does_not_take_over_that_the_code_cut_an_operation_after_one_that_is_not_taken_over(journal, run_async):
+    did = []
+
+    @durable.step(name="work")
+    async def work(name, seconds):
+        did.append(name)
+        await asyncio.sleep(seconds)
+        return name
+
+    async def a(first):
+        return await work("a", 3600 if first else 0)
+
+    async def b():
+        return await work("b", 0)
+
+    @durable.workflow(id="run")
+    async def race():
+        tasks = [asyncio.create_task(each) for each in (a(not did), b())]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return sorted(task.result() for task in done)
+
+    assert run_async(race()) == ["b"]
+    run = durable.get("run")
+    assert [(step.branch, step.status) for step in run.steps()] == [("/a:0", "failed"), ("/b:0", "completed")]
+    did.clear()
+    assert "b" in run.fork(from_step=2).result(PATIENCE)
+    assert sorted(did) == ["a", "b"]
+
+
 @pytest.mark.parametrize("place", [0, -1, 3])
 def test_a_fork_from_where_nothing_is_says_so(journal, place):
     @durable.workflow(id="run")

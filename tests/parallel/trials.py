@@ -40,10 +40,21 @@ STUCK_SECONDS = 30.0
 MOST_CRASHES = 4
 _SHARE = 100
 """Trials of one process: the threads of one that is stuck stay, and make those after it look stuck too."""
-FAULTS = ("wrong", "repeated", "lost", "other path", "blocked", "stuck", "broken", "left")
+FAULTS = (
+    "wrong",
+    "repeated",
+    "lost",
+    "other path",
+    "blocked",
+    "stuck",
+    "broken",
+    "left",
+    "fork blocked",
+    "fork broken",
+)
 FACTS = (
-    "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "steps",
-    "replayed",
+    "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "forks",
+    "steps", "replayed",
 )  # fmt: skip
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
 if sys.version_info >= (
@@ -76,6 +87,8 @@ class Plan(NamedTuple):
     """Whether a background run is suspended by the shortest wait, and not only by one of a second."""
     cancelled_at: int = 0
     """The moment at which somebody cancels the run, 0 for never."""
+    forks_from: int = 0
+    """The operation from which a new run goes on, 0: none does, but the run itself."""
 
 
 class Outcome(NamedTuple):
@@ -101,7 +114,10 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     long_seconds, _rests.LONG_SECONDS = _rests.LONG_SECONDS, 0.0 if plan.suspends else 1.0
     kind, what = "completed", ""
     try:
-        if main.is_async:
+        if plan.forks_from:
+            with engine:
+                what = durable.get("trial").fork(plan.forks_from).result()
+        elif main.is_async:
             what = _execute_async(engine, main, plan, life)
         else:
             with engine:
@@ -377,6 +393,23 @@ class Judge:
         sql = "SELECT id FROM durable_run WHERE seq IN (SELECT run FROM durable_message WHERE kind = 'cancel')"
         return started & {run for (run,) in self._query(sql)}
 
+    def operations(self) -> int:
+        """How many a fork of the run may take over: all before the first that has no outcome."""
+        sql = "SELECT turn FROM durable_step WHERE run = 1 AND kind NOT IN ('map', 'timer') ORDER BY branch, position"
+        turns = [turn for (turn,) in self._query(sql)]
+        return turns.index(None) if None in turns else len(turns)
+
+    def look_at_fork(self, outcome: Outcome) -> None:
+        """A run that took over the first operations of the one that has completed comes to its end without them."""
+        if outcome.kind != "completed" or outcome.what != "r":
+            raise Fault(f"fork {outcome.kind}", outcome.what)
+        ((fork, began_at),) = self._query("SELECT seq, created_at FROM durable_run WHERE workflow = 'main' AND seq > 1")
+        sql = f"SELECT input FROM durable_step WHERE run = {fork} AND kind = 'step' AND started_at < {began_at!r}"
+        taken = {next(iter(json.loads(text).values())) for (text,) in self._query(sql)}
+        begun = {rest[0] for word, *rest in outcome.notes if word == "start"}
+        if again := taken & begun:
+            raise Fault("repeated", f"in a fork: {again}")
+
     def rows(self) -> list[Any]:
         """The journal, in the order of the turns."""
         columns = "run, turn, branch, position, kind, name, status, input, coalesce(output, error)"
@@ -393,7 +426,9 @@ class Judge:
 # -- one trial ---------------------------------------------------------------------------------------------------------
 
 
-def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) -> tuple[str, Counter[str]]:
+def trial(
+    name: str, folder: Path, without: frozenset[str], modes: list[str], forks: float = 0.3
+) -> tuple[str, Counter[str]]:
     """Make one; return its program and what was counted. Raises the `Fault` that it found, with the program."""
     dice = random.Random(name)
     is_async = dice.random() < 0.75
@@ -437,6 +472,19 @@ def trial(name: str, folder: Path, without: frozenset[str], modes: list[str]) ->
             seen[mode] += 1
             seen["replayed"] += len(judge.finished)
         judge.look_at_end(outcome)
+        if (
+            outcome.kind == "completed"
+            and "wait_for_signal" not in program
+            and "eager" not in loops
+            and dice.random() < forks
+        ):
+            most = judge.operations()
+            plan = Plan(
+                f"{name} fork", "none", 0, "engine's", False, "process", False, False, 0, dice.randint(1, most + 1)
+            )
+            history.append(plan)
+            judge.look_at_fork(live_in_thread(path, main, plan))
+            seen["forks"] += 1
     except Fault as fault:
         lives_led = "\n".join(map(str, history))
         rows = "\n".join(map(str, judge.rows()))
