@@ -182,8 +182,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     timers = [step for step in steps if step.kind == TIMER]
     others = [step for step in steps if step.kind != TIMER]
     repeated = [step for step in failed if not any(_came_after(other, step) for other in others)]
-    if failed and not repeated:
-        first = failed[0]
+    if failed and (not repeated or _is_compensated(repeated, others, timers)):
+        first = (repeated or failed)[0]
         number = operation_number(steps, (first.branch, first.position))
         msg = (
             f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
@@ -193,6 +193,16 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
         )
         raise RunConflictError(msg)
     return repeated + [timer for timer in timers if any(_fired_around(timer, step) for step in repeated)]
+
+
+def _is_compensated(repeated: list[StepRecord], steps: list[StepRecord], timers: list[StepRecord]) -> bool:
+    """Whether the code cut something else because of the failure, as a `TaskGroup` does, which then cleaned up.
+
+    Without the failure nothing would cut it again. What a timeout cut needs none.
+    """
+    since = min((step.finished_at or 0.0 for step in repeated if step.error != CUT), default=inf)
+    cut = [step for step in steps if step.error == CUT and step not in repeated and (step.finished_at or 0.0) >= since]
+    return any(not any(_fired_around(timer, step) for timer in timers) for step in cut)
 
 
 def _fired_around(timer: StepRecord, failed: StepRecord) -> bool:
@@ -233,7 +243,7 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
             msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
             raise ValueError(msg)
         left = steps[from_step - 1 :]
-        taken = _without_what_came_after(left, taken)
+        taken = _without_needless_cancellation(_without_what_came_after(left, taken))
         newest = max((step.started_at for step in taken), default=0.0)
         last = max((step.finished_at or 0.0 for step in taken), default=0.0)
         until = {"map": newest, TIMER: min(last, _first_end(left))}
@@ -270,6 +280,14 @@ def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) ->
     in_others = _first_end([step for step in left if step.branch != cut])
     in_any = _first_end(left)
     return [step for step in taken if _came_at(step) < (in_others if step.branch == cut else in_any)]
+
+
+def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:
+    """That a run was cancelled is taken over with what it did because of that, and not alone."""
+    told = next((step for step in taken if step.kind == "cancel"), None)
+    if told is None or any(_came_at(step) > told.started_at for step in taken if step is not told):
+        return taken
+    return [step for step in taken if step is not told]
 
 
 def _came_at(step: StepRecord) -> float:

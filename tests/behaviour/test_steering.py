@@ -448,6 +448,87 @@ def test_a_fork_does_not_take_over_that_the_code_cut_an_operation_after_one_that
     assert sorted(did) == ["a", "b"]
 
 
+def test_a_fork_from_where_a_run_was_cancelled_is_not_cancelled(journal):
+    hangs = threading.Event()
+
+    @durable.step(name="quick")
+    async def quick():
+        return 1
+
+    @durable.step(name="slow")
+    async def slow():
+        if not hangs.is_set():
+            hangs.set()
+            await asyncio.sleep(3600)
+        return 2
+
+    @durable.step(name="tidy")
+    async def tidy():
+        pass
+
+    @durable.workflow(id="run")
+    async def work():
+        try:
+            return await quick() + await slow()
+        except asyncio.CancelledError:
+            await tidy()
+            raise
+
+    run = work.start()
+    hangs.wait()
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert [step.name for step in run.steps()] == ["cancel", "quick", "slow", "tidy"]
+    assert run.fork(from_step=3).result(PATIENCE) == 3
+    with pytest.raises(durable.RunCancelledError):  # with what it did when it was told
+        run.fork(from_step=5).result(PATIENCE)
+
+
+def test_a_run_that_cleaned_up_in_a_task_beside_the_failure_cannot_be_retried(journal, run_async):
+    """Without the failure, nothing would cut the other task again."""
+    begun = asyncio.Event()
+
+    @durable.step(name="work", retry=None)
+    async def work(fails):
+        if fails:
+            await begun.wait()
+            raise ValueError("broken")
+        begun.set()
+        await asyncio.sleep(3600)
+
+    @durable.step(name="tidy")
+    async def tidy():
+        pass
+
+    async def failing():
+        await work(True)
+
+    async def other():
+        try:
+            await work(False)
+        finally:
+            await tidy()
+
+    @durable.workflow(id="run")
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(failing())
+            group.create_task(other())
+
+    with pytest.raises(ExceptionGroup):
+        run_async(flow())
+    run = durable.get("run")
+    assert [(step.name, step.status) for step in run.steps()] == [
+        ("work", "failed"),
+        ("work", "failed"),
+        ("tidy", "completed"),
+    ]
+    with pytest.raises(durable.RunConflictError, match=r"run\.fork\(from_step=1\)"):
+        run.retry()
+    assert run.status == "failed"
+
+
 @pytest.mark.parametrize("place", [0, -1, 3])
 def test_a_fork_from_where_nothing_is_says_so(journal, place):
     @durable.workflow(id="run")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 DEEPEST = 3
-STEPS = ["work", "work", "work", "loose", "loose", "flaky", "limited", "hasty"]
-PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid"]
+STEPS = ["work", "work", "work", "loose", "loose", "flaky", "limited", "hasty", "moody"]
+PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid", "moody_plain"]
 TIMEOUTS = [0.001, 0.003, 0.006, 5]
 CHILD_SECONDS = 0.01
 
@@ -326,12 +326,12 @@ class AsyncWriter(Writer):
 
     def as_completed(self, level: int) -> None:
         tasks = self.tasks(level, failing=self.dice.random() < 0.3)
-        with self.block(f"for ended in asyncio.as_completed({tasks}):"):
+        with self.block(f"for number, ended in enumerate(asyncio.as_completed({tasks})):"):
             with self.block("try:"):
                 self.emit("value = (await ended)[-1]")
             with self.block("except Declined:"):
                 self.emit("value = 'x'")
-            label = self.label("-{value}")
+            label = self.label("-{number}{value}")
             self.emit(f"got({label}, await work({label}))")
 
     def timeout(self, level: int) -> None:

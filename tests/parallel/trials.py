@@ -53,8 +53,8 @@ FAULTS = (
     "fork broken",
 )
 FACTS = (
-    "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "forks",
-    "steps", "replayed",
+    "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "tried again",
+    "refused", "forks", "steps", "replayed",
 )  # fmt: skip
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
 if sys.version_info >= (
@@ -89,13 +89,17 @@ class Plan(NamedTuple):
     """The moment at which somebody cancels the run, 0 for never."""
     forks_from: int = 0
     """The operation from which a new run goes on, 0: none does, but the run itself."""
+    fails: bool = False
+    """Whether the world outside is broken, so that some steps fail."""
+    retries: bool = False
+    """Whether the run has failed, and is tried again."""
 
 
 class Outcome(NamedTuple):
     """How it ended."""
 
     kind: str
-    """"completed", "cancelled", "blocked", "stopped" or "broken"."""
+    """"completed", "failed", "refused" (to be tried again), "cancelled", "blocked", "stopped" or "broken"."""
     what: str
     notes: list[list[str]]
     moments: int
@@ -117,6 +121,10 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
         if plan.forks_from:
             with engine:
                 what = durable.get("trial").fork(plan.forks_from).result()
+        elif plan.retries:
+            with engine:
+                durable.get("trial").retry()
+                what = durable.get("trial").result()
         elif main.is_async:
             what = _execute_async(engine, main, plan, life)
         else:
@@ -143,7 +151,17 @@ def _meaning(error: BaseException, life: Life) -> tuple[str, str]:
         return "blocked", text
     if isinstance(error, RunCancelledError) and "run trial " in str(error):
         return "cancelled", text
+    if _is_declined(error):
+        return "failed", text
+    if isinstance(error, durable.RunConflictError) and "run.fork(" in str(error):
+        return "refused", text
     return "stopped" if life.crashed else "broken", text
+
+
+def _is_declined(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_declined, error.exceptions))
+    return isinstance(error, vocabulary.Declined)
 
 
 def _execute_async(engine: durable.Engine, main: Any, plan: Plan, life: Life) -> Any:
@@ -187,7 +205,7 @@ def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
 def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
     """The same, in a thread that is given up when it does not end."""
     outcomes: list[Outcome] = []
-    life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at)
+    life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at, fails=plan.fails)
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
@@ -224,7 +242,7 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at)
+            life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at, fails=plan.fails)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
             watchdog = threading.Timer(STUCK_SECONDS - 2, lambda: life.note("stuck", _stacks()))
             watchdog.daemon = True
@@ -399,6 +417,12 @@ class Judge:
         turns = [turn for (turn,) in self._query(sql)]
         return turns.index(None) if None in turns else len(turns)
 
+    def forget_failures(self) -> None:
+        """The run is to be tried again: what failed may run again, and another way may be taken then."""
+        sql = "SELECT input FROM durable_step WHERE kind IN ('step', 'child') AND status = 'failed'"
+        self.finished -= {next(iter(json.loads(text).values())) for (text,) in self._query(sql)}
+        self.ways = {}
+
     def look_at_fork(self, outcome: Outcome) -> None:
         """A run that took over the first operations of the one that has completed comes to its end without them."""
         if outcome.kind != "completed" or outcome.what != "r":
@@ -426,71 +450,101 @@ class Judge:
 # -- one trial ---------------------------------------------------------------------------------------------------------
 
 
-def trial(
-    name: str, folder: Path, without: frozenset[str], modes: list[str], forks: float = 0.3
-) -> tuple[str, Counter[str]]:
-    """Make one; return its program and what was counted. Raises the `Fault` that it found, with the program."""
-    dice = random.Random(name)
-    is_async = dice.random() < 0.75
-    program = write_program(dice, is_async=is_async, without=without)
-    namespace = {**WORDS, "__name__": "tests.parallel.program"}
-    exec(compile(program, "program", "exec"), namespace)
-    path, main = folder / "journal.db", namespace["main"]
-    seen: Counter[str] = Counter({"trials": 1, "async": is_async})
-    may_go_on = {each.name for each in namespace.values() if isinstance(each, Workflow) and not each.is_async}
-    judge, lives, history = Judge(path, may_go_on), dice.randint(1, MOST_CRASHES), []
-    loops = dice.choice(LOOPS)
-    sites = program.count('(f"') // 2
-    try:
-        for number in range(lives + 1):
-            mode = dice.choice(modes) if number < lives else "none"
-            at = 0 if dice.random() < 0.15 else dice.randint(1, 2 + sites * (5 if number == 0 else 3))
-            plan = Plan(
-                f"{name} {number}",
-                mode,
-                at,
-                dice.choice(loops),
-                dice.random() < 0.3 and "eager" not in loops,  # on the engine's own loop, where tasks start later
-                dice.choice(["full", "process", "process", "process"]),
-                dice.random() < 0.3,
-                dice.random() < 0.5,
-                dice.randint(1, 2 + sites * 3) if dice.random() < 0.15 else 0,
-            )
-            history.append(plan)
-            outcome = (live_in_child if mode == "kill" else live_in_thread)(path, main, plan)
-            judge.look(outcome)
-            if complaints.texts:
-                raise Fault("broken", complaints.texts.pop())
-            seen["steps"] += sum(note[0] == "start" for note in outcome.notes)
-            seen["cancelled"] += outcome.kind == "cancelled"
-            seen["not told"] += outcome.kind == "completed" and judge.is_cancelled
-            if outcome.kind == "cancelled" and not any(plan.cancelled_at for plan in history):
-                raise Fault("wrong", "the run was cancelled, and nobody did that")
+class Trial:
+    """One random program, and the lives that it is given until it has ended."""
+
+    def __init__(self, name: str, folder: Path, without: frozenset[str], modes: list[str]) -> None:
+        self.name, self.modes = name, modes
+        self.dice = random.Random(name)
+        is_async = self.dice.random() < 0.75
+        self.program = write_program(self.dice, is_async=is_async, without=without)
+        namespace = {**WORDS, "__name__": "tests.parallel.program"}
+        exec(compile(self.program, "program", "exec"), namespace)
+        self.path, self.main = folder / "journal.db", namespace["main"]
+        self.seen: Counter[str] = Counter({"trials": 1, "async": is_async})
+        workflows = [each for each in namespace.values() if isinstance(each, Workflow)]
+        self.judge = Judge(self.path, {each.name for each in workflows if not each.is_async})
+        self.history: list[Plan] = []
+        self.most_crashes = self.dice.randint(1, MOST_CRASHES)
+        self.loops = self.dice.choice(LOOPS)
+        self.goes_on_elsewhere = "eager" not in self.loops
+        """Whether the engine's own loop may go on with it, where tasks start later."""
+        self.fails = self.goes_on_elsewhere and self.dice.random() < 0.2
+        """Whether the world outside is broken at first, so that the run may fail, and is tried again."""
+
+    def lead(self) -> None:
+        """Raises the `Fault` that it found, with the program."""
+        try:
+            outcome = self._until_the_end()
+            if outcome.kind == "completed" and self.goes_on_elsewhere and "wait_for_signal" not in self.program:
+                self._fork()
+        except Fault as fault:
+            lives_led = "\n".join(map(str, self.history))
+            rows = "\n".join(map(str, self.judge.rows()))
+            fault.add_note(f"trial {self.name}: {fault.kind}\n{fault.what}\n\n{lives_led}\n\n{rows}\n\n{self.program}")
+            raise
+
+    def _until_the_end(self) -> Outcome:
+        for number in range(self.most_crashes + 1):
+            plan = self._plan(self.dice.choice(self.modes) if number < self.most_crashes else "none")
+            outcome = self._live(plan)
+            if outcome.kind == "failed":
+                return self._try_again(outcome)
             if outcome.kind in {"completed", "cancelled"}:
                 break
-            seen["crashes"] += 1
-            seen[mode] += 1
-            seen["replayed"] += len(judge.finished)
-        judge.look_at_end(outcome)
-        if (
-            outcome.kind == "completed"
-            and "wait_for_signal" not in program
-            and "eager" not in loops
-            and dice.random() < forks
-        ):
-            most = judge.operations()
-            plan = Plan(
-                f"{name} fork", "none", 0, "engine's", False, "process", False, False, 0, dice.randint(1, most + 1)
-            )
-            history.append(plan)
-            judge.look_at_fork(live_in_thread(path, main, plan))
-            seen["forks"] += 1
-    except Fault as fault:
-        lives_led = "\n".join(map(str, history))
-        rows = "\n".join(map(str, judge.rows()))
-        fault.add_note(f"trial {name}: {fault.kind}\n{fault.what}\n\n{lives_led}\n\n{rows}\n\n{program}")
-        raise
-    return program, seen
+            self.seen["crashes"] += 1
+            self.seen[plan.mode] += 1
+            self.seen["replayed"] += len(self.judge.finished)
+        self.judge.look_at_end(outcome)
+        return outcome
+
+    def _plan(self, mode: str, **others: Any) -> Plan:
+        dice, number = self.dice, len(self.history)
+        sites = self.program.count('(f"') // 2
+        return Plan(
+            f"{self.name} {number}",
+            mode,
+            at=0 if dice.random() < 0.15 else dice.randint(1, 2 + sites * (5 if number == 0 else 3)),
+            loop=dice.choice(self.loops),
+            resumes=dice.random() < 0.3 and self.goes_on_elsewhere,
+            durability=dice.choice(["full", "process", "process", "process"]),
+            slow_disk=dice.random() < 0.3,
+            suspends=dice.random() < 0.5,
+            cancelled_at=dice.randint(1, 2 + sites * 3) if dice.random() < 0.15 else 0,
+            fails=self.fails,
+        )._replace(**others)
+
+    def _live(self, plan: Plan) -> Outcome:
+        self.history.append(plan)
+        outcome = (live_in_child if plan.mode == "kill" else live_in_thread)(self.path, self.main, plan)
+        self.judge.look(outcome)
+        if complaints.texts:
+            raise Fault("broken", complaints.texts.pop())
+        self.seen["steps"] += sum(note[0] == "start" for note in outcome.notes)
+        self.seen["cancelled"] += outcome.kind == "cancelled"
+        self.seen["not told"] += outcome.kind == "completed" and self.judge.is_cancelled
+        if outcome.kind == "cancelled" and not any(plan.cancelled_at for plan in self.history):
+            raise Fault("wrong", "the run was cancelled, and nobody did that")
+        return outcome
+
+    def _try_again(self, failed: Outcome) -> Outcome:
+        """The run has failed: it goes on from there, or that is refused."""
+        if not self.fails:
+            raise Fault("broken", failed.what)
+        self.judge.look_at_end(failed)
+        self.judge.forget_failures()
+        outcome = self._live(self._plan("none", cancelled_at=0, fails=False, retries=True))
+        self.seen["refused" if outcome.kind == "refused" else "tried again"] += 1
+        if outcome.kind != "refused":
+            self.judge.look_at_end(outcome)
+        return outcome
+
+    def _fork(self) -> None:
+        most = self.judge.operations()
+        plan = self._plan("none", cancelled_at=0, fails=False, forks_from=self.dice.randint(1, most + 1))
+        self.history.append(plan)
+        self.judge.look_at_fork(live_in_thread(self.path, self.main, plan))
+        self.seen["forks"] += 1
 
 
 def trials(seed: int, numbers: range, without: frozenset[str], modes: list[str], *, loud: bool) -> Counter[str]:
@@ -502,16 +556,16 @@ def trials(seed: int, numbers: range, without: frozenset[str], modes: list[str],
         for number in numbers:
             folder = Path(base) / str(number)
             folder.mkdir()
+            trial = Trial(f"{seed}/{number}", folder, without, modes)
             try:
-                program, counted = trial(f"{seed}/{number}", folder, without, modes)
+                trial.lead()
             except Fault as fault:
-                seen["trials"] += 1
                 seen[fault.kind] += 1
                 print("\n".join(fault.__notes__), flush=True)
             else:
-                seen.update(counted)
                 if loud:
-                    print(program)
+                    print(trial.program)
+            seen.update(trial.seen)
             shutil.rmtree(folder)
     return seen
 

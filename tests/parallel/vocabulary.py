@@ -33,7 +33,7 @@ class Declined(Exception):
 class Life:
     """One life of the program, from its start until its end or its crash."""
 
-    def __init__(self, seed: str, mode: str, at: int, cancelled_at: int = 0) -> None:
+    def __init__(self, seed: str, mode: str, at: int, cancelled_at: int = 0, *, fails: bool = False) -> None:
         self.dice = random.Random(seed)
         self.mode = mode
         """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
@@ -41,6 +41,8 @@ class Life:
         """The number of the moment at which it crashes; 0: when the body is about to return."""
         self.cancelled_at = cancelled_at
         """The number of the moment at which somebody cancels the run, 0 for never."""
+        self.fails = fails
+        """Whether the world outside is broken, so that some steps fail."""
         self.moments = 0
         self.crashed = False
         self.notes: list[list[str]] = []
@@ -185,6 +187,15 @@ async def stubborn(label: str) -> str:
     raise ConnectionError(label)
 
 
+@durable.step(name="moody", retry=None)
+async def moody(label: str) -> str:
+    """Fails while the world outside is broken."""
+    await _work(label)
+    if life.fails:
+        raise Declined(label)
+    return label
+
+
 @durable.step(name="once", retry=None, at_most_once=True)
 async def once(label: str) -> str:
     life.note("once", label)
@@ -224,6 +235,15 @@ def stubborn_plain(label: str) -> str:
     """Fails, however often it is tried."""
     _plain(label)
     raise ConnectionError(label)
+
+
+@durable.step(name="moody_plain", retry=None)
+def moody_plain(label: str) -> str:
+    """Fails while the world outside is broken."""
+    _plain(label)
+    if life.fails:
+        raise Declined(label)
+    return label
 
 
 @durable.step(name="once_plain", retry=None, at_most_once=True)
