@@ -22,12 +22,14 @@ class Child(NamedTuple):
     name: str
     is_async: bool
     is_timed: bool
+    is_alone: bool
+    """Whether its runs are executed one at a time."""
 
     @property
     def head(self) -> list[str]:
-        timeout = f", timeout={CHILD_SECONDS}" if self.is_timed else ""
+        options = [f", timeout={CHILD_SECONDS}"] * self.is_timed + [", concurrency=1"] * self.is_alone
         return [
-            f'@durable.workflow(name="{self.name}"{timeout})',
+            f'@durable.workflow(name="{self.name}"{"".join(options)})',
             f"{'async ' if self.is_async else ''}def {self.name}(who: str) -> str:",
         ]
 
@@ -80,6 +82,10 @@ class Writer:
 
     def kinds(self) -> tuple[list[Callable[[int], None]], list[Callable[[int], None]]]:
         raise NotImplementedError
+
+    def new_child(self, *, is_async: bool) -> Child:
+        chances = self.dice.random(), self.dice.random()
+        return Child(f"child_{len(self.children)}", is_async, is_timed=chances[0] < 0.2, is_alone=chances[1] < 0.3)
 
     # -- in both worlds ------------------------------------------------------------------------------------------------
 
@@ -178,8 +184,8 @@ class AsyncWriter(Writer):
 
     def program(self) -> str:
         self.emit("import asyncio", "import contextlib", "import durable", "")
-        for number in range(self.dice.randrange(3)):
-            child = Child(f"child_{number}", self.dice.random() < 0.7, self.dice.random() < 0.2)
+        for _ in range(self.dice.randrange(3)):
+            child = self.new_child(is_async=self.dice.random() < 0.7)
             self.left = self.dice.randint(1, 5)
             *decorator, head = child.head
             self.emit("", *decorator)
@@ -590,8 +596,8 @@ class SyncWriter(Writer):
 
     def program(self) -> str:
         self.emit("import durable", "")
-        for number in range(self.dice.randrange(3)):
-            child = Child(f"child_{number}", is_async=False, is_timed=self.dice.random() < 0.2)
+        for _ in range(self.dice.randrange(3)):
+            child = self.new_child(is_async=False)
             self.left = self.dice.randint(1, 4)
             *decorator, head = child.head
             self.emit("", *decorator)
