@@ -97,7 +97,7 @@ def cancelled(record: RunRecord, now: float) -> Ending:
 
 def time_is_up(record: RunRecord) -> TimeoutError:
     """Why a run failed whose timeout passed."""
-    seconds = (record.deadline or record.created_at) - record.created_at
+    seconds = round((record.deadline or record.created_at) - record.created_at, 6)  # as exactly as times are kept
     return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout of {seconds:g} s")
 
 

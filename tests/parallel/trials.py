@@ -179,7 +179,7 @@ def _execute_async(engine: durable.Engine, main: Any, plan: Plan, life: Life) ->
             async with engine:
                 if plan.resumes:
                     for run in durable.resume():
-                        with contextlib.suppress(durable.DurableError):
+                        with contextlib.suppress(Exception):  # what a child failed with, or main
                             await run
                 return await main.start()
         if plan.resumes:

@@ -9,7 +9,7 @@ import pytest
 
 from durable._codec import codec_for, dump_error, load_error
 from durable._model import RunRecord, StepRecord
-from durable._outcome import halted, raised, recorded, recorded_error, returned
+from durable._outcome import halted, raised, recorded, recorded_error, returned, time_is_up
 from durable.errors import (
     DurableError,
     Halt,
@@ -234,3 +234,10 @@ def test_a_run_whose_body_was_told_of_its_cancellation_ends_cancelled_whatever_i
     assert ending.record.status == "cancelled"
     assert ending.record.finished_at == 43200.0
     assert type(ending.error) is RunCancelledError
+
+
+def test_a_timeout_is_told_as_it_was_given():
+    """Its end is kept as a time since 1970, whose last digit is a fraction of a microsecond."""
+    now = 1_764_446_280.123456
+    record = run_record()._replace(created_at=now, deadline=now + 0.01)
+    assert str(time_is_up(record)).endswith("took longer than its timeout of 0.01 s")
