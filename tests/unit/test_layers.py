@@ -22,7 +22,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_signature",),
     ("_effects",),
     ("_replay",),
-    ("_waits",),
+    ("_waits", "_going_back"),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
     ("_entries", "_owner", "_progress", "_records"),
@@ -72,7 +72,8 @@ FOR_TYPES_ONLY = {
     ("_timers", "_branches"),
 }
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
-PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits"}
+PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits",
+        "_going_back"}  # fmt: skip
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {

@@ -94,7 +94,7 @@ class Story:
 
     def refusal_of_retry(self) -> str:
         """Of a failed run: why it cannot be retried; "" where it can."""
-        from durable._requests import to_repeat
+        from durable._going_back import to_repeat
 
         try:
             to_repeat(self.run, [trial.step for trial in self.trials])

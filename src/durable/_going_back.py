@@ -1,0 +1,155 @@
+"""Going back: what of a run is done again when it is retried, and what a fork of it takes over. Pure.
+
+A journal says where each operation was called, and when, and not why. So this asks what came after what: on the same
+branch, on one that this branch is a part of, in a branch that began later. Where the code seems to have gone on after a
+failure, a retry is refused and names `fork`: to go on with what does not fit would block the run.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from math import inf
+from typing import Any, Final
+
+from ._effects import CUT
+from ._model import HIDDEN_KINDS, TIMER, RunRecord, StepRecord, operation_number
+from ._replay import describe, place
+from .errors import RunConflictError
+
+_IS_MAP: Final = re.compile(r"\[\]:\d+$")
+
+# -- retry ------------------------------------------------------------------------------------------------------------
+
+
+def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
+    """The failed operations after which nothing else was journaled on their branch, or on one that it is a part of.
+
+    And what the code cut because of them. Where there is none of these, but failures that the workflow went on after
+    (it caught or compensated them), going on would undo what came later: `RunConflictError`.
+    """
+    timers = [step for step in steps if step.kind == TIMER]
+    others = [step for step in steps if step.kind != TIMER]
+    failed = [step for step in others if step.status == "failed"]
+    last = [step for step in failed if not any(_came_after(other, step) for other in others)]
+    causes = [step for step in last if step.error != CUT and not _was_caught(step, record, failed, others)]
+    since = min((step.finished_at or 0.0 for step in causes), default=0.0)
+    cut = [step for step in last if step.error == CUT and (step.finished_at or 0.0) >= since]
+    repeated = [*causes, *cut]
+    if failed and (not repeated or (causes and _is_compensated(repeated, since, others, timers))):
+        first = (causes or failed)[0]
+        number = operation_number(steps, (first.branch, first.position))
+        msg = (
+            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
+            "caught or compensated the failure), so it cannot be retried from there: "
+            f"run.fork(from_step={number}), or durable fork {record.id} --from-step {number}, "
+            "starts a new run from any step"
+        )
+        raise RunConflictError(msg)
+    return repeated + [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
+
+
+def _came_after(other: StepRecord, failed: StepRecord) -> bool:
+    """By time and not by position: steps side by side have positions in a row, and none came after another.
+
+    By position where the times are the same: a clock that is moved by hand stands still, and what is ended from outside
+    has no duration.
+    """
+    if failed.branch == other.branch:
+        around = not _IS_MAP.search(failed.branch)  # the items of a map are siblings, whenever they start
+        moments = (other.started_at, other.position), (failed.finished_at or 0.0, failed.position)
+        return around and moments[0] > moments[1]
+    return failed.branch.startswith(other.branch + "/") and other.started_at >= (failed.finished_at or 0.0)
+
+
+def _was_caught(step: StepRecord, record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]) -> bool:
+    """Whether the run failed with another failure than this one, after which it had begun new branches."""
+    of_run = set(_errors_in(record.error))
+    return (
+        of_run.isdisjoint(_errors_in(step.error))
+        and any(not of_run.isdisjoint(_errors_in(other.error)) for other in failed if other.error != CUT)
+        and any(_began_after(other, step) for other in steps)
+    )
+
+
+def _errors_in(text: str | None) -> Iterator[tuple[str, str]]:
+    """Class and message of a journaled error, of its cause, and of the members of a group."""
+    left: list[Any] = [json.loads(text or "null")]
+    while left:
+        error = left.pop()
+        if isinstance(error, dict):
+            yield str(error.get("type")), str(error.get("message"))
+            left += [error.get("cause"), *error.get("members", ())]
+
+
+def _began_after(other: StepRecord, failed: StepRecord) -> bool:
+    """Whether this is the first operation of a branch that the failed one's, or one around it, began after that."""
+    within = f"{failed.branch}/".startswith(other.branch.rpartition("/")[0] + "/")
+    is_first = other.position == 0 and other.branch not in {"", failed.branch} and other.error != CUT
+    return within and is_first and other.started_at >= (failed.finished_at or 0.0)
+
+
+def _is_compensated(
+    repeated: list[StepRecord], since: float, steps: list[StepRecord], timers: list[StepRecord]
+) -> bool:
+    """Whether other tasks were cut because of the failure, as by a `TaskGroup`, and cleaned up.
+
+    Without the failure nothing would cut them again. What a timeout cut needs none.
+    """
+    cut = (step for step in steps if step.error == CUT and (step.finished_at or 0.0) >= since)
+    is_torn_down = any(not any(_fired_around(timer, step) for timer in timers) for step in cut)
+    return is_torn_down and any(_came_at(step) >= since for step in steps if step not in repeated)
+
+
+def _fired_around(timer: StepRecord, cut: StepRecord) -> bool:
+    """Whether the timeout may have cut the operation, which then goes without it."""
+    within = f"{cut.branch}/".startswith(f"{timer.branch}/") or timer.branch.startswith(f"{cut.branch}/")
+    return within and timer.started_at >= cut.started_at
+
+
+# -- fork -------------------------------------------------------------------------------------------------------------
+
+
+def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> list[StepRecord]:
+    """The operations before `from_step`, counted from 1, less what came of others; with what is hidden around them.
+
+    A list has branch after branch: what the workflow called after a `map` stands before the items of the map.
+    `ValueError` where there is no such operation, or one before it has no outcome.
+    """
+    steps = [step for step in every if step.kind not in HIDDEN_KINDS]
+    taken, left = steps[: from_step - 1], steps[from_step - 1 :]
+    if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
+        done = sum(step.turn is not None for step in steps)
+        msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
+        raise ValueError(msg)
+    taken = _without_needless_cancellation(_without_what_came_after(left, taken))
+    newest = max((step.started_at for step in taken), default=0.0)
+    last = max((step.finished_at or 0.0 for step in taken), default=0.0)
+    until = {"map": newest, TIMER: min(last, _first_end(left))}
+    return [step for step in every if step.started_at <= until.get(step.kind, -1.0)] + taken
+
+
+def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
+    """What is taken over, but what came of those that are `left`: it began, or was cut, when one of them had ended."""
+    if not left:
+        return taken
+    cut = left[0].branch  # the one that is taken over in part: what comes first in it stands first
+    in_others = _first_end([step for step in left if step.branch != cut])
+    in_any = _first_end(left)
+    return [step for step in taken if _came_at(step) < (in_others if step.branch == cut else in_any)]
+
+
+def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:
+    """That a run was cancelled is taken over with what it did because of that, and not alone."""
+    told = next((step for step in taken if step.kind == "cancel"), None)
+    if told is None or any(_came_at(step) > told.started_at for step in taken if step is not told):
+        return taken
+    return [step for step in taken if step is not told]
+
+
+def _came_at(step: StepRecord) -> float:
+    """When the code did what is journaled here: called it, or cut it."""
+    return step.started_at if step.error != CUT else step.finished_at or inf
+
+
+def _first_end(steps: list[StepRecord]) -> float:
+    return min((step.finished_at or inf for step in steps if step.turn is not None), default=inf)
