@@ -12,7 +12,8 @@ from math import inf
 from typing import Any, Final
 
 from ._effects import CUT
-from ._model import HIDDEN_KINDS, TIMER, RunRecord, StepRecord, operation_number
+from ._identity import idempotency_key
+from ._model import END, HIDDEN_KINDS, TIMER, RunRecord, StepRecord, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -27,8 +28,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     And what the code cut because of them. Where there is none of these, but failures that the workflow went on after
     (it caught or compensated them), going on would undo what came later: `RunConflictError`.
     """
-    timers = [step for step in steps if step.kind == TIMER]
-    others = [step for step in steps if step.kind != TIMER]
+    timers = [step for step in steps if step.kind == TIMER and step.name != END]
+    others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
     last = [step for step in failed if not any(_came_after(other, step) for other in others)]
     causes = [step for step in last if step.error != CUT and not _was_caught(step, record, failed, others)]
@@ -46,6 +47,23 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
         )
         raise RunConflictError(msg)
     return repeated + [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
+
+
+def require_children(
+    record: RunRecord, repeated: list[StepRecord], children: list[RunRecord], steps: list[StepRecord]
+) -> None:
+    """A run that was cancelled has ended for good: `RunConflictError` where one would be called again as it is."""
+    cancelled = {child.id: child for child in children if child.status == "cancelled"}
+    for step in repeated:
+        child = cancelled.get(idempotency_key(record.id, step.branch, step.position))
+        if child is not None:
+            number = min(operation_number(steps, (each.branch, each.position)) for each in repeated)
+            msg = (
+                f"run {record.id} of {record.workflow!r} called run {child.id} of {child.workflow!r}, which was "
+                f"cancelled, and would get that again: run.fork(from_step={number}), or durable fork {record.id} "
+                f"--from-step {number}, starts a new run, with children of its own"
+            )
+            raise RunConflictError(msg)
 
 
 def _came_after(other: StepRecord, failed: StepRecord) -> bool:

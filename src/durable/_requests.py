@@ -7,7 +7,7 @@ Each function here returns the work of one transaction. Where a visitor writes a
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from ._going_back import taken_over, to_repeat
+from ._going_back import require_children, taken_over, to_repeat
 from ._journal import Journal
 from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
 from ._records import require_outcomes, step_row
@@ -132,8 +132,10 @@ def retry(
     def _reopen(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
         require_outcomes(transaction.outcomes(record.seq), record)
         if record.status == "failed":
-            repeated = to_repeat(record, transaction.steps(record.seq))
-            for child in _failed_children(transaction, record, repeated):
+            steps = transaction.steps(record.seq)
+            repeated, children = to_repeat(record, steps), transaction.children(record.seq)
+            require_children(record, repeated, children, steps)
+            for child in _failed_children(repeated, children):
                 yield from _reopen(transaction, child)
             for step in repeated:
                 transaction.drop_step(step)
@@ -159,12 +161,9 @@ def _deadline_anew(record: RunRecord, now: float) -> float | None:
     return None if record.deadline is None else now + record.deadline - record.created_at
 
 
-def _failed_children(transaction: Transaction, record: RunRecord, repeated: list[StepRecord]) -> list[RunRecord]:
+def _failed_children(repeated: list[StepRecord], children: list[RunRecord]) -> list[RunRecord]:
     """The runs that failed and took this one with them: called by an operation that is attempted again."""
     again = {step.name for step in repeated if step.kind == "child"}
-    if not again:
-        return []
-    children = transaction.children(record.seq)
     return [child for child in children if child.status == "failed" and child.workflow in again]
 
 

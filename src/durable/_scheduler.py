@@ -101,17 +101,18 @@ class Scheduler:
 
         def is_over() -> None:
             over()
-            if isinstance(active.error, JournalError) and not active.is_written:
+            if not active.is_written:
                 self._has_stopped(active)
 
         active.watch(is_over)
         return True
 
     def _has_stopped(self, active: Active) -> None:
-        """A run that was woken could not be written: it waits as before, or is interrupted, as whoever waits for it."""
+        """A run that was woken could not be written, and waits as before, or is interrupted: tell who waits for it."""
         runtime = self.runtime
         assert runtime.timer is not None  # which has woken it
-        runtime.timer.look_again()
+        if isinstance(active.error, JournalError):
+            runtime.timer.look_again()
         with suppress(JournalError):
             record = runtime.journal.run(active.run_id)
             while record is not None and record.parent is not None:

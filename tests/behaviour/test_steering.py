@@ -529,6 +529,39 @@ def test_a_run_that_cleaned_up_in_a_task_beside_the_failure_cannot_be_retried(jo
     assert run.status == "failed"
 
 
+def test_a_run_whose_child_was_cancelled_because_of_a_failure_beside_it_cannot_be_retried(journal, run_async):
+    """The child has ended for good."""
+    begun, is_broken = asyncio.Event(), [True]
+
+    @durable.step(name="work", retry=None)
+    async def work():
+        if is_broken:
+            await begun.wait()
+            raise ValueError("broken")
+        return 1
+
+    @durable.workflow(name="child")
+    async def child():
+        begun.set()
+        if is_broken:
+            await durable.aio.sleep(3600)
+        return 2
+
+    @durable.workflow(id="run")
+    async def flow():
+        return await asyncio.gather(work(), child())
+
+    with pytest.raises(ValueError, match="broken"):
+        run_async(flow())
+    run = durable.get("run")
+    assert [run.status for run in durable.runs(workflow="child")] == ["cancelled"]
+    with pytest.raises(durable.RunConflictError, match=r"was cancelled.*run\.fork\(from_step=1\)"):
+        run.retry()
+    assert run.status == "failed"
+    is_broken.clear()
+    assert run.fork(from_step=1).result(PATIENCE) == [1, 2]
+
+
 @pytest.mark.parametrize("place", [0, -1, 3])
 def test_a_fork_from_where_nothing_is_says_so(journal, place):
     @durable.workflow(id="run")

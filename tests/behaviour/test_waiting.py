@@ -619,6 +619,43 @@ def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_i
     assert run.result(PATIENCE) == "slept"
 
 
+@pytest.mark.parametrize("again", ["resume", "result"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_child_that_was_woken_and_interrupted_interrupts_who_waits_for_its_suspended_parent(journal, kind, again):
+    ended = []
+
+    @durable.workflow
+    def child():
+        durable.sleep(1.2)
+        if not ended:
+            ended.append(True)
+            raise SystemExit
+        return "slept"
+
+    @durable.workflow
+    async def child_async():
+        await durable.aio.sleep(1.2)
+        if not ended:
+            ended.append(True)
+            raise SystemExit
+        return "slept"
+
+    @durable.workflow(id="parent")
+    def parent():
+        return child()
+
+    @durable.workflow(id="parent")
+    async def parent_async():
+        return await child_async()
+
+    run = (parent if kind == "sync" else parent_async).start()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    if again == "resume":
+        durable.resume()
+    assert run.result(PATIENCE) == "slept"
+
+
 def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(
     journal, busy, held_up, caplog
 ):

@@ -391,6 +391,8 @@ class Judge:
         if status != outcome.kind:
             raise Fault("broken", f"the run is {status}")
         going = self._query("SELECT id, workflow, status FROM durable_run WHERE finished_at IS NULL")
+        if outcome.kind == "failed":  # what it has started goes on
+            return
         told = self._told_in_the_background() if outcome.kind == "cancelled" else set()
         if going := [run for run in going if run[1] not in self.may_go_on and run[0] not in told]:
             raise Fault("left", f"runs that have not ended, under one that has: {going}")
@@ -421,7 +423,7 @@ class Judge:
         """The run is to be tried again: what failed may run again, and another way may be taken then."""
         sql = "SELECT input FROM durable_step WHERE kind IN ('step', 'child') AND status = 'failed'"
         self.finished -= {next(iter(json.loads(text).values())) for (text,) in self._query(sql)}
-        self.ways = {}
+        self.ways, self.is_cancelled, self.tried_once = {}, False, set()
 
     def look_at_fork(self, outcome: Outcome) -> None:
         """A run that took over the first operations of the one that has completed comes to its end without them."""
