@@ -172,7 +172,7 @@ class Branches:
 
     async def conclude_cut(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
         """Journal that the workflow itself ended an operation; returns in the turn of that."""
-        cut = record._replace(status="failed", output=None, error=CUT)
+        cut = record._replace(status="failed", output=None, error=CUT, finished_at=self.execution.now())
         await despite_cancellation(self.execution, self.take_turn(cut, unread))
 
     def journal_late(self, record: StepRecord, unread: MessageRecord | None = None) -> None:

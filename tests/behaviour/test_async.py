@@ -645,7 +645,7 @@ def test_bodies_begin_on_replay_when_every_journaled_outcome_has_been_delivered(
 
 
 def test_step_cancelled_while_its_outcome_is_on_its_way_to_the_disk_replays_as_cut(journal, run_async, fetch):
-    ended, cut = [], threading.Event()
+    ended, cut, cancelled_at = [], threading.Event(), []
     put_alone = journal.engine._runtime.journal.put_alone
 
     def slow_disk(*args):
@@ -666,6 +666,7 @@ def test_step_cancelled_while_its_outcome_is_on_its_way_to_the_disk_replays_as_c
         while not ended:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
         await asyncio.sleep(0)
+        cancelled_at.append(time.time())
         task.cancel()
         cut.set()
         try:
@@ -681,4 +682,6 @@ def test_step_cancelled_while_its_outcome_is_on_its_way_to_the_disk_replays_as_c
     journal.restart()
     assert run_async(flow()) == "got cut"
     assert fetch.calls == ["cut"]
-    assert [step.status for step in durable.runs()[0].steps()] == ["failed", "completed"]
+    quick_step, fetch_step = durable.runs()[0].steps()
+    assert (quick_step.status, fetch_step.status) == ("failed", "completed")
+    assert quick_step.finished_at.timestamp() > cancelled_at[0]  # and not when its body returned
