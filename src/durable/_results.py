@@ -162,14 +162,9 @@ class Result:
         if record.status == "waiting":
             runtime.own()
             runtime.journal.commits.require_open()  # else nobody can wake it
-            if not self._waits_for_nobody(record):
-                return None
+            self._scheduler.go_on_with_children(record)
+            return None
         return self._scheduler.set_going(record) or runtime.active.get(self._id)
-
-    def _waits_for_nobody(self, record: RunRecord) -> bool:
-        """Whether it was suspended until a child ends that is interrupted since: it sets that going again."""
-        children = self._runtime.journal.children(record.seq)
-        return any(child.status == "running" and child.id not in self._runtime.active for child in children)
 
     def _refuse_where_another_owns(self, record: RunRecord) -> None:
         journal = self._runtime.journal

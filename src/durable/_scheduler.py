@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from ._active import Active, Admission, Request
@@ -101,17 +102,26 @@ class Scheduler:
 
         def is_over() -> None:
             over()
-            if not active.is_written:
-                self._has_stopped(active)
+            self._may_have_stopped(active)
 
         active.watch(is_over)
         return True
 
-    def _has_stopped(self, active: Active) -> None:
+    def go_on_with_children(self, record: RunRecord) -> None:
+        """Set those going again that are interrupted, and for which a suspended run may wait."""
+        for child in self.runtime.journal.children(record.seq):
+            if child.status == "running" and child.id not in self.runtime.active:
+                active = self.set_going(child)
+                if active is not None:
+                    active.watch(partial(self._may_have_stopped, active))
+
+    def _may_have_stopped(self, active: Active) -> None:
         """A run that was woken could not be written, and waits as before, or is interrupted: tell who waits for it."""
         runtime = self.runtime
-        assert runtime.timer is not None  # which has woken it
+        if active.is_written:
+            return
         if isinstance(active.error, JournalError):
+            assert runtime.timer is not None  # which has woken it
             runtime.timer.look_again()
         with suppress(JournalError):
             record = runtime.journal.run(active.run_id)
