@@ -118,7 +118,7 @@ class Scheduler:
     def _may_have_stopped(self, active: Active) -> None:
         """A run that was woken could not be written, and waits as before, or is interrupted: tell who waits for it."""
         runtime = self.runtime
-        if active.is_written:
+        if active.is_written or runtime.is_closed():  # which tells everybody, and reads no more
             return
         if isinstance(active.error, JournalError):
             assert runtime.timer is not None  # which has woken it
