@@ -36,7 +36,9 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     since = min((step.finished_at or 0.0 for step in causes), default=0.0)
     cut = [step for step in last if step.error == CUT and (step.finished_at or 0.0) >= since]
     repeated = [*causes, *cut]
-    if failed and (not repeated or (causes and _is_compensated(repeated, since, others, timers))):
+    dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
+    kept = [step for step in others if step not in repeated]
+    if failed and (not repeated or _is_compensated(repeated, dropped, kept, timers)):
         first = (causes or failed)[0]
         number = operation_number(steps, (first.branch, first.position))
         msg = (
@@ -46,7 +48,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
             "starts a new run from any step"
         )
         raise RunConflictError(msg)
-    return repeated + [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
+    return repeated + dropped
 
 
 def require_children(
@@ -107,15 +109,19 @@ def _began_after(other: StepRecord, failed: StepRecord) -> bool:
 
 
 def _is_compensated(
-    repeated: list[StepRecord], since: float, steps: list[StepRecord], timers: list[StepRecord]
+    repeated: list[StepRecord], dropped: list[StepRecord], kept: list[StepRecord], timers: list[StepRecord]
 ) -> bool:
-    """Whether other tasks were cut because of the failure, as by a `TaskGroup`, and cleaned up.
+    """Whether something that stays was cut, or done in a clean-up, because of what does not stay.
 
-    Without the failure nothing would cut them again. What a timeout cut needs none.
+    Because of a failure, as by a `TaskGroup`, or of a timeout that is `dropped`. What another timeout cut stays cut.
     """
-    cut = (step for step in steps if step.error == CUT and (step.finished_at or 0.0) >= since)
-    is_torn_down = any(not any(_fired_around(timer, step) for timer in timers) for step in cut)
-    return is_torn_down and any(_came_at(step) >= since for step in steps if step not in repeated)
+    cut = [step for step in kept if step.error == CUT]
+    if any(_fired_around(timer, step) for timer in dropped for step in cut):
+        return True
+    since = min((step.finished_at or 0.0 for step in repeated if step.error != CUT), default=inf)
+    torn_down = (step for step in (*cut, *repeated) if step.error == CUT and (step.finished_at or 0.0) >= since)
+    is_torn_down = any(not any(_fired_around(timer, step) for timer in timers) for step in torn_down)
+    return is_torn_down and any(_came_at(step) >= since for step in kept)
 
 
 def _fired_around(timer: StepRecord, cut: StepRecord) -> bool:

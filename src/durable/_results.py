@@ -37,11 +37,17 @@ if TYPE_CHECKING:
 
 
 def _be_cancelled_with_it(record: RunRecord) -> None:
-    """A sync run that was cancelled together with the one that it waits for is told so, and not of that."""
+    """A sync run that was cancelled together with the one that it waits for is told so, and not of that.
+
+    Not where the journal has what it did next: it heard of that, and was cancelled later.
+    """
     branch = current_branch()
-    if branch is not None and branch.execution.branches is None and branch.execution.is_being_cancelled():
-        branch.execution.cancel.delivered = True
-        raise branch.execution.cancellation() from recorded_error(record)
+    execution = None if branch is None else branch.execution
+    if execution is None or execution.branches is not None or execution.past:
+        return
+    if execution.is_being_cancelled():
+        execution.cancel.delivered = True
+        raise execution.cancellation() from recorded_error(record)
 
 
 class Result:

@@ -95,3 +95,40 @@ def test_a_child_that_is_started_when_the_cancellation_is_not_told_yet_is_cancel
     with pytest.raises(durable.RunCancelledError):
         run.result()
     wait_until(lambda: sorted(child.status for child in durable.runs(workflow="child")) == ["cancelled", "waiting"])
+
+
+def test_a_run_that_was_cancelled_after_it_heard_of_a_cancelled_child_hears_of_that_again(journal):
+    @durable.workflow(name="child")
+    def child():
+        durable.sleep(3600)
+
+    @durable.step(name="after")
+    def after():
+        pass
+
+    @durable.step(name="dies")
+    def dies():
+        journal.crash()
+
+    @durable.step(name="late")
+    def late():
+        pass
+
+    @durable.workflow(id="parent")
+    def parent():
+        run = child.start()
+        run.cancel()
+        with pytest.raises(durable.RunCancelledError):
+            run.result()
+        after()
+        dies()
+        late()
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    journal.restart()
+    run = durable.get("parent")
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError, match="run parent"):
+        run.result()
+    assert [(step.name, step.status) for step in run.steps()][2:] == [("after", "completed"), ("dies", "failed")]

@@ -79,6 +79,13 @@ def test_a_timeout_goes_with_what_it_cut_and_no_other():
     assert repeated(error("broken"), timer, shielded, step("/b:0", 0, 3, 4)) == ["/a:00"]
 
 
+def test_a_timeout_that_cut_what_was_cleaned_up_is_not_undone_for_what_it_cut_besides():
+    timer, failure = step("", -2, 2, 2, kind=TIMER), step("/c:0", 0, 1, 2, error("broken"))
+    alone, cleaned, after = step("/a:0", 0, 1, 3, CUT), step("/b:0", 0, 1, 3, CUT), step("/b:0", 1, 4, 5)
+    with pytest.raises(RunConflictError, match=r"run\.fork"):
+        to_repeat(failed_run(error("broken")), [timer, alone, cleaned, after, failure])
+
+
 def test_a_timeout_of_its_own_is_no_reason_to_refuse():
     failure, timer = step("/a:0", 0, 1, 2, error("broken")), step("/b:0", -2, 3, 3, kind=TIMER)
     cut, after = step("/b:0", 0, 1, 3, CUT), step("/b:0", 1, 4, 5)
