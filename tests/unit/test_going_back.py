@@ -5,7 +5,8 @@ import json
 import pytest
 
 from durable._effects import CUT
-from durable._going_back import taken_over, to_repeat
+from durable._going_back import require_children, taken_over, to_repeat
+from durable._identity import idempotency_key
 from durable._model import TIMER, RunRecord, StepRecord
 from durable.errors import RunConflictError
 
@@ -98,3 +99,129 @@ def test_a_fork_takes_over_a_cancellation_with_what_came_of_it():
     last = step("", 2, 6, 7)
     assert taken_over(run, [cancel, before, tidied, last], 3) == [before]
     assert taken_over(run, [cancel, before, tidied, last], 4) == [cancel, before, tidied]
+
+
+# -- what came after what ----------------------------------------------------------------------------------------------
+
+
+def test_an_operation_after_the_failure_on_its_branch_or_on_one_around_it_is_going_on():
+    failure = step("/a:0/b:0", 0, 1, 2, error("broken"))
+    for branch in ("/a:0/b:0", "/a:0", ""):
+        with pytest.raises(RunConflictError):
+            to_repeat(failed_run(error("broken")), [failure, step(branch, 3, 2 + (branch == "/a:0/b:0"), 4)])
+    for branch in ("/a:0/c:0", "/a", "/a:0/b:0/c:0"):
+        assert repeated(error("broken"), failure, step(branch, 3, 3, 4)) == ["/a:0/b:00"]
+
+
+def test_steps_that_took_no_time_came_in_the_order_of_their_places():
+    with pytest.raises(RunConflictError):
+        to_repeat(failed_run(error("broken")), [step("", 0, 5, 5, error("broken")), step("", 1, 5, 5)])
+    assert repeated(error("broken"), step("", 0, 5, 5), step("", 1, 5, 5, error("broken"))) == ["1"]
+
+
+def test_items_of_a_map_are_siblings_whenever_they_began():
+    items = [step("/pay[]:0", 0, 1, 2, error("broken")), step("/pay[]:0", 1, 3, 4)]
+    assert repeated(error("broken"), *items) == ["/pay[]:00"]
+
+
+def test_errors_are_told_apart_by_class_and_message():
+    caught, later = step("/a:0", 0, 1, 2, error("same")), step("/b:0", 0, 3, 4, error("other"))
+    of_another_class = json.dumps({"type": "builtins:KeyError", "message": "same"})
+    assert repeated(error("other"), caught, later) == ["/b:00"]
+    assert repeated(error("wrapped", cause=json.loads(error("other"))), caught, later) == ["/b:00"]
+    group = error("group", members=[json.loads(error("nested", members=[json.loads(error("other"))]))])
+    assert repeated(group, caught, later) == ["/b:00"]
+    assert repeated(of_another_class, caught, later) == ["/a:00", "/b:00"]
+    assert repeated(None, caught, later) == ["/a:00", "/b:00"]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        step("/b:0", 1, 3, 4),  # not the first of its branch
+        step("/b:0", 0, 1, 4),  # began before
+        step("/b:0", 0, 3, 4, CUT),
+        step("/a:1/c:0", 0, 3, 4),  # begun by another task
+    ],
+)
+def test_what_shows_nothing_of_new_branches_leaves_a_failure_to_be_repeated(later):
+    caught, failure = step("/a:0", 0, 1, 2, error("one")), step("/z:0", 0, 1, 9, error("two"))
+    assert "/a:00" in repeated(error("two"), caught, later, failure)
+
+
+def test_the_refusal_names_the_failure_and_the_step_to_fork_from():
+    failure, after = step("", 1, 1, 2, error("broken")), step("", 2, 3, 4)
+    message = (
+        "run run of 'flow' went on after step '1' failed at position 1 (it caught or compensated the failure), so it "
+        "cannot be retried from there: run.fork(from_step=2), or durable fork run --from-step 2, starts a new run from "
+        "any step"
+    )
+    with pytest.raises(RunConflictError) as refusal:
+        to_repeat(failed_run(error("broken")), [step("", 0, 0, 1), failure, after])
+    assert str(refusal.value) == message
+
+
+def test_where_nothing_failed_nothing_is_repeated():
+    assert repeated(error("the code's own"), step("", 0, 1, 2)) == []
+
+
+# -- children ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_child_that_would_be_called_again_is_named():
+    record, first, called = failed_run(error("broken")), step("", 0, 1, 2, error("broken")), step("", 1, 1, 3, CUT)
+    child = record._replace(id=idempotency_key("run", "", 1), workflow="charge", status="cancelled")
+    message = (
+        f"run run of 'flow' called run {child.id} of 'charge', which was cancelled, and would get that again: "
+        "run.fork(from_step=1), or durable fork run --from-step 1, starts a new run, with children of its own"
+    )
+    with pytest.raises(RunConflictError) as refusal:
+        require_children(record, [first, called], [child], [first, called])
+    assert str(refusal.value) == message
+    require_children(record, [first], [child], [first, called])
+    require_children(record, [first, called], [child._replace(status="failed")], [first, called])
+
+
+# -- forks -------------------------------------------------------------------------------------------------------------
+
+
+def names(from_step, *steps):
+    return [found.name for found in taken_over(failed_run(None), list(steps), from_step)]
+
+
+def test_a_fork_takes_over_what_stands_before():
+    steps = [step("", number, number, number + 0.5) for number in range(3)]
+    assert [names(at, *steps) for at in (1, 2, 3, 4)] == [[], ["0"], ["0", "1"], ["0", "1", "2"]]
+
+
+@pytest.mark.parametrize("at", [0, -1, 4])
+def test_a_fork_from_where_nothing_is_says_how_much_there_is(at):
+    steps = [step("", 0, 0, 1), step("", 1, 1, 2), step("", 2, 2, 3)._replace(turn=None)]
+    message = "from_step is from 1 to 3 for run run, which has 2 finished operations"
+    with pytest.raises(ValueError, match=message):
+        names(at, *steps)
+    assert names(3, *steps) == ["0", "1"]
+
+
+def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended():
+    left = step("/b:0", 0, 1, 5)
+    assert names(2, step("/a:0", 0, 1, 9), left) == ["/a:00"]
+    assert names(2, step("/a:0", 0, 5, 9), left) == []
+    assert names(2, step("/a:0", 0, 1, 5, CUT), left) == []
+    assert names(2, step("/a:0", 0, 1, 4, CUT), left) == ["/a:00"]
+    assert names(2, step("/a:0", 0, 5, 9), left._replace(turn=None)) == ["/a:00"]
+
+
+def test_of_the_branch_that_is_taken_over_in_part_what_comes_first_stands_first():
+    assert names(2, step("", 0, 6, 7), step("", 1, 1, 5)) == ["0"]
+    assert names(2, step("", 0, 6, 7), step("", 1, 1, 9), step("/b:0", 0, 1, 5)) == []
+
+
+def test_what_is_hidden_is_taken_over_with_what_is_around_it():
+    mark, timer = step("", 1, 3, 3, kind="map"), step("", -2, 4, 4, kind=TIMER)
+    first, item, last = step("", 0, 1, 2), step("/a[]:0", 0, 3, 4), step("/b:0", 0, 6, 7)
+    assert names(1, timer, first, mark, item, last) == []
+    assert names(2, timer, first, mark, item, last) == ["0"]
+    assert names(3, timer, first, mark, item, last) == ["-2", "1", "0", "/a[]:00"]
+    assert names(3, timer._replace(started_at=4.5), first, mark, item, last) == ["1", "0", "/a[]:00"]
+    assert names(3, timer, first, mark, item, last._replace(finished_at=3.5)) == ["1", "0", "/a[]:00"]
