@@ -76,6 +76,7 @@ def test_what_tidied_up_beside_the_failure_keeps_it_from_being_repeated(tidied_o
 def test_a_timeout_goes_with_what_it_cut_and_no_other():
     timer, cut = step("", -2, 2, 2, kind=TIMER), step("/a:0", 0, 1, 2, CUT)
     assert repeated(error("too late"), timer, cut) == ["/a:00", "-2"]
+    assert repeated(error("too late"), timer._replace(branch="/b:0"), cut) == ["/a:00"]
     shielded = step("/a:0", 0, 1, 5, error("broken"))
     assert repeated(error("broken"), timer, shielded, step("/b:0", 0, 3, 4)) == ["/a:00"]
 
@@ -133,6 +134,8 @@ def test_errors_are_told_apart_by_class_and_message():
     assert repeated(group, caught, later) == ["/b:00"]
     assert repeated(of_another_class, caught, later) == ["/a:00", "/b:00"]
     assert repeated(None, caught, later) == ["/a:00", "/b:00"]
+    of_another_class = json.dumps({"type": "builtins:KeyError", "message": "other"})
+    assert repeated(error("other"), caught._replace(error=of_another_class), later) == ["/b:00"]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,8 @@ def test_a_fork_from_where_nothing_is_says_how_much_there_is(at):
     with pytest.raises(ValueError, match=message):
         names(at, *steps)
     assert names(3, *steps) == ["0", "1"]
+    with pytest.raises(ValueError, match="from 1 to 3"):
+        names(4, *steps[:2])
 
 
 def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended():
