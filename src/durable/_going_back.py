@@ -37,7 +37,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     cut = [step for step in last if step.error == CUT and (step.finished_at or 0.0) >= since]
     repeated = [*causes, *cut]
     dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
-    kept = [step for step in others if step not in repeated]
+    places = {(step.branch, step.position) for step in repeated}
+    kept = [step for step in others if (step.branch, step.position) not in places]
     if failed and (not repeated or _is_compensated(repeated, dropped, kept, timers)):
         first = (causes or failed)[0]
         number = operation_number(steps, (first.branch, first.position))
@@ -156,10 +157,12 @@ def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) ->
     """What is taken over, but what came of those that are `left`: it began, or was cut, when one of them had ended."""
     if not left:
         return taken
-    cut = left[0].branch  # the one that is taken over in part: what comes first in it stands first
-    in_others = _first_end([step for step in left if step.branch != cut])
+    part = left[0].branch  # the one that is taken over in part: what is called first in it stands first
+    in_others = _first_end([step for step in left if step.branch != part])
     in_any = _first_end(left)
-    return [step for step in taken if _came_at(step) < (in_others if step.branch == cut else in_any)]
+    return [
+        step for step in taken if _came_at(step) < (in_others if step.branch == part and step.error != CUT else in_any)
+    ]
 
 
 def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:

@@ -220,6 +220,8 @@ def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended
 def test_of_the_branch_that_is_taken_over_in_part_what_comes_first_stands_first():
     assert names(2, step("", 0, 6, 7), step("", 1, 1, 5)) == ["0"]
     assert names(2, step("", 0, 6, 7), step("", 1, 1, 9), step("/b:0", 0, 1, 5)) == []
+    assert names(2, step("", 0, 1, 6, CUT), step("", 1, 1, 5)) == []
+    assert names(2, step("", 0, 1, 4, CUT), step("", 1, 1, 5)) == ["0"]
 
 
 def test_what_is_hidden_is_taken_over_with_what_is_around_it():
