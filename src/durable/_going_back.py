@@ -7,7 +7,8 @@ failure, a retry is refused and names `fork`: to go on with what does not fit wo
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import nlargest
 from math import inf
 from typing import Any, Final
 
@@ -31,8 +32,12 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
-    last = [step for step in failed if not any(_came_after(other, step) for other in others)]
-    causes = [step for step in last if step.error != CUT and not _was_caught(step, record, failed, others)]
+    latest: dict[str, tuple[float, int]] = {}
+    for step in others:
+        latest[step.branch] = max(latest.get(step.branch, (0.0, 0)), (step.started_at, step.position))
+    last = [step for step in failed if not _went_on_after(step, latest)]
+    caught = _caught(record, failed, others)
+    causes = [step for step in last if step.error != CUT and not caught(step)]
     since = min((step.finished_at or 0.0 for step in causes), default=0.0)
     cut = [step for step in last if step.error == CUT and (step.finished_at or 0.0) >= since]
     repeated = [*causes, *cut]
@@ -69,27 +74,44 @@ def require_children(
             raise RunConflictError(msg)
 
 
-def _came_after(other: StepRecord, failed: StepRecord) -> bool:
-    """By time and not by position: steps side by side have positions in a row, and none came after another.
+def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> bool:
+    """Whether something was called after it, on its branch or one around it; `latest`: what was called last on each.
 
-    By position where the times are the same: a clock that is moved by hand stands still, and what is ended from outside
-    has no duration.
+    By time and not by position: steps side by side have positions in a row, and none came after another. By position
+    where the times are the same: a clock that is moved by hand stands still, and what is ended from outside has no
+    duration. The items of a map are siblings, whenever they start.
     """
-    if failed.branch == other.branch:
-        around = not _IS_MAP.search(failed.branch)  # the items of a map are siblings, whenever they start
-        moments = (other.started_at, other.position), (failed.finished_at or 0.0, failed.position)
-        return around and moments[0] > moments[1]
-    return failed.branch.startswith(other.branch + "/") and other.started_at >= (failed.finished_at or 0.0)
+    ended = failed.finished_at or 0.0
+    if not _IS_MAP.search(failed.branch) and latest[failed.branch] > (ended, failed.position):
+        return True
+    return any(around in latest and latest[around][0] >= ended for around in _around(failed.branch))
 
 
-def _was_caught(step: StepRecord, record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]) -> bool:
-    """Whether the run failed with another failure than this one, after which it had begun new branches."""
+def _around(branch: str) -> Iterator[str]:
+    """The branches that this one is a part of."""
+    while branch:
+        branch = branch.rpartition("/")[0]
+        yield branch
+
+
+def _caught(record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
+    """Whether the run failed with another failure than a given one, after which it had begun new branches."""
     of_run = set(_errors_in(record.error))
-    return (
-        of_run.isdisjoint(_errors_in(step.error))
-        and any(not of_run.isdisjoint(_errors_in(other.error)) for other in failed if other.error != CUT)
-        and any(_began_after(other, step) for other in steps)
-    )
+    is_known = any(not of_run.isdisjoint(_errors_in(step.error)) for step in failed if step.error != CUT)
+    begun: dict[str, list[tuple[float, str]]] = {}
+    for step in steps:
+        if step.position == 0 and step.branch and step.error != CUT:
+            begun.setdefault(step.branch.rpartition("/")[0], []).append((step.started_at, step.branch))
+    latest = {creator: nlargest(2, branches) for creator, branches in begun.items()}  # one of them may be its own
+
+    def is_caught(step: StepRecord) -> bool:
+        if not is_known or not of_run.isdisjoint(_errors_in(step.error)):
+            return False
+        ended, creators = step.finished_at or 0.0, (step.branch, *_around(step.branch))
+        branches = (found for creator in creators for found in latest.get(creator, ()))
+        return any(at >= ended and branch != step.branch for at, branch in branches)
+
+    return is_caught
 
 
 def _errors_in(text: str | None) -> Iterator[tuple[str, str]]:
@@ -100,13 +122,6 @@ def _errors_in(text: str | None) -> Iterator[tuple[str, str]]:
         if isinstance(error, dict):
             yield str(error.get("type")), str(error.get("message"))
             left += [error.get("cause"), *error.get("members", ())]
-
-
-def _began_after(other: StepRecord, failed: StepRecord) -> bool:
-    """Whether this is the first operation of a branch that the failed one's, or one around it, began after that."""
-    within = f"{failed.branch}/".startswith(other.branch.rpartition("/")[0] + "/")
-    is_first = other.position == 0 and other.branch not in {"", failed.branch} and other.error != CUT
-    return within and is_first and other.started_at >= (failed.finished_at or 0.0)
 
 
 def _is_compensated(
