@@ -6,12 +6,13 @@ import gc
 import sqlite3
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 
 import pytest
 
 import durable
-from durable import _branches, _operations
+from durable import RetryPolicy, _branches, _operations
 from durable._drive_async import take_slot
 from durable._entries import Entry
 from durable._execution import current_branch
@@ -528,3 +529,48 @@ def test_a_loop_may_have_been_stopped_by_what_ran_on_it():
     loop_thread._thread.join(PATIENCE)
     assert loop_thread.loop.is_closed()
     loop_thread.stop()
+
+
+def test_a_back_off_that_is_over_when_the_run_goes_on_is_not_waited_for(journal, run_async):
+    tried = []
+
+    @durable.step(name="flaky", retry=RetryPolicy(initial_interval=0.05, maximum_attempts=2, jitter=0))
+    async def flaky():
+        tried.append(1)
+        if len(tried) == 1:
+            raise ConnectionError
+        return "at last"
+
+    @durable.step(name="dies", retry=None)
+    async def dies():
+        await asyncio.sleep(0.02)
+        journal.crash()
+
+    @durable.workflow(id="run")
+    async def flow():
+        return await asyncio.gather(flaky(), dies())
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    time.sleep(0.06)
+    journal.restart()
+    assert run_async(flow()) == ["at last", None]
+    assert len(tried) == 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 and newer")
+def test_a_task_that_has_ended_when_it_is_created_is_no_task_of_the_run(journal):
+    @durable.step(name="work")
+    async def work():
+        return 2
+
+    async def at_once():
+        return 1
+
+    @durable.workflow(id="run")
+    async def flow():
+        return await asyncio.create_task(at_once()), await asyncio.create_task(work())
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+        assert runner.run(flow()) == (1, 2)

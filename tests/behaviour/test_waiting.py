@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import durable
-from durable import RetryPolicy, testing
+from durable import RetryPolicy, _engine, testing
 from durable._transaction import Transaction
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -654,6 +654,25 @@ def test_a_child_that_was_woken_and_interrupted_interrupts_who_waits_for_its_sus
     if again == "resume":
         durable.resume()
     assert run.result(PATIENCE) == "slept"
+
+
+def test_an_interrupted_child_that_is_not_declared_here_is_not_set_going_with_who_waits_for_its_parent(journal):
+    @durable.workflow(name="child")
+    def child():
+        durable.sleep(1.2)
+        raise SystemExit
+
+    @durable.workflow(id="parent")
+    def parent():
+        return child()
+
+    run = parent.start()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    del _engine.REGISTRY.workflows["child"]
+    with pytest.raises(TimeoutError):
+        run.result(0.1)
+    assert run.status == "waiting"
 
 
 def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(
