@@ -114,6 +114,14 @@ def test_an_operation_after_the_failure_on_its_branch_or_on_one_around_it_is_goi
         assert repeated(error("broken"), failure, step(branch, 3, 3, 4)) == ["/a:0/b:00"]
 
 
+def test_what_was_called_last_on_a_branch_need_not_stand_last():
+    late, failure, early = step("", 0, 5, 6), step("", 1, 1, 2, error("broken")), step("", 2, 1, 3)
+    with pytest.raises(RunConflictError):
+        to_repeat(failed_run(error("broken")), [late, failure, early])
+    with pytest.raises(RunConflictError):
+        to_repeat(failed_run(error("broken")), [late, failure._replace(branch="/a:0")])
+
+
 def test_steps_that_took_no_time_came_in_the_order_of_their_places():
     with pytest.raises(RunConflictError):
         to_repeat(failed_run(error("broken")), [step("", 0, 5, 5, error("broken")), step("", 1, 5, 5)])
