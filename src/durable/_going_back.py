@@ -38,13 +38,13 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
     last = [step for step in failed if not _went_on_after(step, latest)]
     caught = _caught(record, failed, others)
     causes = [step for step in last if step.error != CUT and not caught(step)]
-    since = min((step.finished_at or 0.0 for step in causes), default=0.0)
-    cut = [step for step in last if step.error == CUT and (step.finished_at or 0.0) >= since]
+    since = min(map(_ended, causes), default=inf)
+    cut = [step for step in last if step.error == CUT and (not causes or _ended(step) >= since)]
     repeated = [*causes, *cut]
     dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
     places = {(step.branch, step.position) for step in repeated}
     kept = [step for step in others if (step.branch, step.position) not in places]
-    if failed and (not repeated or _is_compensated(repeated, dropped, kept, timers)):
+    if failed and (not repeated or _is_compensated(since, dropped, kept, others, timers)):
         first = (causes or failed)[0]
         number = operation_number(steps, (first.branch, first.position))
         msg = (
@@ -81,10 +81,14 @@ def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> 
     where the times are the same: a clock that is moved by hand stands still, and what is ended from outside has no
     duration. The items of a map are siblings, whenever they start.
     """
-    ended = failed.finished_at or 0.0
+    ended = _ended(failed)
     if not _IS_MAP.search(failed.branch) and latest[failed.branch] > (ended, failed.position):
         return True
     return any(around in latest and latest[around][0] >= ended for around in _around(failed.branch))
+
+
+def _ended(step: StepRecord) -> float:
+    return step.finished_at or 0.0
 
 
 def _around(branch: str) -> Iterator[str]:
@@ -107,7 +111,7 @@ def _caught(record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]
     def is_caught(step: StepRecord) -> bool:
         if not is_known or not of_run.isdisjoint(_errors_in(step.error)):
             return False
-        ended, creators = step.finished_at or 0.0, (step.branch, *_around(step.branch))
+        ended, creators = _ended(step), (step.branch, *_around(step.branch))
         branches = (found for creator in creators for found in latest.get(creator, ()))
         return any(at >= ended and branch != step.branch for at, branch in branches)
 
@@ -125,17 +129,16 @@ def _errors_in(text: str | None) -> Iterator[tuple[str, str]]:
 
 
 def _is_compensated(
-    repeated: list[StepRecord], dropped: list[StepRecord], kept: list[StepRecord], timers: list[StepRecord]
+    since: float, dropped: list[StepRecord], kept: list[StepRecord], every: list[StepRecord], timers: list[StepRecord]
 ) -> bool:
-    """Whether something that stays was cut, or done in a clean-up, because of what does not stay.
+    """Whether something that is `kept` was cut, or done in a clean-up, because of what is not.
 
-    Because of a failure, as by a `TaskGroup`, or of a timeout that is `dropped`. What another timeout cut stays cut.
+    Because of a failure, as by a `TaskGroup` (the first ended at `since`), or of a timeout that is `dropped`. What
+    another timeout cut stays cut.
     """
-    cut = [step for step in kept if step.error == CUT]
-    if any(_fired_around(timer, step) for timer in dropped for step in cut):
+    if any(step.error == CUT and _fired_around(timer, step) for timer in dropped for step in kept):
         return True
-    since = min((step.finished_at or 0.0 for step in repeated if step.error != CUT), default=inf)
-    torn_down = (step for step in (*cut, *repeated) if step.error == CUT and (step.finished_at or 0.0) >= since)
+    torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
     is_torn_down = any(not any(_fired_around(timer, step) for timer in timers) for step in torn_down)
     return is_torn_down and any(_came_at(step) >= since for step in kept)
 

@@ -19,6 +19,8 @@ Work = Callable[[Transaction], T]
 
 NOBODY: Final = 0
 """The epoch of a run that no owner has set going yet."""
+_HAS_RUN: Final = frozenset({"child", "start"})
+"""The kinds of operations whose body is a run of its own."""
 
 
 def ask(journal: Journal, work: Work[T]) -> T:
@@ -133,7 +135,8 @@ def retry(
         require_outcomes(transaction.outcomes(record.seq), record)
         if record.status == "failed":
             steps = transaction.steps(record.seq)
-            repeated, children = to_repeat(record, steps), transaction.children(record.seq)
+            repeated = to_repeat(record, steps)
+            children = transaction.children(record.seq) if any(step.kind in _HAS_RUN for step in repeated) else []
             require_children(record, repeated, children, steps)
             for child in _failed_children(repeated, children):
                 yield from _reopen(transaction, child)
