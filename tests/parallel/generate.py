@@ -25,14 +25,6 @@ class Child(NamedTuple):
     is_alone: bool
     """Whether its runs are executed one at a time."""
 
-    @property
-    def head(self) -> list[str]:
-        options = [f", timeout={CHILD_SECONDS}"] * self.is_timed + [", concurrency=1"] * self.is_alone
-        return [
-            f'@durable.workflow(name="{self.name}"{"".join(options)})',
-            f"{'async ' if self.is_async else ''}def {self.name}(who: str) -> str:",
-        ]
-
 
 class Writer:
     """A program in the making."""
@@ -86,6 +78,16 @@ class Writer:
     def new_child(self, *, is_async: bool) -> Child:
         chances = self.dice.random(), self.dice.random()
         return Child(f"child_{len(self.children)}", is_async, is_timed=chances[0] < 0.2, is_alone=chances[1] < 0.3)
+
+    @contextlib.contextmanager
+    def body_of(self, child: Child) -> Iterator[None]:
+        """Write a child around what is written meanwhile; from then on it may be called."""
+        options = [f", timeout={CHILD_SECONDS}"] * child.is_timed + [", concurrency=1"] * child.is_alone
+        self.emit("", f'@durable.workflow(name="{child.name}"{"".join(options)})')
+        with self.block(f"{'async ' * child.is_async}def {child.name}(who: str) -> str:"):
+            self.emit("begin(who)")
+            yield
+        self.children.append(child)
 
     # -- in both worlds ------------------------------------------------------------------------------------------------
 
@@ -187,17 +189,13 @@ class AsyncWriter(Writer):
         for _ in range(self.dice.randrange(3)):
             child = self.new_child(is_async=self.dice.random() < 0.7)
             self.left = self.dice.randint(1, 5)
-            *decorator, head = child.head
-            self.emit("", *decorator)
-            with self.block(head):
-                self.emit("begin(who)")
+            with self.body_of(child):
                 if child.is_async:
                     self.body(1)
                 else:
                     self.direct(1)
                     self.direct_declined(1)
                     self.emit("return last(who)")
-            self.children.append(child)
         self.left = self.dice.randint(3, 16)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("async def main() -> str:"):
@@ -599,13 +597,9 @@ class SyncWriter(Writer):
         for _ in range(self.dice.randrange(3)):
             child = self.new_child(is_async=False)
             self.left = self.dice.randint(1, 4)
-            *decorator, head = child.head
-            self.emit("", *decorator)
-            with self.block(head):
-                self.emit("begin(who)")
+            with self.body_of(child):
                 self.statements(1)
                 self.emit("return last(who)")
-            self.children.append(child)
         self.left = self.dice.randint(3, 14)
         self.emit("", '@durable.workflow(name="main", id="trial")')
         with self.block("def main() -> str:"):

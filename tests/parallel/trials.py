@@ -380,7 +380,11 @@ class Judge:
             self.ways[who] = way.events[: way.on_disk]
 
     def _in_journal(self) -> set[str]:
-        rows = self._query("SELECT input FROM durable_step WHERE turn IS NOT NULL AND kind IN ('step', 'child')")
+        return self._labels("turn IS NOT NULL AND kind IN ('step', 'child')")
+
+    def _labels(self, where: str) -> set[str]:
+        """Of steps and children: the one argument that each of them has."""
+        rows = self._query(f"SELECT input FROM durable_step WHERE {where}")
         return {next(iter(json.loads(text).values())) for (text,) in rows}
 
     def look_at_end(self, outcome: Outcome) -> None:
@@ -402,9 +406,8 @@ class Judge:
 
     def _waited_for(self) -> set[str]:
         """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
-        sql = "SELECT input FROM durable_step WHERE kind = 'step' AND turn IS NOT NULL"
         turns = self._query("SELECT 1 FROM durable_step WHERE turn > 0")
-        return {next(iter(json.loads(text).values())) for (text,) in self._query(sql + " AND turn > 0" * bool(turns))}
+        return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
 
     def _told_in_the_background(self) -> set[str]:
         """Runs that a cancelled one has started, and does not wait for: it is in the file that they are cancelled too."""
@@ -421,8 +424,7 @@ class Judge:
 
     def forget_failures(self) -> None:
         """The run is to be tried again: what failed may run again, and another way may be taken then."""
-        sql = "SELECT input FROM durable_step WHERE kind IN ('step', 'child') AND status = 'failed'"
-        self.finished -= {next(iter(json.loads(text).values())) for (text,) in self._query(sql)}
+        self.finished -= self._labels("kind IN ('step', 'child') AND status = 'failed'")
         self.ways, self.is_cancelled, self.tried_once = {}, False, set()
 
     def look_at_fork(self, outcome: Outcome) -> None:
@@ -430,8 +432,7 @@ class Judge:
         if outcome.kind != "completed" or outcome.what != "r":
             raise Fault(f"fork {outcome.kind}", outcome.what)
         ((fork, began_at),) = self._query("SELECT seq, created_at FROM durable_run WHERE workflow = 'main' AND seq > 1")
-        sql = f"SELECT input FROM durable_step WHERE run = {fork} AND kind = 'step' AND started_at < {began_at!r}"
-        taken = {next(iter(json.loads(text).values())) for (text,) in self._query(sql)}
+        taken = self._labels(f"run = {fork} AND kind = 'step' AND started_at < {began_at!r}")
         begun = {rest[0] for word, *rest in outcome.notes if word == "start"}
         if again := taken & begun:
             raise Fault("repeated", f"in a fork: {again}")

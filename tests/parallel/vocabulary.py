@@ -158,6 +158,11 @@ def _fails_at_first(label: str) -> None:
         raise ConnectionError(label)
 
 
+def _fails_while_broken(label: str) -> None:
+    if life.fails:
+        raise Declined(label)
+
+
 @durable.step(name="work", retry=None)
 async def work(label: str) -> str:
     return await _work(label)
@@ -191,8 +196,7 @@ async def stubborn(label: str) -> str:
 async def moody(label: str) -> str:
     """Fails while the world outside is broken."""
     await _work(label)
-    if life.fails:
-        raise Declined(label)
+    _fails_while_broken(label)
     return label
 
 
@@ -241,8 +245,7 @@ def stubborn_plain(label: str) -> str:
 def moody_plain(label: str) -> str:
     """Fails while the world outside is broken."""
     _plain(label)
-    if life.fails:
-        raise Declined(label)
+    _fails_while_broken(label)
     return label
 
 
