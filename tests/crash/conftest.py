@@ -195,9 +195,9 @@ class Remains:
             if status in {"completed", "failed"} or (status == "running" and name.startswith("pay"))
         }
 
-    def starts(self) -> Counter[str]:
-        """How often each step body began, by key."""
-        return Counter(line[1] for line in self.lines if line[0] == "start")
+    def starts(self, step: str = "") -> Counter[str]:
+        """How often each step body began, by key; of steps whose name begins so."""
+        return Counter(line[1] for line in self.lines if line[0] == "start" and line[2].startswith(step))
 
     def got_by_last_process(self) -> int:
         """How many outcomes the last process's workflows had, replayed ones included."""

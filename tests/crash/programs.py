@@ -29,32 +29,39 @@ class Declined(Exception):
 
 
 class Effects:
-    """Counts the moments just before and just after each effect, and dies at the chosen one."""
+    """Counts the moments just before and just after each effect, and dies at the chosen one.
+
+    The moment after an effect and the one before the next are one: who is killed at either leaves the same files.
+    """
 
     def __init__(self) -> None:
         self.passed = 0
         self.die_at = 0
         self.file = -1
+        self.is_new = True
+        """Whether something was written since the last moment."""
 
     def begin(self, folder: Path, die_at: int) -> None:
         self.die_at = die_at
         self.file = os.open(folder / "effects.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        Journal.begin = self.around(Journal.begin, after=False)  # the moment before the commit is as good
         Journal.commit = self.around(Journal.commit)
         Journal.put_alone = self.around(Journal.put_alone)  # a transaction of one statement
 
     def moment(self) -> None:
+        if not self.is_new:
+            return
+        self.is_new = False
         self.passed += 1
         if self.passed == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, function: Callable[..., Any], *, after: bool = True) -> Callable[..., Any]:
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapper(*args: Any) -> Any:
             self.moment()
             result = function(*args)
-            if after:
-                self.moment()
+            self.is_new = True
+            self.moment()
             return result
 
         return wrapper
@@ -62,6 +69,7 @@ class Effects:
     def note(self, *words: object) -> None:
         """One line, in one write."""
         os.write(self.file, (" ".join(map(str, words)) + "\n").encode())
+        self.is_new = True
 
 
 EFFECTS = Effects()

@@ -56,6 +56,7 @@ class Trial:
         where = f"{self.program} in {self.folder}"
         again = {key for key in self.finished if starts[key] > self.starts[key]}
         assert not again, f"{where}: steps with an outcome ran again: {again}"
+        assert set(left.starts("pay").values()) <= {1}, f"{where}: a step that is at most once ran again"
         lost = self.finished - left.with_outcome()
         assert not lost, f"{where}: outcomes were lost: {lost}"
         assert left.got_by_last_process() <= len(left.steps), f"{where}: an outcome that the workflow had is not there"
@@ -85,7 +86,7 @@ def test_killed_before_and_after_every_effect(folder, server, remains, program):
             break
         shutil.rmtree(trial.folder)
     moments = int((trial.folder / "result.txt").read_text().splitlines()[1])
-    assert moment > moments >= 16
+    assert moment > moments >= 12
 
 
 @pytest.mark.parametrize("program", RESULTS)
@@ -93,7 +94,7 @@ def test_killed_again_and_again_during_recovery(folder, server, remains, program
     dice = random.Random(f"{program} 1")
     for number in range(3):
         trial = Trial(folder / str(number), server.run, program, remains)
-        while not trial.go(dice.randint(1, 30) if trial.deaths < 8 else 0, resume=dice.random() < 0.5):
+        while not trial.go(dice.randint(1, 15) if trial.deaths < 8 else 0, resume=dice.random() < 0.5):
             pass
         trial.require_right_result()
 

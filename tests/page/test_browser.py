@@ -404,13 +404,18 @@ OVERLAPPING = """
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1440, 800])
-def test_nothing_is_cut_and_nothing_overlaps(site: Site, browser: Browser, width: int, dark: bool) -> None:
-    browser.size(width, 900, dark=dark)
+def test_the_ground_is_as_dark_as_the_system_has_it(site: Site, browser: Browser, dark: bool) -> None:
+    browser.size(1440, 900, dark=dark)
     browser.open(site.url)
-    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
     ground = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (ground < "rgb(2") == dark, ground
+
+
+@pytest.mark.parametrize("width", [1440, 800])
+def test_nothing_is_cut_and_nothing_overlaps(site: Site, browser: Browser, width: int) -> None:
+    browser.size(width, 900)
+    browser.open(site.url)
+    browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
     assert browser.run(OVERFLOWING) == []
     for id in browser.ids():
         browser.open(f"{site.url}#run={id}&step={'0/page:0' if id == 'pages' else 0}")
@@ -448,11 +453,10 @@ except ValueError:
 """.format(TEXT="https://example.org/" + "path/" * 40)
 
 
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1440, 800])
-def test_what_is_long_or_wide_stays_inside(folder: Any, browser: Browser, width: int, dark: bool) -> None:
+def test_what_is_long_or_wide_stays_inside(folder: Any, browser: Browser, width: int) -> None:
     folder.run("", prelude=LONG)
-    browser.size(width, 900, dark=dark)
+    browser.size(width, 900)
     with serving(folder) as site:
         browser.open(site.url)
         browser.find(".row")

@@ -7,8 +7,7 @@ import ast
 import functools
 from collections.abc import Collection, Iterator
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "durable"
 
@@ -98,12 +97,16 @@ def name_of(path: Path) -> str:
 
 
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-EACH_MODULE = pytest.mark.parametrize("module", FILES)
 
 
 @functools.cache
 def source(module: str) -> ast.Module:
     return ast.parse(FILES[module].read_text(encoding="utf-8"), str(FILES[module]))
+
+
+def nodes(module: str, *kinds: type[ast.AST]) -> Iterator[Any]:
+    """What there is of some kinds in a module."""
+    return (node for node in ast.walk(source(module)) if isinstance(node, kinds))
 
 
 def room(module: str) -> str:
@@ -113,11 +116,7 @@ def room(module: str) -> str:
 
 def for_types(module: str) -> set[ast.AST]:
     """What stands under `if TYPE_CHECKING`, and is not there when the program runs."""
-    blocks = [
-        node
-        for node in ast.walk(source(module))
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
+    blocks = [node for node in nodes(module, ast.If) if ast.unparse(node.test) == "TYPE_CHECKING"]
     return {node for block in blocks for line in block.body for node in ast.walk(line)}
 
 
@@ -125,12 +124,12 @@ def imports(module: str, *, left_out: Collection[ast.AST] = ()) -> Iterator[str]
     """Absolute names of what a module imports, wherever in it, in functions too."""
     is_package = (PACKAGE / module.replace(".", "/")).is_dir() or module == "__init__"
     here = ["durable", *([] if module == "__init__" else module.split("."))]
-    for node in ast.walk(source(module)):
+    for node in nodes(module, ast.Import, ast.ImportFrom):
         if node in left_out:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             up = node.level - is_package
             base = here[: len(here) - up] if node.level else []
             parent = ".".join([*base, *filter(None, [node.module])])
@@ -159,10 +158,10 @@ def test_the_house_is_read() -> None:
     assert FILES, f"no modules in {PACKAGE}"
 
 
-@EACH_MODULE
-def test_has_a_place(module: str) -> None:
-    places = [row for row in ROWS if room(module) in row]
-    assert len(places) == 1, f"add {room(module)} to ROWS in {__file__}, once, where it belongs"
+def test_each_module_has_a_place() -> None:
+    places = [name for row in ROWS for name in row]
+    misplaced = {room(module) for module in FILES if places.count(room(module)) != 1}
+    assert not misplaced, f"add {misplaced} to ROWS in {__file__}, once, where they belong"
 
 
 def test_rows_name_no_module_that_is_gone() -> None:
@@ -170,16 +169,14 @@ def test_rows_name_no_module_that_is_gone() -> None:
     assert named <= {room(module) for module in FILES}
 
 
-@EACH_MODULE
-def test_imports_only_from_rows_above(module: str) -> None:
+def test_imports_only_from_rows_above() -> None:
     above: set[str] = set()
     for row in ROWS:
-        if room(module) in row:
-            break
+        for module in (name for name in FILES if room(name) in row):
+            allowed = {whom for who, whom in FOR_TYPES_ONLY if who == room(module)}
+            below = own_imports(module) - above - allowed
+            assert not below, f"{module} imports {sorted(below)}, which is not in a row above its own"
         above |= set(row)
-    allowed = {whom for who, whom in FOR_TYPES_ONLY if who == room(module)}
-    below = own_imports(module) - above - allowed
-    assert not below, f"{module} imports {sorted(below)}, which is not in a row above its own"
 
 
 def test_imports_for_types_only_are_just_that() -> None:
@@ -188,50 +185,43 @@ def test_imports_for_types_only_are_just_that() -> None:
         assert whom not in own_imports(who, left_out=for_types(who))
 
 
-@EACH_MODULE
-def test_few_import_what_only_few_may(module: str) -> None:
-    for library, rooms in ONLY_IN.items():
-        if library in foreign_imports(module):
-            assert room(module) in rooms, f"{library} is imported in {sorted(rooms)} only"
+def test_few_import_what_only_few_may() -> None:
+    for module in FILES:
+        for library in ONLY_IN.keys() & foreign_imports(module):
+            assert room(module) in ONLY_IN[library], f"{module} imports {library}: only {ONLY_IN[library]} may"
 
 
 def test_one_module_knows_cattrs() -> None:
     assert len([module for module in FILES if "cattrs" in foreign_imports(module)]) <= 1
 
 
-@EACH_MODULE
-def test_only_the_clock_asks_for_time_and_chance(module: str) -> None:
-    if module == "_clock":
-        return
-    for node in ast.walk(source(module)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            asks = (node.value.id, node.attr) in ASK_THE_CLOCK
+def test_only_the_clock_asks_for_time_and_chance() -> None:
+    for module in FILES.keys() - {"_clock"}:
+        for node in nodes(module, ast.Attribute):
+            asks = isinstance(node.value, ast.Name) and (node.value.id, node.attr) in ASK_THE_CLOCK
             assert not asks, f"{module}:{node.lineno} asks for time or chance: _clock does that"
 
 
-@pytest.mark.parametrize("module", sorted(PURE & FILES.keys()))
-def test_pure_modules_neither_do_nor_wait(module: str) -> None:
-    assert not foreign_imports(module) & DOES_OR_WAITS
-    waits = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node for node in ast.walk(source(module)) if isinstance(node, waits)]
+def test_pure_modules_neither_do_nor_wait() -> None:
+    for module in (name for name in FILES if room(name) in PURE):
+        does = foreign_imports(module) & DOES_OR_WAITS
+        assert not does, f"{module} is pure, and imports {does}"
+        waits = [*nodes(module, ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)]
+        assert not waits, f"{module}:{waits[0].lineno} is pure, and waits"
 
 
 def test_errors_imports_nothing_of_the_house() -> None:
     assert not own_imports("errors")
 
 
-@EACH_MODULE
-def test_is_short(module: str) -> None:
-    path = PACKAGE / module.replace(".", "/")
-    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    lines = text.count("\n")
-    assert lines < LONGEST_MODULE_LINES, f"{module} has {lines} lines: are two things in it?"
+def test_modules_are_short() -> None:
+    for module, path in FILES.items():
+        lines = path.read_text().count("\n")
+        assert lines < LONGEST_MODULE_LINES, f"{module} has {lines} lines: are two things in it?"
 
 
-@EACH_MODULE
-def test_functions_fit_on_a_screen(module: str) -> None:
-    for node in ast.walk(source(module)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+def test_functions_fit_on_a_screen() -> None:
+    for module in FILES:
+        for node in nodes(module, ast.FunctionDef, ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            fits = lines < LONGEST_FUNCTION_LINES
-            assert fits, f"{module}:{node.lineno} {node.name} has {lines} lines"
+            assert lines < LONGEST_FUNCTION_LINES, f"{module}:{node.lineno} {node.name} has {lines} lines"
