@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, Final
 
 from ._effects import CUT
-from ._identity import idempotency_key
+from ._identity import runs_called
 from ._model import END, HIDDEN_KINDS, TIMER, RunRecord, StepRecord, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
@@ -23,11 +23,12 @@ _IS_MAP: Final = re.compile(r"\[\]:\d+$")
 # -- retry ------------------------------------------------------------------------------------------------------------
 
 
-def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
+def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunRecord]) -> list[StepRecord]:
     """The failed operations after which nothing else was journaled on their branch, or on one that it is a part of.
 
     And what the code cut because of them. Where there is none of these, but failures that the workflow went on after
-    (it caught or compensated them), going on would undo what came later: `RunConflictError`.
+    (it caught or compensated them), going on would undo what came later: `RunConflictError`. So it is where one of
+    `children`, the runs that it called, would be called again and was cancelled, which is an end for good.
     """
     timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
@@ -54,17 +55,15 @@ def to_repeat(record: RunRecord, steps: list[StepRecord]) -> list[StepRecord]:
             "starts a new run from any step"
         )
         raise RunConflictError(msg)
+    _require_children(record, repeated, children, steps)
     return repeated + dropped
 
 
-def require_children(
+def _require_children(
     record: RunRecord, repeated: list[StepRecord], children: list[RunRecord], steps: list[StepRecord]
 ) -> None:
-    """A run that was cancelled has ended for good: `RunConflictError` where one would be called again as it is."""
-    cancelled = {child.id: child for child in children if child.status == "cancelled"}
-    for step in repeated:
-        child = cancelled.get(idempotency_key(record.id, step.branch, step.position))
-        if child is not None:
+    for child in runs_called(record, repeated, children).values():
+        if child.status == "cancelled":
             number = min(operation_number(steps, (each.branch, each.position)) for each in repeated)
             msg = (
                 f"run {record.id} of {record.workflow!r} called run {child.id} of {child.workflow!r}, which was "

@@ -4,13 +4,18 @@ An operation is found again by its place, a branch and a position counted at cal
 task of the run: "" is the workflow's own, "/fetch:1" the second task whose coroutine is called `fetch`, and so on down.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._codec import fingerprint, module_name
+from ._model import HAS_RUN, RunRecord, StepRecord
 
 if TYPE_CHECKING:
     from types import FrameType
+
+Place = tuple[str, int]
+"""Branch and position of an operation."""
 
 
 class Declared(Protocol):
@@ -58,6 +63,24 @@ def claim_of(workflow: str, inputs: str) -> str:
 def idempotency_key(run_id: str, branch: str, position: int) -> str:
     """The same for all attempts of one operation, and for no other operation anywhere."""
     return fingerprint(f"{run_id}\n{branch}\n{position}")  # no name has a line break
+
+
+def runs_called(run: RunRecord, steps: Iterable[StepRecord], children: list[RunRecord]) -> dict[Place, RunRecord]:
+    """The run of each operation that called or started one, by its place; `children` are all of them.
+
+    Its id is the key of the operation, or else what its workflow made of its inputs.
+    """
+    by_id = {child.id: child for child in children}
+    alike = {(child.workflow, child.input): child for child in reversed(children)}
+    found: dict[Place, RunRecord] = {}
+    for step in steps:
+        if step.kind in HAS_RUN:
+            own = json.loads(step.output) if step.kind == "start" and step.output else None
+            key = own or idempotency_key(run.id, step.branch, step.position)
+            child = by_id.get(key) or alike.get((step.name, step.input or ""))
+            if child is not None:
+                found[step.branch, step.position] = child
+    return found
 
 
 class Registry:

@@ -97,6 +97,8 @@ HIDDEN_KINDS: Final = frozenset({"map", TIMER})
 
 WAITS: Final = frozenset({"sleep", "signal"})
 """Kinds of operations in which a run only waits."""
+HAS_RUN: Final = frozenset({"child", "start"})
+"""Kinds of operations whose body is a run of its own."""
 
 
 class AttemptRecord(NamedTuple):

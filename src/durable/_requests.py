@@ -7,9 +7,9 @@ Each function here returns the work of one transaction. Where a visitor writes a
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from ._going_back import require_children, taken_over, to_repeat
+from ._going_back import taken_over, to_repeat
 from ._journal import Journal
-from ._model import FINISHED, MessageRecord, RunRecord, StepRecord
+from ._model import FINISHED, HAS_RUN, MessageRecord, RunRecord, StepRecord
 from ._records import require_outcomes, step_row
 from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -19,8 +19,6 @@ Work = Callable[[Transaction], T]
 
 NOBODY: Final = 0
 """The epoch of a run that no owner has set going yet."""
-_HAS_RUN: Final = frozenset({"child", "start"})
-"""The kinds of operations whose body is a run of its own."""
 
 
 def ask(journal: Journal, work: Work[T]) -> T:
@@ -135,9 +133,8 @@ def retry(
         require_outcomes(transaction.outcomes(record.seq), record)
         if record.status == "failed":
             steps = transaction.steps(record.seq)
-            repeated = to_repeat(record, steps)
-            children = transaction.children(record.seq) if any(step.kind in _HAS_RUN for step in repeated) else []
-            require_children(record, repeated, children, steps)
+            children = transaction.children(record.seq) if any(step.kind in HAS_RUN for step in steps) else []
+            repeated = to_repeat(record, steps, children)
             for child in _failed_children(repeated, children):
                 yield from _reopen(transaction, child)
             for step in repeated:

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from .conftest import WAITING, kill, wait_for_hanging
 
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -229,6 +231,61 @@ def test_a_run_that_went_on_after_a_failure_is_forked_and_not_retried(left):
     text = " ".join(squeezed(shown(left, "saga")))
     assert "went on after step 'pay' failed" in text
     assert text.endswith("run.fork(from_step=2), or durable fork saga --from-step 2, starts a new run from any step")
+
+
+GOES_BACK = """
+import asyncio, time
+
+import durable
+
+durable.open("durable.db")
+
+@durable.workflow(id="child")
+def child() -> None:
+    durable.wait_for_signal("go")
+
+@durable.workflow(id="sold")
+def sold() -> None:
+    child()
+
+@durable.step(retry=None)
+async def slow() -> None:
+    await asyncio.sleep(60)
+
+@durable.step(retry=None)
+async def tidy() -> None: ...
+
+async def tidied() -> None:
+    try:
+        await slow()
+    finally:
+        await tidy()
+
+@durable.workflow(id="hasty")
+async def hasty() -> None:
+    async with asyncio.timeout(0.05):
+        await asyncio.gather(slow(), tidied())
+"""
+BROKEN_OFF = """
+run = sold.start()
+while durable.get("sold").status != "waiting": time.sleep(0.01)
+durable.get("child").cancel()
+for each in (run, hasty.start()):
+    try:
+        each.result()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("run_id", ["sold", "hasty"])
+def test_what_show_says_of_a_retry_is_what_a_retry_says(folder, run_id):
+    folder.run(BROKEN_OFF, GOES_BACK)
+    refusal = folder.durable("retry", run_id)
+    assert refusal.returncode == 1
+    said = " ".join(squeezed(shown(folder, run_id)))
+    assert "starts a new run" in said
+    assert " ".join(refusal.stderr.removeprefix("durable: ").split()) in said
 
 
 def test_who_is_queued_waits_for_its_turn_where_the_owner_lives(folder):

@@ -144,7 +144,7 @@ def test_a_run_that_nobody_goes_on_with_in_words(left: Any) -> None:
         assert waits == ["Waiting for the signal 'go'.", nobody]  # and not that the next process went on
         saga = site.get("run", id="saga")
         assert not saga["may_retry"]
-        assert "it is not retried from there: a fork starts a new run from any step." in " ".join(saga["sentences"])
+        assert "It cannot be retried from there: a fork starts a new run from any step." in " ".join(saga["sentences"])
         assert site.get("runs", limit=9, text="approve-1")["runs"][0]["why"].startswith("signal 'go' lies there unread")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from durable._effects import CUT
-from durable._going_back import require_children, taken_over, to_repeat
+from durable._going_back import taken_over, to_repeat
 from durable._identity import idempotency_key
 from durable._model import TIMER, RunRecord, StepRecord
 from durable.errors import RunConflictError
@@ -28,8 +28,8 @@ def step(branch, position, started_at, finished_at, failure=None, *, kind="step"
     )  # fmt: skip
 
 
-def repeated(run_error, *steps):
-    return [found.name for found in to_repeat(failed_run(run_error), list(steps))]
+def repeated(run_error, *steps, children=()):
+    return [found.name for found in to_repeat(failed_run(run_error), list(steps), list(children))]
 
 
 def test_a_failure_that_was_caught_before_tasks_began_stays():
@@ -70,7 +70,7 @@ def test_what_tidied_up_beside_the_failure_keeps_it_from_being_repeated(tidied_o
     failure, cut = step("/b:0", 0, 1, 3, error("broken")), step("/c:0", 0, 1, 4, CUT)
     tidied = step(tidied_on, 1, 5, 6)
     with pytest.raises(RunConflictError, match=r"run\.fork"):
-        to_repeat(failed_run(error("broken")), [failure, cut, tidied])
+        repeated(error("broken"), failure, cut, tidied)
 
 
 def test_a_timeout_goes_with_what_it_cut_and_no_other():
@@ -85,7 +85,7 @@ def test_a_timeout_that_cut_what_was_cleaned_up_is_not_undone_for_what_it_cut_be
     timer, failure = step("", -2, 2, 2, kind=TIMER), step("/c:0", 0, 1, 2, error("broken"))
     alone, cleaned, after = step("/a:0", 0, 1, 3, CUT), step("/b:0", 0, 1, 3, CUT), step("/b:0", 1, 4, 5)
     with pytest.raises(RunConflictError, match=r"run\.fork"):
-        to_repeat(failed_run(error("broken")), [timer, alone, cleaned, after, failure])
+        repeated(error("broken"), timer, alone, cleaned, after, failure)
 
 
 def test_a_timeout_of_its_own_is_no_reason_to_refuse():
@@ -109,7 +109,7 @@ def test_an_operation_after_the_failure_on_its_branch_or_on_one_around_it_is_goi
     failure = step("/a:0/b:0", 0, 1, 2, error("broken"))
     for branch in ("/a:0/b:0", "/a:0", ""):
         with pytest.raises(RunConflictError):
-            to_repeat(failed_run(error("broken")), [failure, step(branch, 3, 2 + (branch == "/a:0/b:0"), 4)])
+            repeated(error("broken"), failure, step(branch, 3, 2 + (branch == "/a:0/b:0"), 4))
     for branch in ("/a:0/c:0", "/a", "/a:0/b:0/c:0"):
         assert repeated(error("broken"), failure, step(branch, 3, 3, 4)) == ["/a:0/b:00"]
 
@@ -117,14 +117,14 @@ def test_an_operation_after_the_failure_on_its_branch_or_on_one_around_it_is_goi
 def test_what_was_called_last_on_a_branch_need_not_stand_last():
     late, failure, early = step("", 0, 5, 6), step("", 1, 1, 2, error("broken")), step("", 2, 1, 3)
     with pytest.raises(RunConflictError):
-        to_repeat(failed_run(error("broken")), [late, failure, early])
+        repeated(error("broken"), late, failure, early)
     with pytest.raises(RunConflictError):
-        to_repeat(failed_run(error("broken")), [late, failure._replace(branch="/a:0")])
+        repeated(error("broken"), late, failure._replace(branch="/a:0"))
 
 
 def test_steps_that_took_no_time_came_in_the_order_of_their_places():
     with pytest.raises(RunConflictError):
-        to_repeat(failed_run(error("broken")), [step("", 0, 5, 5, error("broken")), step("", 1, 5, 5)])
+        repeated(error("broken"), step("", 0, 5, 5, error("broken")), step("", 1, 5, 5))
     assert repeated(error("broken"), step("", 0, 5, 5), step("", 1, 5, 5, error("broken"))) == ["1"]
 
 
@@ -168,7 +168,7 @@ def test_the_refusal_names_the_failure_and_the_step_to_fork_from():
         "any step"
     )
     with pytest.raises(RunConflictError) as refusal:
-        to_repeat(failed_run(error("broken")), [step("", 0, 0, 1), failure, after])
+        repeated(error("broken"), step("", 0, 0, 1), failure, after)
     assert str(refusal.value) == message
 
 
@@ -180,17 +180,20 @@ def test_where_nothing_failed_nothing_is_repeated():
 
 
 def test_a_cancelled_child_that_would_be_called_again_is_named():
-    record, first, called = failed_run(error("broken")), step("", 0, 1, 2, error("broken")), step("", 1, 1, 3, CUT)
+    record, first = failed_run(error("broken")), step("", 0, 1, 2, error("broken"))
+    called = step("", 1, 1, 3, CUT, kind="child")
     child = record._replace(id=idempotency_key("run", "", 1), workflow="charge", status="cancelled")
     message = (
         f"run run of 'flow' called run {child.id} of 'charge', which was cancelled, and would get that again: "
         "run.fork(from_step=1), or durable fork run --from-step 1, starts a new run, with children of its own"
     )
     with pytest.raises(RunConflictError) as refusal:
-        require_children(record, [first, called], [child], [first, called])
+        repeated(error("broken"), first, called, children=[child])
     assert str(refusal.value) == message
-    require_children(record, [first], [child], [first, called])
-    require_children(record, [first, called], [child._replace(status="failed")], [first, called])
+    assert repeated(error("broken"), first, called, children=[child._replace(status="failed")]) == ["0", "1"]
+    assert repeated(error("broken"), first, called, children=[child._replace(id="another")]) == ["0", "1"]
+    with pytest.raises(RunConflictError, match="called run mine of '1'"):  # whose workflow gives its runs ids
+        repeated(error("broken"), first, called, children=[child._replace(id="mine", workflow="1")])
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import HIDDEN_KINDS, TIMER, AttemptRecord, RunRecord, StepRecord
+from durable._model import HAS_RUN, HIDDEN_KINDS, TIMER, AttemptRecord, RunRecord, StepRecord
 from durable.cli._errors import error_object
 from durable.cli._facts import Facts, Owners, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
-from durable.errors import RunConflictError
+from durable.errors import JournalError, RunConflictError
 
 
 class Trial(NamedTuple):
@@ -74,7 +74,7 @@ class Story:
         attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
         for attempt in reader.sound_attempts(run.seq, self.damage.append):
             attempts.setdefault((attempt.branch, attempt.position), []).append(attempt)
-        steps = [step for step in reader.sound_steps(run.seq, self.damage.append) if step.kind != TIMER]
+        self._steps = reader.sound_steps(run.seq, self.damage.append)
         numbers = count(1)
         self.trials = [
             Trial(
@@ -82,9 +82,11 @@ class Story:
                 attempts.get((step.branch, step.position), []),
                 next(numbers) if step.kind not in HIDDEN_KINDS else None,
             )
-            for step in steps
+            for step in self._steps
+            if step.kind != TIMER
         ]
         self.run = run
+        self._reader = reader
         owners = Owners(reader)
         status = status_of(run, owners)
         owner = owners.of(run.epoch)
@@ -96,9 +98,10 @@ class Story:
         """Of a failed run: why it cannot be retried; "" where it can."""
         from durable._going_back import to_repeat
 
+        has_called = any(step.kind in HAS_RUN for step in self._steps)
         try:
-            to_repeat(self.run, [trial.step for trial in self.trials])
-        except RunConflictError as refusal:
+            to_repeat(self.run, self._steps, self._reader.children(self.run.seq) if has_called else [])
+        except (RunConflictError, JournalError) as refusal:
             return str(refusal)
         return ""
 

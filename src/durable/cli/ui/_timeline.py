@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from durable._identity import Place
 from durable._model import FINISHED, WAITS, OwnerRecord, StepRecord
 from durable.cli._errors import end_of, first_line
 from durable.cli._facts import step_status
@@ -68,7 +69,7 @@ def _moments(story: Story) -> Iterator[float]:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def rows_of(story: Story, lives: list[Life], children: dict[tuple[str, int], Any]) -> list[dict[str, Any]]:
+def rows_of(story: Story, lives: list[Life], children: dict[Place, Any]) -> list[dict[str, Any]]:
     """A row an operation, and one a branch above its operations, in the order in which people read them."""
     arranged = list(_arranged(story.trials))
     hidden = len(arranged) - _MOST_ROWS
@@ -129,9 +130,7 @@ def _branch_name(branch: str) -> str:
     return f"task {name} {int(ordinal) + 1}" if ordinal.isdecimal() else f"task {name or ordinal}"
 
 
-def _operation(
-    trial: Trial, depth: int, story: Story, lives: list[Life], children: dict[tuple[str, int], Any]
-) -> dict[str, Any]:
+def _operation(trial: Trial, depth: int, story: Story, lives: list[Life], children: dict[Place, Any]) -> dict[str, Any]:
     step = trial.step
     status = _status(step, story)
     return {

@@ -1,11 +1,10 @@
 """What the page asks for, as trees of JSON. Times are seconds since the Unix epoch, values are nodes (`_nodes.py`)."""
 
-import json
 from typing import Any, Final
 
 from durable._clock import SYSTEM_CLOCK
-from durable._identity import idempotency_key
-from durable._model import RUN_STATUSES, AttemptRecord, OwnerRecord, RunRecord
+from durable._identity import Place, idempotency_key, runs_called
+from durable._model import HAS_RUN, RUN_STATUSES, AttemptRecord, OwnerRecord, RunRecord
 from durable.cli._errors import error_object
 from durable.cli._facts import Facts, Owners, status_of, step_status, why
 from durable.cli._find import find
@@ -105,23 +104,14 @@ def _owners(browser: Browser, run: RunRecord) -> list[OwnerRecord]:
     return owners
 
 
-def _children(browser: Browser, story: Story) -> dict[tuple[str, int], Tree]:
+def _children(browser: Browser, story: Story) -> dict[Place, Tree]:
     """Of each operation that called or started a workflow: its run."""
-    calls = [trial.step for trial in story.trials if trial.step.kind in {"child", "start"}]
+    calls = [trial.step for trial in story.trials if trial.step.kind in HAS_RUN]
     if not calls:
         return {}
-    owners, left = Owners(browser), browser.children(story.run.seq)[:_MOST_CHILDREN]
-    by_id = {child.id: child for child in left}
-    found: dict[tuple[str, int], Tree] = {}
-    for step in calls:
-        own = json.loads(step.output) if step.kind == "start" and step.output else None
-        child = by_id.get(own or idempotency_key(story.run.id, step.branch, step.position))
-        if child is None:  # one whose workflow gave it an id
-            alike = (each for each in left if each.workflow == step.name and each.input == step.input)
-            child = next(alike, None)
-        if child is not None:
-            found[step.branch, step.position] = {"id": child.id, "status": status_of(child, owners)}
-    return found
+    owners, children = Owners(browser), browser.children(story.run.seq)[:_MOST_CHILDREN]
+    called = runs_called(story.run, calls, children)
+    return {place: {"id": child.id, "status": status_of(child, owners)} for place, child in called.items()}
 
 
 # -- one step ---------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _left_alone(story: Story) -> Iterator[str]:
         workflow = story.run.workflow
         yield f"Nobody executes runs of this journal now: it goes on at durable.resume() where {workflow} is declared."
     if facts.status == "failed" and story.refusal_of_retry():
-        yield "The workflow went on after that, so it is not retried from there: a fork starts a new run from any step."
+        yield "It cannot be retried from there: a fork starts a new run from any step."
 
 
 def _deaths(story: Story, lives: list[Life]) -> Iterator[str]:
