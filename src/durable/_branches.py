@@ -26,7 +26,7 @@ from ._past_order import PastOrder, despite_cancellation
 from ._port import Group, Letter, LoopPort, Outcome, Unawaited
 from ._telling import Telling
 from ._threads import RunThreads
-from ._waiting import interrupt_of, waits
+from ._waiting import held_by_these_only, interrupt_of, waits
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ class Branches:
         self.port.flush()
 
     def put_owed(self) -> None:
-        """Have it journaled before what is put next."""
-        late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
+        """Have it journaled before what is put next; not while the code may be another than that of the journal."""
+        late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox and not self._is_held() else []
         if late:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
             self.port.put(Unawaited([outcome.work() for outcome in late]), False)
@@ -351,7 +351,7 @@ class Branches:
                 self.tick_soon()
         elif self.is_stuck():
             self.execution.halt(self.past.nothing_can_follow())
-        else:  # a task waits on what the library cannot see
+        else:  # a task waits on what the library does not know
             self._look_later()
 
     def _look_later(self) -> None:
@@ -380,10 +380,15 @@ class Branches:
         """Whether nothing of the run can go on any more; `also`: what does not come either."""
         if not self._is_held() and (self.timers or self.has_news()):  # what may yet lead to a cut
             return False
-        tasks = [*self.tasks, *([self.root] if self.root else [])]
+        if self._restless_turns >= _RESTLESS_TURNS:
+            return False
+        tasks = {*self.tasks, *([self.root] if self.root else [])}
         queued = [outcome.future for group in [*self._ready, self._waiting] for outcome in group]
         known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *queued, *also]
-        return self._restless_turns < _RESTLESS_TURNS and self.past.is_stuck(tasks, known)
+        stands_still = self._later is not None and self._later.when() <= self.loop.time()
+        # It takes a while to find out. And timeouts do not fire before all that the journal has came again.
+        own = held_by_these_only([*tasks, *self.timers]) if stands_still else ()
+        return self.past.is_stuck(tasks, known, own)
 
 
 def _is_end(outcome: Outcome) -> bool:

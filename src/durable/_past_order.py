@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ._effects import CUT, Call
@@ -145,8 +145,7 @@ class PastOrder:
             for gate in (*self._gates, *self._last):
                 settle(gate)
             self._last.clear()
-        if self._called or self._gates or self._last or self._cuts or self.is_over:
-            self._on_news()
+        self._on_news()
 
     def begun_again(self, record: StepRecord) -> None:
         """A thread has called something that the journal has as begun: the loop takes it, unless it was dropped before.
@@ -185,11 +184,18 @@ class PastOrder:
             if dropped.turn != 0 or dropped.error != CUT:
                 self.delivered(dropped.turn)
 
-    def is_stuck(self, tasks: Iterable["asyncio.Task[Any]"], known: Iterable["asyncio.Future[Any]"]) -> bool:
-        """Whether every task waits on the journal or on other tasks: then the next turn can never be called."""
+    def is_stuck(
+        self,
+        tasks: Collection["asyncio.Task[Any]"],
+        known: Iterable["asyncio.Future[Any]"],
+        own: Iterable[int],
+    ) -> bool:
+        """Whether every task waits on the journal, on other tasks, or on what is theirs alone, of which `own` are ids.
+
+        Then the next turn can never be called.
+        """
         ids = {id(future) for called in self._called.values() for *_, future in called}
-        ids.update(map(id, (*self._gates, *self._cuts, *known)))
-        tasks = set(tasks)
+        ids.update(map(id, (*self._gates, *self._cuts, *known)), own)
         return all(waits_on_known(task, ids, tasks) for task in tasks)
 
     def require_called(self, record: StepRecord | Call) -> None:

@@ -1,7 +1,13 @@
 """What a task of asyncio waits for, as far as it can be seen from outside."""
 
 import asyncio
-from collections.abc import Container
+import contextvars
+import gc
+import sys
+import types
+import weakref
+from collections import Counter, deque
+from collections.abc import Collection, Container, Iterable
 from typing import Any, Final
 
 from ._execution import EXITS
@@ -27,6 +33,60 @@ def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container[
     if children:
         return all(child in tasks or child.done() for child in children)
     return getattr(_innermost(task), "cr_code", None) in _COMBINATORS
+
+
+def held_by_these_only(roots: Collection[Any]) -> set[int]:
+    """The ids of what nothing but these refers to, directly or not: what would be garbage without them.
+
+    So no one else can wake a task that waits for it. Found as the garbage collector finds it: a reference which is
+    counted in an object, and comes from nothing that was looked at, is somebody else's. It may be in a running frame, a
+    handle of the loop, a module. What is not looked at only makes more seem to be somebody else's.
+    """
+    found: dict[int, Any] = {id(root): root for root in roots}
+    referents: dict[int, list[int]] = {}
+    todo = deque(found)
+    while todo and len(referents) < _MOST_OBJECTS:
+        key = todo.popleft()
+        mine = [(id(other), other) for other in _referents(found[key])]
+        referents[key] = [other for other, _ in mine]
+        fresh = {other: each for other, each in mine if other not in found and _is_followed(each)}
+        found.update(fresh)
+        todo.extend(fresh)
+        del mine, fresh
+    references = Counter(other for others in referents.values() for other in others)
+    roots = {id(root) for root in roots}
+    elsewhere = {
+        key
+        for key in found.keys() - roots
+        if sys.getrefcount(found[key]) - _OWN_REFERENCES > references[key] or _is_found_weakly(found[key])
+    }
+    todo = deque(elsewhere)
+    while todo:
+        others = set(referents.get(todo.popleft(), ())) - elsewhere - roots
+        elsewhere |= others
+        todo.extend(others)
+    return found.keys() - elsewhere
+
+
+def _referents(each: Any) -> Iterable[Any]:
+    """What an object refers to. The names around a function are everybody's."""
+    return [each.__closure__] if isinstance(each, types.FunctionType) else gc.get_referents(each)
+
+
+def _is_followed(each: Any) -> bool:
+    return (
+        gc.is_tracked(each)
+        and not isinstance(each, (type, types.ModuleType, contextvars.Context, asyncio.AbstractEventLoop))
+        and not type(each).__module__.startswith("durable")
+    )
+
+
+def _is_found_weakly(each: Any) -> bool:
+    """Whether somebody may come to it by a weak reference, as a transport does to its reader.
+
+    asyncio has such ones of all tasks and asynchronous generators, to end them with the loop.
+    """
+    return not isinstance(each, (asyncio.Task, types.AsyncGeneratorType)) and weakref.getweakrefcount(each) > 0
 
 
 def interrupt_of(task: "asyncio.Task[Any]") -> BaseException | None:
@@ -58,6 +118,10 @@ def _code_of_as_completed() -> Any:
     )
 
 
+_MOST_OBJECTS: Final = 20_000
+"""So many are looked at: those that are nearest."""
+_OWN_REFERENCES: Final = 2
+"""Of `found`, and of the call that counts."""
 _END_OF_GROUP: Final = asyncio.TaskGroup.__aexit__.__code__
 _COMBINATORS: Final = {
     _END_OF_GROUP,

@@ -1,0 +1,418 @@
+"""A run whose code was changed, and that waits for what never comes: it is blocked, and not left to wait for ever.
+
+Whether something may still come is known by who can get at what a task waits for: its run alone, or somebody else too.
+"""
+
+import asyncio
+import contextlib
+import threading
+import weakref
+
+import pytest
+
+import durable
+from durable import NonDeterminismError, RunInterruptedError, _branches
+from durable._waiting import awaited_by, held_by_these_only
+
+KEPT = []
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(_branches, "_LATER_SECONDS", 0.05)
+    yield
+    KEPT.clear()
+
+
+# -- what a run may wait in --------------------------------------------------------------------------------------------
+
+WAITS = {}
+
+
+def wait_in(function):
+    WAITS[function.__name__] = function
+    return function
+
+
+@wait_in
+async def gather(work):
+    await asyncio.gather(work("a"), work("b"))
+
+
+@wait_in
+async def as_completed(work):
+    tasks = [asyncio.create_task(work(name)) for name in "ab"]
+    for ended in asyncio.as_completed(tasks):
+        await ended
+
+
+@wait_in
+async def as_completed_in_time(work):
+    for ended in asyncio.as_completed([asyncio.create_task(work("a"))], timeout=60):
+        await ended
+
+
+@wait_in
+async def wait(work):
+    await asyncio.wait([asyncio.create_task(work(name)) for name in "ab"], timeout=60)
+
+
+@wait_in
+async def wait_for(work):
+    await asyncio.wait_for(asyncio.gather(work("a"), work("b")), 60)
+
+
+@wait_in
+async def task_group(work):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work("a"))
+
+
+@wait_in
+async def shield(work):
+    await asyncio.shield(asyncio.create_task(work("a")))
+
+
+@wait_in
+async def event(work):
+    event = asyncio.Event()
+
+    async def sets():
+        await work("a")
+        event.set()
+
+    await asyncio.gather(sets(), event.wait())
+
+
+@wait_in
+async def future(work):
+    future = asyncio.get_running_loop().create_future()
+
+    async def sets():
+        future.set_result(await work("a"))
+
+    task = asyncio.create_task(sets())
+    await future
+    await task
+
+
+@wait_in
+async def queue(work):
+    queue = asyncio.Queue(1)
+
+    async def puts():
+        for name in "abc":
+            await queue.put(await work(name))
+
+    async def gets():
+        for _ in range(3):
+            await queue.get()
+            queue.task_done()
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(puts(), gets())
+        await queue.join()
+
+
+@wait_in
+async def condition(work):
+    condition = asyncio.Condition()
+    done = []
+
+    async def notifies():
+        done.append(await work("a"))
+        async with condition:
+            condition.notify_all()
+
+    async def waits():
+        async with condition:
+            await condition.wait_for(lambda: done)
+
+    await asyncio.gather(notifies(), waits())
+
+
+@wait_in
+async def lock(work):
+    lock = asyncio.Lock()
+
+    async def locked(name):
+        async with lock:
+            await work(name)
+
+    await asyncio.gather(locked("a"), locked("b"))
+
+
+@wait_in
+async def semaphore(work):
+    class Pool:
+        def __init__(self):
+            self.slots = asyncio.Semaphore(1)
+
+        async def work(self, name):
+            async with self.slots:
+                await work(name)
+
+    await asyncio.gather(*map(Pool().work, "abc"))
+
+
+@wait_in
+async def barrier(work):
+    barrier = asyncio.Barrier(2)
+
+    async def passes(name):
+        await work(name)
+        await barrier.wait()
+
+    await asyncio.gather(passes("a"), barrier.wait())
+
+
+@wait_in
+async def stream(work):
+    ready = asyncio.Event()
+
+    async def stream():
+        yield 1
+        await ready.wait()
+        yield 2
+
+    async def sets():
+        await work("a")
+        ready.set()
+
+    task = asyncio.create_task(sets())
+    async with contextlib.aclosing(stream()) as values:
+        async for _ in values:
+            pass
+    await task
+
+
+@wait_in
+async def thread(work):
+    event = asyncio.Event()
+
+    async def sets():
+        await asyncio.to_thread(blocking, "a")
+        event.set()
+
+    await asyncio.gather(sets(), event.wait())
+
+
+@durable.step(name="blocking", retry=None)
+def blocking(name: str) -> str:
+    return name
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_changed_code_that_waits_for_what_never_comes_is_blocked(journal, run_async, kind):
+    ran = []
+
+    @durable.step(name="first", retry=None)
+    async def first() -> None: ...
+
+    @durable.step(name="work", retry=None)
+    async def work(name: str) -> str:
+        ran.append(name)
+        return name
+
+    async def part(name):
+        return await work(name)
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        if not changed:
+            await first()
+        await WAITS[kind](part)
+        journal.crash()
+        return await work("last")
+
+    changed = False
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    before, ran[:] = len(durable.get("run").steps()), []
+    journal.restart()
+    changed = True
+    with pytest.raises(NonDeterminismError, match="no task of the workflow has called step 'first'"):
+        run_async(flow())
+    assert len(durable.get("run").steps()) == before
+    changed = False
+    assert run_async(flow()) == "last"
+    assert ran == ["last"]
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_new_wait_before_anything_was_called_is_blocked(journal, run_async, position):
+    @durable.step(name="work", retry=None)
+    async def work() -> None: ...
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        for number in range(2):
+            if changed and number == position:
+                await asyncio.Event().wait()
+            await work()
+        journal.crash()
+        return "done"
+
+    changed = False
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    changed = True
+    with pytest.raises(NonDeterminismError, match=f"step 'work', which the journal has at position {position}"):
+        run_async(flow())
+    changed = False
+    assert run_async(flow()) == "done"
+
+
+@pytest.mark.parametrize("from_outside", ["timer", "callback", "thread"])
+def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journal, run_async, from_outside):
+    ran = []
+
+    @durable.step(name="work", retry=None)
+    async def work(name: str) -> str:
+        ran.append(name)
+        return name
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> list[str]:
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        seconds = 0.0 if journal.crashing else 0.4
+        if from_outside == "timer":
+            loop.call_later(seconds, came.set)
+        elif from_outside == "callback":
+
+            def on_message():
+                came.set()
+
+            KEPT.append(on_message)
+            loop.call_later(seconds, on_message)
+        else:
+            threading.Timer(seconds, loop.call_soon_threadsafe, [came.set]).start()
+
+        async def after():
+            await came.wait()
+            return await work("a")
+
+        found = await asyncio.gather(after(), beside())
+        journal.crash()
+        return found
+
+    async def beside():
+        await asyncio.sleep(0.02 if journal.crashing else 0)
+        return await work("b")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == ["a", "b"]
+    assert ran == ["a", "b"]
+
+
+def test_an_outcome_is_not_written_over_by_changed_code_that_gives_its_thread_up(journal, run_async):
+    ran = []
+
+    @durable.step(name="first", retry=None)
+    async def first() -> None: ...
+
+    @durable.step(name="in_thread", retry=None)
+    def in_thread(name: str) -> str:
+        ran.append(name)
+        return name
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        if changed:
+            given_up = asyncio.create_task(asyncio.to_thread(in_thread, "a"))
+            await asyncio.sleep(0.2)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            return await asyncio.to_thread(in_thread, "b")
+        await first()
+        value = await asyncio.create_task(asyncio.to_thread(in_thread, "a"))
+        journal.crash()
+        return value
+
+    changed = False
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    before = [(step.name, step.status, step.output) for step in durable.get("run").steps()]
+    journal.restart()
+    changed = True
+    with pytest.raises(NonDeterminismError, match="step 'first'"):
+        run_async(flow())
+    assert [(step.name, step.status, step.output) for step in durable.get("run").steps()] == before
+    changed = False
+    assert run_async(flow()) == "a"
+    assert ran == ["a"]
+
+
+# -- who can get at what a task waits for ------------------------------------------------------------------------------
+
+
+def is_alone(body):
+    """Whether nobody but a task can get at what it waits for in this body."""
+
+    async def look():
+        task = asyncio.ensure_future(body())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        try:
+            return id(awaited_by(task)) in held_by_these_only([task])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    return asyncio.run(look())
+
+
+def test_what_a_task_waits_in_alone_is_its_own():
+    async def waits():
+        await asyncio.Event().wait()
+
+    assert is_alone(waits)
+
+
+@pytest.mark.parametrize("holder", ["module", "bound method", "closure", "running frame", "handle"])
+def test_what_somebody_else_has_too_is_not(holder):
+    over = threading.Event()
+
+    async def waits():
+        event = asyncio.Event()
+        if holder == "module":
+            KEPT.append(event)
+        elif holder == "bound method":
+            KEPT.append(event.set)
+        elif holder == "closure":
+
+            def on_message():
+                event.set()
+
+            KEPT.append(on_message)
+        elif holder == "running frame":
+            handed_over, taken = [event], threading.Event()
+
+            def holds():
+                mine = handed_over.pop()
+                taken.set()
+                over.wait(30)
+                del mine
+
+            threading.Thread(target=holds).start()
+            taken.wait(30)
+        else:
+            asyncio.get_running_loop().call_later(60, event.set)
+        await event.wait()
+
+    assert not is_alone(waits)
+    over.set()
+
+
+def test_what_is_found_by_a_weak_reference_is_not():
+    """A transport finds its reader so."""
+
+    async def waits():
+        event = asyncio.Event()
+        KEPT.append(weakref.ref(event))
+        await event.wait()
+
+    assert not is_alone(waits)
