@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from ._execution import Execution
+from ._limits import Limit, Loan
 from ._model import FINISHED, RunRecord
 from ._rests import Suspended
 from ._signature import Signature
@@ -60,6 +61,7 @@ class Active:
         self._over = False
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
+        self._loan: Loan | None = None
 
     def begin(self) -> bool:
         """Whether it is for the caller to set it going, in the background: the first who asks does."""
@@ -82,6 +84,13 @@ class Active:
             release, self.release_slot = self.release_slot, None
         if release is not None:
             release()
+
+    def lend_slot(self, limit: Limit) -> Loan:
+        """One of its tasks or threads begins to wait for another run; it asks the loan for the slot when it goes on."""
+        with self._guard:
+            loan = self._loan = self._loan or Loan(self, limit)
+        loan.begin()
+        return loan
 
     def cancel(self) -> None:
         """The run is to be cancelled, from now on, or from when it begins."""

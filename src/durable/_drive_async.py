@@ -24,7 +24,7 @@ from ._effects import (
 )
 from ._entries import Work
 from ._execution import SCOPE, Execution, StepScope, work_of
-from ._limits import Limit
+from ._limits import Slots
 from ._model import MessageRecord
 from ._port import settle
 from ._records import step_row
@@ -204,14 +204,14 @@ async def _take_slot(execution: Execution, branches: Branches, effect: Slot) -> 
     call.release_slot = await take_slot(execution.limits.of("step", call.callee.name, call.callee.concurrency))
 
 
-async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
-    """Wait for a slot of a limit; returns what gives it back."""
+async def take_slot(slots: Slots, *, first: bool = False) -> Callable[[], None]:
+    """Wait for a slot; returns what gives it back."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
     def arrive() -> None:
         if future.cancelled():
-            limit.release()
+            slots.release()
         else:
             future.set_result(None)
 
@@ -219,16 +219,16 @@ async def take_slot(limit: Limit, *, first: bool = False) -> Callable[[], None]:
         try:
             loop.call_soon_threadsafe(arrive)
         except RuntimeError:  # the loop was closed: nobody takes it
-            limit.release()
+            slots.release()
 
-    limit.request(granted, first=first)
+    slots.request(granted, first=first)
     try:
         await future
     except asyncio.CancelledError:
-        if not limit.withdraw(granted) and not future.cancelled():
-            limit.release()  # it has arrived in the same turn; where it is on its way, `arrive` gives it back
+        if not slots.withdraw(granted) and not future.cancelled():
+            slots.release()  # it has arrived in the same turn; where it is on its way, `arrive` gives it back
         raise
-    return limit.release
+    return slots.release
 
 
 async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Completed | Failed | Cut:

@@ -3,8 +3,17 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 Granted = Callable[[], None]
+
+
+class Slots(Protocol):
+    """What gives slots."""
+
+    def request(self, granted: Granted, *, first: bool = False) -> None: ...
+    def withdraw(self, granted: Granted) -> bool: ...
+    def release(self) -> None: ...
 
 
 class Limit:
@@ -43,6 +52,74 @@ class Limit:
                 return
             granted = self._waiting.popleft()
         granted()
+
+
+class Holder(Protocol):
+    """Who has a slot, or none."""
+
+    release_slot: Callable[[], None] | None
+
+    def give_slot_back(self) -> None: ...
+
+
+class Loan:
+    """The slot of a run, lent while any of its tasks or threads waits for another run, which may need it.
+
+    The last of them asks for it again, for all. To those who come back it gives slots, as a `Limit` does; what they get
+    belongs to the run.
+    """
+
+    __slots__ = ("_guard", "_holder", "_is_asked_for", "_limit", "_returning", "_waiting")
+
+    def __init__(self, holder: Holder, limit: Limit) -> None:
+        self._holder = holder
+        self._limit = limit
+        self._waiting = 0
+        self._returning: list[Granted] = []
+        self._is_asked_for = False
+        self._guard = threading.Lock()
+
+    def begin(self) -> None:
+        """One more begins to wait."""
+        with self._guard:
+            self._waiting += 1
+        self._holder.give_slot_back()
+
+    def request(self, granted: Granted, *, first: bool = True) -> None:
+        """One has waited, and goes on: once the run has its slot again, or at once where others wait still."""
+        with self._guard:
+            self._waiting -= 1
+            goes_on = self._waiting > 0 or self._holder.release_slot is not None
+            asks = not goes_on and not self._is_asked_for
+            if not goes_on:
+                self._returning.append(granted)
+                self._is_asked_for = True
+        if goes_on:
+            granted()
+        elif asks:
+            self._limit.request(self._arrived, first=first)
+
+    def withdraw(self, granted: Granted) -> bool:
+        """Go on without it; `False` where that has been granted already."""
+        with self._guard:
+            if granted not in self._returning:
+                return False
+            self._returning.remove(granted)
+            return True
+
+    def release(self) -> None:
+        """The slot stays with the run."""
+
+    def _arrived(self) -> None:
+        with self._guard:
+            returning, self._returning, self._is_asked_for = self._returning, [], False
+            is_kept = bool(returning) and not self._waiting
+            if is_kept:
+                self._holder.release_slot = self._limit.release
+        if not is_kept:
+            self._limit.release()
+        for granted in returning:
+            granted()
 
 
 class Limits:

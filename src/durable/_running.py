@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
-from ._limits import Limit
+from ._limits import Slots
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, cancelled, failed, raised, recorded, recorded_error, returned
 from ._rests import Suspended
@@ -55,13 +55,13 @@ class Over(NamedTuple):
 
 
 class TakeSlot(NamedTuple):
-    """Go on when the `concurrency` of a run's workflow has a slot for it; it is left with the run.
+    """Go on when the `concurrency` of a run's workflow has a slot for it.
 
     `Cancelled` is raised for a child that had not begun when its parent gave it up.
     """
 
     active: Active
-    limit: Limit
+    slots: Slots
 
 
 Effect = Write | Body | Over | TakeSlot
@@ -80,15 +80,15 @@ def call(runtime: Runtime, request: Request) -> Course:
     limit = runtime.limit_of(parent.workflow) if parent else None
     if parent is None or limit is None:
         return (yield from _call(runtime, request))
-    parent.give_slot_back()
+    loan = parent.lend_slot(limit)
     try:
         ending = yield from _call(runtime, request)
     except GeneratorExit:  # nobody drives this any more
         raise
     except BaseException:
-        yield TakeSlot(parent, limit)
+        yield TakeSlot(parent, loan)
         raise
-    yield TakeSlot(parent, limit)
+    yield TakeSlot(parent, loan)
     return ending
 
 
@@ -130,6 +130,7 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
         try:
             if limit is not None and active.release_slot is None and record.status == "running":
                 yield TakeSlot(active, limit)
+                active.release_slot = limit.release
         except Cancelled:  # one that has begun before goes on without a slot, to be told
             active.cancelling = True
         if active.cancelling and admission.is_new:
@@ -237,7 +238,7 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     if isinstance(effect, Body):
         return run_body(runtime, effect)
     if isinstance(effect, TakeSlot):
-        return take_slot(runtime, effect.active, effect.limit)
+        return take_slot(runtime, effect.active, effect.slots)
     if effect.active.thread == threading.get_ident():
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)
@@ -248,27 +249,26 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     return None
 
 
-def take_slot(runtime: Runtime, active: Active, limit: Limit) -> None:
+def take_slot(runtime: Runtime, active: Active, slots: Slots) -> None:
     """Wait, blocking this thread, for a slot; in vain when the engine closes first.
 
     Who has begun, and lent its slot while it waited, is served before those who have not.
     """
     granted = threading.Event()
-    limit.request(granted.set, first=active.execution is not None)
+    slots.request(granted.set, first=active.execution is not None)
     active.watch(granted.set)
     try:
         with runtime.lending_thread():
             runtime.clock.wait(granted, None)
     except BaseException:
-        if not limit.withdraw(granted.set):
-            limit.release()
+        if not slots.withdraw(granted.set):
+            slots.release()
         raise
     if active.is_over():
-        if not limit.withdraw(granted.set):
-            limit.release()
+        if not slots.withdraw(granted.set):
+            slots.release()
         msg = f"run {active.run_id} had not begun when the engine was closed"
         raise RunInterruptedError(msg)
-    active.release_slot = limit.release
 
 
 def run_body(runtime: Runtime, effect: Body) -> Ending:

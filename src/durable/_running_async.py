@@ -11,7 +11,7 @@ from ._active import ENGINE, Active
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
 from ._execution import EXITS, Branch, Execution, current_branch
-from ._limits import Limit
+from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
 from ._port import LoopPort, settle
@@ -58,7 +58,7 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Body):
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
-        return await _take_slot(effect.active, effect.limit)
+        return await _take_slot(effect.active, effect.slots)
     if effect.parent is None:
         await over(effect.active)
     else:
@@ -84,9 +84,9 @@ async def _child_is_over(active: Active, parent: Execution) -> None:
         cancel_again()  # it has not ended: interrupted, or suspended just before it was told
 
 
-async def _take_slot(active: Active, limit: Limit) -> None:
+async def _take_slot(active: Active, slots: Slots) -> None:
     try:
-        active.release_slot = await take_slot(limit, first=active.execution is not None)
+        await take_slot(slots, first=active.execution is not None)
     except asyncio.CancelledError:
         await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
         if active.execution is None and active.parent is not None and not active.parent.is_taken_down():
@@ -224,11 +224,11 @@ async def _lending_slot(runtime: Runtime, branch: Branch | None) -> AsyncIterato
     if parent is None or limit is None:
         yield
         return
-    parent.give_slot_back()
+    loan = parent.lend_slot(limit)
     try:
         yield
     finally:
-        parent.release_slot = await take_slot(limit, first=True)
+        await take_slot(loan, first=True)
 
 
 class LoopThread:

@@ -189,11 +189,11 @@ class Scheduler:
             if parent is None or limit is None:
                 yield
                 return
-            parent.give_slot_back()
+            loan = parent.lend_slot(limit)
             try:
                 yield
             finally:
-                take_slot(self.runtime, parent, limit)
+                take_slot(self.runtime, parent, loan)
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""

@@ -406,3 +406,46 @@ def test_engines_have_limits_of_their_own(tmp_path):
         with durable.Engine(tmp_path / "two.db"):
             other = limited.start()
             assert {one.result(SOON), other.result(SOON)} == {0, 1}
+
+
+@pytest.mark.parametrize("how", ["called", "started", "in threads"])
+def test_a_run_whose_tasks_wait_for_several_others_has_one_slot_again(journal, peak, how):
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        time.sleep(0.01 * number)
+        return number
+
+    @durable.workflow(name="async_child")
+    async def async_child(number: int) -> int:
+        await durable.aio.sleep(0.01 * number)
+        return number
+
+    async def wait_for(number: int) -> int:
+        if how == "started":
+            return await child.start(number)
+        if how == "in threads":
+            return await asyncio.to_thread(child, number)
+        return await async_child(number)
+
+    @durable.workflow(name="parent", concurrency=1)
+    async def parent(number: int) -> list[int]:
+        found = await asyncio.gather(*map(wait_for, range(3)))
+        with peak:
+            await asyncio.sleep(0.002)
+        return found
+
+    runs = parent.start_many(range(3))
+    assert [run.result(SOON) for run in runs] == [[0, 1, 2]] * 3
+    assert peak.most == 1
+    assert journal.engine._runtime.limit_of(parent)._free == 1
+
+
+def test_a_run_that_executes_one_at_a_time_may_call_itself_twice_at_once(journal):
+    @durable.workflow(name="tree", concurrency=1)
+    async def tree(depth: int) -> int:
+        if not depth:
+            return 1
+        return sum(await asyncio.gather(tree(depth - 1), tree(depth - 1)))
+
+    assert tree.start(3).result(SOON) == 8
+    assert journal.engine._runtime.limit_of(tree)._free == 1

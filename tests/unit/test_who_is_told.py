@@ -262,7 +262,7 @@ def test_who_loses_the_race_for_a_journal_is_not_its_owner():
 
 def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
     given = []
-    parent = SimpleNamespace(workflow="w", give_slot_back=lambda: given.append(1))
+    parent = SimpleNamespace(workflow="w", lend_slot=lambda _: given.append(1))
     runtime = SimpleNamespace(
         own=lambda: None,
         active={"p": parent},
