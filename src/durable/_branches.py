@@ -230,7 +230,7 @@ class Branches:
         shared = False
         for outcome in group:
             if not outcome.is_late:
-                alone = outcome.record.kind == "cancel" or self.threads.has(outcome.record.branch)
+                alone = outcome.record.kind == "cancel" or self.threads.is_one(outcome.record.branch)
                 if alone or not shared:
                     self._turn += 1
                 outcome.turn = self._turn

@@ -84,6 +84,10 @@ class RunThreads:
         """What the tasks await whose threads wait for their turn."""
         return [
             self._awaited[branch]
+    def is_one(self, branch: str) -> bool:
+        """Whether this is the branch of a thread, wanted or given up."""
+        return branch in self._awaited or branch in self._given_up
+
             for branch, awaited in self._blocked.items()
             if branch in self._awaited and (not isinstance(awaited, asyncio.Task) or waits(awaited))
         ]

@@ -10,6 +10,7 @@ import durable
 from durable import JournalError, RunInterruptedError, _branches, _threads
 from durable._effects import Slot
 from durable._execution import current_branch
+from durable._port import Outcome
 from durable._threads import RunThreads
 from tests.parallel import trials
 
@@ -815,3 +816,30 @@ def test_a_thread_may_be_given_up_just_before_it_waits_for_the_turn_that_the_jou
     assert turns["waits"] == 3, turns
     journal.restart()
     assert run_async(flow()) == "last"
+
+
+def test_outcomes_of_threads_that_the_end_of_the_engine_gave_up_have_turns_of_their_own(journal, run_async):
+    """In the next life they go on at their own pace, and so one after the other."""
+    may_end, turns = threading.Event(), []
+
+    @durable.step(retry=None)
+    def waits():
+        may_end.wait(LONG_SECONDS)
+
+    @durable.workflow
+    async def flow():
+        branches = current_branch().execution.branches
+        tasks = [asyncio.create_task(asyncio.to_thread(waits)) for _ in range(2)]
+        while len(branches.threads._records) < 2:  # noqa: ASYNC110 - threads put them there
+            await asyncio.sleep(0.001)
+        records = list(branches.threads._records.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        may_end.set()
+        group = [Outcome(record, None, None) for record in records]
+        branches._give_turns(group)
+        turns.extend(outcome.turn for outcome in group)
+
+    run_async(flow())
+    assert len(set(turns)) == 2
