@@ -283,7 +283,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         finally:
             scope.connection = None
             SCOPE.reset(token)
-        execution.require_going_on(call.branch)
+        execution.require_going_on()
         transaction.put(step_row(record))
         return decoded
 

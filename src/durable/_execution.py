@@ -242,8 +242,11 @@ class Execution:
         except Halt as halt:
             raise self.halt(halt.error) from None
 
-    def require_going_on(self, branch: str) -> None:
-        """For work of a write transaction: nothing is written of a run that somebody else may be executing by now."""
+    def require_going_on(self, branch: str = "") -> None:
+        """For work of a write transaction: nothing is written of a run that somebody else may be executing by now.
+
+        Nor of a thread that was given up: `branch` is that of the caller.
+        """
         if self.over:
             why = "it was given up"
             raise self.interrupt(why).error  # an `Exception`: it is the work that fails, not the one who carries it out

@@ -8,12 +8,13 @@ discarded, and its next operation raises `CancelledError`.
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from ._drive import perform
-from ._effects import CUT, Append, Completed, Conclude, Deliver, Effect, Slot, Transact
+from ._effects import CUT, Append, Completed, Conclude, Deliver, Effect, Failed, Slot, Transact
 from ._execution import SCOPE, Execution, current_branch
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
@@ -48,6 +49,7 @@ class RunThreads:
         self._messages: dict[str, MessageRecord] = {}
         """What their outcomes were made of."""
         self._given_up: set[str] = set()
+        self._guard = threading.Lock()
         self.at_work: set[str] = set()
         """Threads between two operations."""
 
@@ -59,9 +61,11 @@ class RunThreads:
     def _ended(self, branch: str, *, given_up: bool) -> None:
         del self._awaited[branch]
         self.at_work.discard(branch)
-        record, message = self._records.pop(branch, None), self._messages.pop(branch, None)
+        with self._guard:
+            record, message = self._records.pop(branch, None), self._messages.pop(branch, None)
+            if given_up:
+                self._given_up.add(branch)
         if given_up:
-            self._given_up.add(branch)
             self._branches.look_for_interrupt()
             if branch in self._blocked:
                 self._blocked[branch].cancel()
@@ -80,14 +84,14 @@ class RunThreads:
         """Whether this is the branch of a thread that is wanted."""
         return branch in self._awaited
 
-    def waiting(self) -> "list[asyncio.Future[Any]]":
-        """What the tasks await whose threads wait for their turn."""
-        return [
-            self._awaited[branch]
     def is_one(self, branch: str) -> bool:
         """Whether this is the branch of a thread, wanted or given up."""
         return branch in self._awaited or branch in self._given_up
 
+    def waiting(self) -> "list[asyncio.Future[Any]]":
+        """What the tasks await whose threads wait for their turn."""
+        return [
+            self._awaited[branch]
             for branch, awaited in self._blocked.items()
             if branch in self._awaited and (not isinstance(awaited, asyncio.Task) or waits(awaited))
         ]
@@ -136,15 +140,23 @@ class RunThreads:
         return perform(execution, effect)
 
     def _transact(self, execution: Execution, effect: Transact) -> Any:
-        """Its outcome is on disk with what the body wrote; its turn is written over it."""
+        """Its outcome is on disk with what the body wrote; its turn is written over it.
+
+        Whoever gives it up before that has it rolled back; after that the outcome stays, which nobody waits for.
+        """
         records: list[StepRecord] = []
 
         def conclude(value: Any) -> tuple[StepRecord, Any]:
             record, decoded = effect.conclude(value)
+            with self._guard:
+                self.require_wanted(record.branch)
+                self._records.pop(record.branch, None)
             records.append(record)
             return record, decoded
 
         answer = perform(execution, effect._replace(conclude=conclude))
+        if isinstance(answer, Failed) and isinstance(answer.error, GivenUpError):
+            raise answer.error
         if isinstance(answer, Completed):
             effect.call.release_slot()
             effect.call.release_slot = nothing_to_release

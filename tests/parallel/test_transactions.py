@@ -10,6 +10,7 @@ import pytest
 import durable
 from durable import DurableError, RetryPolicy, SerializationError
 from durable._execution import current_branch
+from durable._threads import RunThreads
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
 
@@ -400,3 +401,38 @@ def test_table_and_journal_agree_whenever_the_process_is_killed(module, size):
     code, output = module("tests.parallel.transfers", "--kills", str(kills), timeout=size(280, 1000))
     print(output[-800:])
     assert code == 0, output
+
+
+def test_a_transaction_that_its_task_gives_up_when_it_is_on_disk_is_not_made_again_by_a_retry(
+    journal, run_async, insert, rows, monkeypatch
+):
+    on_disk, conclude = threading.Event(), RunThreads._conclude
+    broken = [True]
+
+    def conclude_when_given_up(threads, record, *more):
+        on_disk.set()
+        while broken and record.branch not in threads._given_up:
+            time.sleep(0.001)
+        return conclude(threads, record, *more)
+
+    monkeypatch.setattr(RunThreads, "_conclude", conclude_when_given_up)
+
+    @durable.step(name="beside", retry=None)
+    async def beside():
+        while not on_disk.is_set():  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.001)
+        if broken:
+            raise Declined
+
+    @durable.workflow(id="run")
+    async def flow():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(insert, "a"))
+            group.create_task(beside())
+
+    with pytest.raises(ExceptionGroup):
+        run_async(flow())
+    broken.clear()
+    durable.get("run").retry()
+    durable.get("run").result(60)
+    assert rows() == ["a"]
