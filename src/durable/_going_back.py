@@ -30,6 +30,11 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     (it caught or compensated them), going on would undo what came later: `RunConflictError`. So it is where one of
     `children`, the runs that it called, would be called again and was cancelled, which is an end for good.
     """
+    told = next((step for step in steps if step.kind == "cancel"), None)
+    if told is not None:  # an async run whose time was up: one that was cancelled has ended for good
+        cut = _cut_when_told(record, told, steps)
+        _require_children(record, cut, children, steps)
+        return [told, *cut]
     timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
@@ -47,16 +52,31 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     kept = [step for step in others if (step.branch, step.position) not in places]
     if failed and (not repeated or _is_compensated(since, dropped, kept, others, timers)):
         first = (causes or failed)[0]
-        number = operation_number(steps, (first.branch, first.position))
-        msg = (
-            f"run {record.id} of {record.workflow!r} went on after {describe(first)} failed at {place(first)} (it "
-            "caught or compensated the failure), so it cannot be retried from there: "
-            f"run.fork(from_step={number}), or durable fork {record.id} --from-step {number}, "
-            "starts a new run from any step"
-        )
-        raise RunConflictError(msg)
+        what = f"{describe(first)} failed at {place(first)} (it caught or compensated the failure)"
+        raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
     _require_children(record, repeated, children, steps)
     return repeated + dropped
+
+
+def _cut_when_told(record: RunRecord, told: StepRecord, steps: list[StepRecord]) -> list[StepRecord]:
+    """What was under way when the run was told that its time is up; `RunConflictError` where it did more after that."""
+    after = [
+        step for step in steps if _came_at(step) >= told.started_at and (not step.turn or step.turn > (told.turn or 0))
+    ]
+    cut = [step for step in after if step.error == CUT and step.started_at <= told.started_at]
+    if len(cut) < len(after):
+        first = min((step for step in after if step not in cut), key=_came_at)
+        what = f"its timeout had passed, with {describe(first)} at {place(first)}"
+        raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
+    return cut
+
+
+def _went_on(record: RunRecord, what: str, number: int) -> RunConflictError:
+    return RunConflictError(
+        f"run {record.id} of {record.workflow!r} went on after {what}, so it cannot be retried from there: "
+        f"run.fork(from_step={number}), or durable fork {record.id} --from-step {number}, "
+        "starts a new run from any step"
+    )
 
 
 def _require_children(

@@ -136,6 +136,47 @@ def test_a_run_that_failed_by_a_timeout_has_all_of_its_time_again_when_it_is_ret
     assert run.result(60) == "made it"
 
 
+def test_a_run_whose_own_timeout_passed_goes_on_with_what_it_cut_when_it_is_retried(journal, run_async):
+    begun, may_end = [], []
+
+    @durable.step(name="slow", retry=None)
+    async def slow(text):
+        begun.append(text)
+        if not may_end:
+            await asyncio.sleep(LONG_SECONDS)
+        return text
+
+    @durable.workflow(id="flow", timeout=0.1)
+    async def flow():
+        return [await slow("a"), *await asyncio.gather(slow("b"), slow("c"))]
+
+    with pytest.raises(TimeoutError):
+        run_async(flow())
+    may_end.append(True)
+    run = durable.get("flow")
+    run.retry()
+    assert run.result(60) == ["a", "b", "c"]
+    assert begun[:2] == ["a", "a"]
+    assert kinds(run) == [("slow", "completed")] * 3
+
+
+def test_a_run_that_cleaned_up_after_its_timeout_is_not_retried(journal, run_async):
+    @durable.workflow(id="flow", timeout=0.1)
+    async def flow():
+        await label("before")
+        try:
+            await endless("a")
+        finally:
+            await label("clean up")
+
+    with pytest.raises(TimeoutError):
+        run_async(flow())
+    with pytest.raises(
+        durable.RunConflictError, match=r"went on after its timeout had passed, with step 'label'.*fork"
+    ):
+        durable.get("flow").retry()
+
+
 def test_a_thread_whose_task_gave_it_up_is_cut_and_what_it_returns_is_discarded(journal, run_async):
     started, go_on, after = threading.Event(), threading.Event(), []
 

@@ -94,6 +94,37 @@ def test_a_timeout_of_its_own_is_no_reason_to_refuse():
     assert repeated(error("broken"), failure, timer, cut, after) == ["/a:00"]
 
 
+def told(turn=3, at=5):
+    return step("", -1, at, at, kind="cancel")._replace(turn=turn)
+
+
+def test_what_a_run_had_under_way_when_its_time_was_up_is_repeated_with_that():
+    caught, lost = step("", 0, 1, 2, error("caught")), step("/a:0", 0, 1, 3, CUT)
+    cut, in_thread = step("", 1, 4, 5, CUT)._replace(turn=4), step("/thread:0", 0, 5, 6, CUT)._replace(turn=0)
+    ended = step("/b:0", 0, 4, 6)._replace(turn=5)
+    assert repeated(error("late"), told(), caught, lost, cut, in_thread, ended) == ["-1", "1", "/thread:00"]
+
+
+def test_what_ended_or_was_cut_just_before_its_time_was_up_stays():
+    assert repeated(error("late"), step("", 0, 5, 5), step("/a:0", 0, 1, 5, CUT)._replace(turn=2), told()) == ["-1"]
+
+
+@pytest.mark.parametrize(
+    "after", [step("", 1, 6, 7), step("", 1, 6, 7, CUT), step("", 1, 6, 7, error("broken")), step("/a:0", 0, 5, 5)]
+)
+def test_a_run_that_did_something_when_its_time_was_up_is_not_retried(after):
+    for turn in 0, 4:
+        with pytest.raises(RunConflictError, match=r"after its timeout had passed, with step .* run.fork\(from_step="):
+            repeated(error("late"), told(), step("", 0, 1, 5, CUT)._replace(turn=4), after._replace(turn=turn))
+
+
+def test_a_child_that_was_cancelled_when_its_time_was_up_is_not_called_again():
+    called = step("", 0, 1, 5, CUT, kind="child")._replace(turn=4)
+    child = failed_run(None)._replace(id=idempotency_key("run", "", 0), status="cancelled")
+    with pytest.raises(RunConflictError, match="would get that again"):
+        repeated(error("late"), told(), called, children=[child])
+
+
 def test_a_fork_takes_over_a_cancellation_with_what_came_of_it():
     run = failed_run(None)
     cancel, before, tidied = step("", -1, 3, 3, kind="cancel"), step("", 0, 1, 2), step("", 1, 4, 5)
