@@ -295,7 +295,7 @@ class Cancellation:
 class Branch:
     """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
 
-    __slots__ = ("created", "execution", "name", "position", "timeouts")
+    __slots__ = ("created", "execution", "interrupt", "name", "position", "timeouts")
 
     def __init__(self, execution: Execution, name: str) -> None:
         self.execution = execution
@@ -305,12 +305,25 @@ class Branch:
         """How many tasks of each coroutine name this one has created."""
         self.timeouts = 0
         """How many timeouts of asyncio it has set, and runs it has awaited."""
+        self.interrupt: BaseException | None = None
+        """What the code handled that created this task or thread, in a `finally` or an `except`."""
 
     def child(self, coroutine_name: str) -> "Branch":
         """The branch of a task created now."""
         ordinal = self.created.get(coroutine_name, 0)
         self.created[coroutine_name] = ordinal + 1
-        return Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}")
+        branch = Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}")
+        branch.interrupt = self.handled_interrupt()
+        return branch
+
+    def handled_interrupt(self) -> BaseException | None:
+        """The interrupt that the code handles which runs in it now: a replay will not come this way."""
+        error = sys.exception()
+        while error is not None and error is not self.execution.handled:
+            if isinstance(error, EXITS):
+                return error
+            error = error.__context__
+        return self.interrupt
 
 
 class StepScope:
@@ -336,6 +349,12 @@ def current_branch() -> Branch | None:
     """The branch of the workflow body that is running here, `None` outside of one and inside a step."""
     scope = SCOPE.get()
     return scope if type(scope) is Branch else None
+
+
+def require_not_halted(branch: Branch | None) -> None:
+    """Raise what took the run down whose code runs here, where something did."""
+    if branch is not None and branch.execution.halted is not None:
+        raise branch.execution.halted
 
 
 def require_all_called(awaited: str, timeout: float | None) -> None:

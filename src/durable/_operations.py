@@ -11,7 +11,7 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Append, Call, Callee, Decision, World
-from ._execution import EXITS, SCOPE, Branch, Execution, StepScope, current_branch
+from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
@@ -36,8 +36,8 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     execution = branch.execution
     if execution.halted is not None:
         raise execution.halted
-    if (error := sys.exception()) is not None:
-        _require_not_interrupted(execution, error)
+    if branch.interrupt is not None or sys.exception() is not None:
+        _require_not_interrupted(branch)
     call.run = execution.record.seq
     call.branch = branch.name
     call.position = branch.position
@@ -70,17 +70,26 @@ def _is_news(execution: Execution, past: StepRecord | None) -> bool:
     return (past is None or past.turn is None) and len(execution.past) == (past is not None)
 
 
-def _require_not_interrupted(execution: Execution, error: BaseException | None) -> None:
-    """Raise the interrupt that the body handles (`finally`, `except`): a replay will not come this way."""
-    while error is not None and error is not execution.handled:
-        if isinstance(error, EXITS):
-            execution.interrupt(type(error).__name__)
-            raise error
-        if execution.branches is not None and type(error).__name__ == "CancelledError":  # asyncio is not imported here
-            execution.branches.look_for_interrupt()
-        error = error.__context__
+def _require_not_interrupted(branch: Branch) -> None:
+    """Raise the interrupt that the body handles (`finally`, `except`), here or where it created this task."""
+    execution = branch.execution
+    if (interrupt := branch.handled_interrupt()) is not None:
+        if interrupt is not branch.interrupt:  # else it is being handled in another task, which goes on to its end
+            execution.interrupt(type(interrupt).__name__)
+        raise interrupt
+    if execution.branches is not None and _handles_cancellation(execution):
+        execution.branches.look_for_interrupt()
     if execution.halted is not None:
         raise execution.halted
+
+
+def _handles_cancellation(execution: Execution) -> bool:
+    error = sys.exception()
+    while error is not None and error is not execution.handled:
+        if type(error).__name__ == "CancelledError":  # asyncio is not imported here
+            return True
+        error = error.__context__
+    return False
 
 
 def _has_called(execution: Execution, call: Call, past: StepRecord | None, *, beside: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
 from ._effects import Call, Decision
-from ._execution import Execution
+from ._execution import Execution, current_branch, require_not_halted
 from ._helpers import ThreadPool
 from ._model import StepRecord
 from ._replay import decide_cancelled
@@ -62,6 +62,8 @@ class StepFuture(Generic[R]):
         if not self._ended.is_set():
             msg = f"step {self._name!r} did not end within {timeout} s; it goes on"
             raise TimeoutError(msg)
+        if self.error is None or isinstance(self.error, Exception):
+            require_not_halted(current_branch())
         if self.error is not None:
             raise self.error
         return self._value  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._codec import codec_for
 from ._drive import known_rest
-from ._execution import current_branch, require_all_called
+from ._execution import current_branch, require_all_called, require_not_halted
 from ._model import FINISHED, RunRecord
 from ._outcome import recorded, recorded_error
 from ._rests import Rest, Suspended
@@ -83,10 +83,15 @@ class Result:
 
     @contextlib.contextmanager
     def _halting_who_waits(self) -> Iterator[None]:
-        """A run that waits for one that cannot end now cannot go on either; what that one failed with is its result."""
+        """A run that waits for one that cannot end now cannot go on either; what that one failed with is its result.
+
+        Nor does one go on that was taken down itself, though its body may have caught that.
+        """
         branch, was_open = current_branch(), not self._runtime.is_closed()
         try:
+            require_not_halted(branch)
             yield
+            require_not_halted(branch)
         except HALTS as error:
             if branch is not None:
                 raise branch.execution.halt(error) from error

@@ -1,6 +1,8 @@
 """DESIGN, "Interrupts", and errors that are not interrupts: what a run is after each."""
 
 import asyncio
+import contextlib
+import contextvars
 import gc
 import threading
 import time
@@ -182,6 +184,99 @@ def test_operations_called_while_the_body_handles_an_interrupt_do_not_run(journa
     armed = False
     run_async(run()) if asynchronous else run()
     assert calls == ["first", "clean up", "last"]
+
+
+@pytest.mark.parametrize("where", ["thread", "executor", "task", "task in a task"])
+def test_nor_do_those_in_threads_and_tasks_that_it_creates_meanwhile(journal, run_async, where):
+    calls, armed = [], True
+
+    @durable.step(name="note", retry=None)
+    def note(text):
+        calls.append(text)
+
+    async def in_task(text, depth=1):
+        await asyncio.gather(in_task(text, depth - 1)) if depth else note(text)
+
+    async def elsewhere(text):
+        if where == "thread":
+            await asyncio.to_thread(note, text)
+        elif where == "executor":
+            await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, note, text)
+        else:
+            await asyncio.gather(in_task(text, depth=0 if where == "task" else 1))
+
+    @durable.workflow(id="run", name="flow")
+    async def flow():
+        note("first")
+        try:
+            if armed:
+                raise KeyboardInterrupt
+        finally:
+            await elsewhere("clean up")
+        await elsewhere("last")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    assert durable.get("run").status == "interrupted"
+    assert calls == ["first"]
+    journal.restart()
+    armed = False
+    run_async(flow())
+    assert calls == ["first", "clean up", "last"]
+
+
+def test_a_body_that_was_taken_down_and_caught_that_gets_no_result(journal, run_async):
+    heard = []
+
+    @durable.step(name="strike", retry=None)
+    def strike():
+        raise KeyboardInterrupt
+
+    @durable.step(name="step", retry=None)
+    def step(text):
+        if text == "a":
+            raise ValueError
+
+    @durable.workflow(name="child")
+    def child():
+        return "result"
+
+    @durable.workflow(name="sync")
+    def flow():
+        run = child.start()
+        run.result()
+        with contextlib.suppress(KeyboardInterrupt):
+            strike()
+        heard.append(run.result())
+
+    @durable.workflow(name="submitted")
+    def flow_submitted():
+        futures = [step.submit("a"), step.submit("b")]
+        for future in futures:
+            with contextlib.suppress(ValueError):
+                future.result()
+        with contextlib.suppress(KeyboardInterrupt):
+            strike()
+        for future in futures:
+            with contextlib.suppress(ValueError):
+                heard.append(future.result())
+            heard.append("went on")
+
+    @durable.workflow(name="async")
+    async def flow_async():
+        run = child.start()
+        await run
+        with contextlib.suppress(KeyboardInterrupt):
+            strike()
+        heard.append(await run)
+
+    with pytest.raises(RunInterruptedError):
+        flow()
+    with pytest.raises(RunInterruptedError):
+        flow_submitted()
+    with pytest.raises(RunInterruptedError):
+        run_async(flow_async())
+    assert not heard
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
