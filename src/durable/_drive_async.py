@@ -78,7 +78,15 @@ async def _cut(branches: Branches, decision: Decision, effect: Effect, error: as
 
 
 def _conclude(_: Execution, branches: Branches, effect: Conclude) -> Awaitable[None]:
+    if not branches.past.is_over:
+        return _conclude_after_replay(branches, effect)
     return branches.conclude(effect.record, effect.attempt, effect.message)
+
+
+async def _conclude_after_replay(branches: Branches, effect: Conclude) -> None:
+    """So for the end of what had begun: a timer, a wait for a signal, an attempt that is not repeated."""
+    await branches.past.end()
+    await branches.conclude(effect.record, effect.attempt, effect.message)
 
 
 def _deliver(_: Execution, branches: Branches, effect: Deliver) -> Awaitable[None]:

@@ -128,7 +128,6 @@ def _take_down(execution: Execution, root: RunTask) -> None:
     if execution.attempts_in_flight:
         branches.is_held_up = True
         return
-    for task in list(branches.tasks):
-        if task.cancelling():  # it holds on for its turn, and a `TaskGroup` does not cancel twice
-            task.cancel()
+    for task in list(branches.tasks):  # each: code may not hand a cancellation on, and a `TaskGroup` does so only once
+        task.cancel()
     root.cancel()

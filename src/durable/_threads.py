@@ -125,7 +125,7 @@ class RunThreads:
         is_at_once = isinstance(effect, Append) and effect.record.turn is not None  # `now()` and its like
         if branch.name in self.at_work and not is_at_once:
             self._on_loop(branch.name, lambda: self._called(branch.name))
-        if isinstance(effect, (Append, Slot)) and self._branches.past:
+        if isinstance(effect, (Append, Slot, Conclude)) and self._branches.past:
             # Nothing new goes to the file before everything journaled was delivered, and no slot is held till then:
             # the loop's own thread may be waiting for it.
             self.wait(branch.name, self._branches.past.end, goes_on=is_at_once)

@@ -25,6 +25,7 @@ from typing import Any
 
 import durable
 from durable._execution import Execution
+from durable._workflows import Workflow
 from tests.parallel import trials, vocabulary
 from tests.parallel.generate import PLAIN, STEPS, write_program
 from tests.parallel.trials import Fault, Judge, Outcome, Plan, live_in_child, live_in_thread
@@ -230,11 +231,11 @@ class Words:
         return MORE_WORDS[name]
 
 
-def compiled(program: str) -> Any:
-    """The `main` of a program."""
+def compiled(program: str) -> dict[str, Any]:
+    """What a program defines, with its words."""
     namespace = {**WORDS, **EXACT, "words": Words(), "__name__": "tests.parallel.program"}
     exec(compile(program, "program", "exec"), namespace)
-    return namespace["main"]
+    return namespace
 
 
 _STATUS, _INPUT, _TURN = 7, 10, 16
@@ -251,7 +252,8 @@ class Trial:
         self.program = write_program(self.dice, is_async=is_async)
         self.changed = change(self.program, self.dice)
         self.path = folder / "journal.db"
-        self.judge = Judge(self.path, set())
+        workflows = [each for each in compiled(self.program).values() if isinstance(each, Workflow)]
+        self.judge = Judge(self.path, {each.name for each in workflows if not each.is_async})
         self.seen: Counter[str] = Counter({"trials": 1, "async": is_async})
         self.history: list[Plan] = []
 
@@ -287,7 +289,7 @@ class Trial:
         try:
             return self._live(self.changed, self._plan("none"))
         except Fault as fault:
-            is_fault = fault.kind != "stuck" or has_more()
+            is_fault = fault.kind != "stuck" or should_have_ended()
             vocabulary.life.close()
             if is_fault:
                 raise
@@ -342,7 +344,7 @@ class Trial:
 
     def _live(self, program: str, plan: Plan) -> Outcome:
         self.history.append(plan)
-        outcome = (live_in_child if plan.mode == "kill" else live_in_thread)(self.path, compiled(program), plan)
+        outcome = (live_in_child if plan.mode == "kill" else live_in_thread)(self.path, compiled(program)["main"], plan)
         if trials.complaints.texts:
             raise Fault("broken", trials.complaints.texts.pop())
         return outcome
@@ -357,10 +359,15 @@ def is_in_passing(row: Any) -> bool:
     return row[0] == "step" and row[_STATUS] == "completed" and row[_TURN] == 0
 
 
-def has_more() -> bool:
-    """Whether the journal has something that a run of this process has not called, and it was not stopped for that."""
-    executions = [each for each in gc.get_objects() if type(each) is Execution]
-    return any(each.halted is None and (each.past or (each.branches and each.branches.past)) for each in executions)
+def should_have_ended() -> bool:
+    """Whether a run of this process was stopped, or the journal has something that it has not called."""
+    for each in [each for each in gc.get_objects() if type(each) is Execution]:
+        branches = each.branches
+        if each.halted is None and (each.past or (branches is not None and branches.past)):
+            return True
+        if each.halted is not None and branches is not None and branches.root is not None and not branches.root.done():
+            return True
+    return False
 
 
 def is_of_program(text: str) -> bool:

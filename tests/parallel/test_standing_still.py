@@ -264,6 +264,90 @@ def test_a_new_wait_before_anything_was_called_is_blocked(journal, run_async, po
     assert run_async(flow()) == "done"
 
 
+def test_changed_code_that_hands_no_cancellation_on_to_its_tasks_is_blocked(journal, run_async):
+    @durable.step(name="first", retry=None)
+    async def first() -> None: ...
+
+    @durable.step(name="work", retry=None)
+    async def work(name: str) -> str:
+        return name
+
+    async def part(name):
+        return await work(name)
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        if not changed:
+            await first()
+        for task in [asyncio.create_task(part(name)) for name in "abc"]:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        journal.crash()
+        return "done"
+
+    changed = False
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    changed = True
+    with pytest.raises(NonDeterminismError, match="has called step 'first'"):
+        run_async(flow())
+    changed = False
+    assert run_async(flow()) == "done"
+
+
+@pytest.mark.parametrize("kind", ["at most once", "in a thread", "timer", "signal"])
+def test_what_had_begun_has_no_outcome_before_all_that_had_begun_was_called(journal, run_async, monkeypatch, kind):
+    monkeypatch.setattr(_branches, "_LATER_SECONDS", 0.4)
+
+    @durable.step(name="begun", retry=None)
+    async def begun() -> str:
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        journal.crash()
+        return "begun"
+
+    @durable.step(name="once", at_most_once=True)
+    async def once() -> None:
+        await begun.function()
+
+    @durable.step(name="once", at_most_once=True)
+    def once_in_thread() -> None:
+        over.wait(30)
+
+    async def part():
+        if kind == "at most once":
+            await once()
+        elif kind == "in a thread":
+            await asyncio.to_thread(once_in_thread)
+        elif kind == "timer":
+            await durable.aio.sleep(0.3)
+        else:
+            await durable.aio.wait_for_signal("word", str)
+
+    async def beside():
+        await (asyncio.Event().wait() if changed else begun())
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        await asyncio.gather(part(), beside(), return_exceptions=True)
+        return "done"
+
+    changed, over = False, threading.Event()
+    threading.Timer(0.4, over.set).start()
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    over.set()
+    journal.restart()
+    durable.get("run").signal("word", "came")
+    changed = True
+    with pytest.raises(NonDeterminismError, match="has called step 'begun'"):
+        run_async(flow())
+    assert {step.finished_at for step in durable.get("run").steps()} == {None}
+    changed = False
+    assert run_async(flow()) == "done"
+
+
 @pytest.mark.parametrize("from_outside", ["timer", "callback", "thread"])
 def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journal, run_async, from_outside):
     ran = []
