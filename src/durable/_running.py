@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
-from ._limits import Slots
+from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, cancelled, failed, raised, recorded, recorded_error, returned
 from ._rests import Suspended
@@ -76,11 +76,10 @@ def call(runtime: Runtime, request: Request) -> Course:
     A parent holds no slot of its workflow's `concurrency` while it waits for a child.
     """
     runtime.own()
-    parent = runtime.active.get(request.parent.record.id) if request.parent else None
-    limit = runtime.limit_of(parent.workflow) if parent else None
-    if parent is None or limit is None:
+    lent = lend_slot(runtime, request.parent, blocks=not request.workflow.is_async)
+    if lent is None:
         return (yield from _call(runtime, request))
-    loan = parent.lend_slot(limit)
+    parent, loan = lent
     try:
         ending = yield from _call(runtime, request)
     except GeneratorExit:  # nobody drives this any more
@@ -90,6 +89,20 @@ def call(runtime: Runtime, request: Request) -> Course:
         raise
     yield TakeSlot(parent, loan)
     return ending
+
+
+def lend_slot(runtime: Runtime, waiting: Execution | None, *, blocks: bool) -> tuple[Active, Loan] | None:
+    """Lend the slot of a run that begins to wait for another; `None` where it has none, or blocks its loop meanwhile.
+
+    Then those on its loop who might take the slot could neither use it nor give it back.
+    """
+    active = runtime.active.get(waiting.record.id) if waiting is not None else None
+    limit = runtime.limit_of(active.workflow) if active is not None else None
+    if waiting is None or active is None or limit is None:
+        return None
+    if blocks and waiting.branches is not None and waiting.branches.is_here():
+        return None
+    return active, active.lend_slot(limit)
 
 
 def _call(runtime: Runtime, request: Request) -> Course:

@@ -17,7 +17,7 @@ from ._past_order import despite_cancellation
 from ._port import LoopPort, settle
 from ._rests import Suspended
 from ._run_task import RunTask, run_body
-from ._running import Body, Course, Effect, TakeSlot, Write
+from ._running import Body, Course, Effect, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
 from ._suspension import rest
 from .errors import Cancelled, RunBlockedError
@@ -219,16 +219,12 @@ async def waiting(runtime: Runtime) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _lending_slot(runtime: Runtime, branch: Branch | None) -> AsyncIterator[None]:
-    parent = runtime.active.get(branch.execution.record.id) if branch is not None else None
-    limit = runtime.limit_of(parent.workflow) if parent is not None else None
-    if parent is None or limit is None:
-        yield
-        return
-    loan = parent.lend_slot(limit)
+    lent = lend_slot(runtime, None if branch is None else branch.execution, blocks=False)
     try:
         yield
     finally:
-        await take_slot(loan, first=True)
+        if lent is not None:
+            await take_slot(lent[1], first=True)
 
 
 class LoopThread:

@@ -13,7 +13,7 @@ from ._execution import current_branch
 from ._helpers import ThreadPool
 from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
-from ._running import background, drive_run, take_slot
+from ._running import background, drive_run, lend_slot, take_slot
 from ._runtime import CLOSE_SECONDS, Runtime
 from ._transaction import Transaction
 from .errors import DurableError, JournalError
@@ -183,17 +183,13 @@ class Scheduler:
     def waiting(self) -> Iterator[None]:
         """While a run waits for another, which may need a thread, or a slot, that the waiting one holds."""
         branch = current_branch()
-        parent = self.runtime.active.get(branch.execution.record.id) if branch is not None else None
-        limit = self.runtime.limit_of(parent.workflow) if parent is not None else None
         with self._pool.lending():
-            if parent is None or limit is None:
-                yield
-                return
-            loan = parent.lend_slot(limit)
+            lent = lend_slot(self.runtime, None if branch is None else branch.execution, blocks=True)
             try:
                 yield
             finally:
-                take_slot(self.runtime, parent, loan)
+                if lent is not None:
+                    take_slot(self.runtime, *lent)
 
     def adopt_loop(self, loop: Any) -> None:
         """Execute background async runs on the caller's loop: `async with engine`."""

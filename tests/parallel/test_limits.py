@@ -449,3 +449,20 @@ def test_a_run_that_executes_one_at_a_time_may_call_itself_twice_at_once(journal
 
     assert tree.start(3).result(SOON) == 8
     assert journal.engine._runtime.limit_of(tree)._free == 1
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+def test_a_run_that_blocks_its_loop_for_another_keeps_its_slot(journal, how):
+    """Else the next on that loop has the slot, and waits for the loop."""
+
+    @durable.workflow(name="child")
+    def child(number: int) -> int:
+        time.sleep(0.01)
+        return number
+
+    @durable.workflow(name="parent", concurrency=1)
+    async def parent(number: int) -> int:
+        return child(number) if how == "called" else child.start(number).result()
+
+    assert [run.result(SOON) for run in parent.start_many(range(3))] == [0, 1, 2]
+    assert journal.engine._runtime.limit_of(parent)._free == 1

@@ -272,7 +272,8 @@ def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
         abandon=lambda *_: given.append(2),
     )
     request = SimpleNamespace(
-        parent=SimpleNamespace(record=SimpleNamespace(id="p")), workflow=SimpleNamespace(signature=Anything())
+        parent=SimpleNamespace(record=SimpleNamespace(id="p")),
+        workflow=SimpleNamespace(signature=Anything(), is_async=True),
     )
     request.workflow.signature.result = None
     course = _running.call(runtime, request)
