@@ -30,6 +30,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     (it caught or compensated them), going on would undo what came later: `RunConflictError`. So it is where one of
     `children`, the runs that it called, would be called again and was cancelled, which is an end for good.
     """
+    steps = _as_called(steps)
     told = next((step for step in steps if step.kind == "cancel"), None)
     if told is not None:  # an async run whose time was up: one that was cancelled has ended for good
         cut = _cut_when_told(record, told, steps)
@@ -42,7 +43,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     for step in others:
         latest[step.branch] = max(latest.get(step.branch, (0.0, 0)), (step.started_at, step.position))
     last = [step for step in failed if not _went_on_after(step, latest)]
-    caught = _caught(record, failed, others)
+    outlived = _outlived(others)
+    caught = _caught(record, failed, others, outlived)
     causes = [step for step in last if step.error != CUT and not caught(step)]
     since = min(map(_ended, causes), default=inf)
     cut = [step for step in last if step.error == CUT and (not causes or _ended(step) >= since)]
@@ -50,7 +52,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
     places = {(step.branch, step.position) for step in repeated}
     kept = [step for step in others if (step.branch, step.position) not in places]
-    if failed and (not repeated or _is_compensated(since, dropped, kept, others, timers)):
+    is_undone = any(map(outlived, causes)) or _is_compensated(since, dropped, kept, others, timers)
+    if failed and (not repeated or is_undone):
         first = (causes or failed)[0]
         what = f"{describe(first)} failed at {place(first)} (it caught or compensated the failure)"
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
@@ -117,8 +120,26 @@ def _around(branch: str) -> Iterator[str]:
         yield branch
 
 
-def _caught(record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
-    """Whether the run failed with another failure than a given one, after which it had begun new branches."""
+def _outlived(steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
+    """Whether a step blocked the loop of an async run, and other tasks called more after it, and have that.
+
+    It has no turn, so that a replay comes to it before they have: too soon to do it again.
+    """
+    is_async = any(step.turn for step in steps)
+    latest = max(
+        (step.started_at for step in steps if step.status == "completed" and not _in_thread(step)), default=0.0
+    )
+    return lambda step: is_async and step.turn == 0 and not _in_thread(step) and latest > _ended(step)
+
+
+def _in_thread(step: StepRecord) -> bool:
+    return step.branch.rpartition("/")[2].startswith("thread:")
+
+
+def _caught(
+    record: RunRecord, failed: list[StepRecord], steps: list[StepRecord], outlived: Callable[[StepRecord], bool]
+) -> Callable[[StepRecord], bool]:
+    """Whether the run failed with another failure than a given one, after which others went on."""
     of_run = set(_errors_in(record.error))
     is_known = any(not of_run.isdisjoint(_errors_in(step.error)) for step in failed if step.error != CUT)
     begun: dict[str, list[tuple[float, str]]] = {}
@@ -130,6 +151,8 @@ def _caught(record: RunRecord, failed: list[StepRecord], steps: list[StepRecord]
     def is_caught(step: StepRecord) -> bool:
         if not is_known or not of_run.isdisjoint(_errors_in(step.error)):
             return False
+        if outlived(step):
+            return True
         ended, creators = _ended(step), (step.branch, *_around(step.branch))
         branches = (found for creator in creators for found in latest.get(creator, ()))
         return any(at >= ended and branch != step.branch for at, branch in branches)
@@ -177,6 +200,8 @@ def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> li
     A list has branch after branch: what the workflow called after a `map` stands before the items of the map.
     `ValueError` where there is no such operation, or one before it has no outcome.
     """
+    by_place = {(step.branch, step.position): step for step in every}
+    every = _as_called(every)
     steps = [step for step in every if step.kind not in HIDDEN_KINDS]
     taken, left = steps[: from_step - 1], steps[from_step - 1 :]
     if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
@@ -187,7 +212,10 @@ def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> li
     newest = max((step.started_at for step in taken), default=0.0)
     last = max((step.finished_at or 0.0 for step in taken), default=0.0)
     until = {"map": newest, TIMER: min(last, _first_end(left))}
-    return [step for step in every if step.started_at <= until.get(step.kind, -1.0)] + taken
+    hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
+    if left:  # what stands after the first of them was called later, whenever they began
+        hidden = [step for step in hidden if step.kind != "map" or step[1:3] < left[0][1:3]]
+    return [by_place[step.branch, step.position] for step in hidden + taken]
 
 
 def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
@@ -208,6 +236,21 @@ def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:
     if told is None or any(_came_at(step) > told.started_at for step in taken if step is not told):
         return taken
     return [step for step in taken if step is not told]
+
+
+def _as_called(steps: list[StepRecord]) -> list[StepRecord]:
+    """With the time by which each was called for that at which it began.
+
+    A step that was submitted may wait for a thread, and begin when what the code called after it has ended.
+    """
+    called: dict[str, float] = {}
+    found: list[StepRecord] = []
+    for step in sorted(steps, key=lambda step: step[1:3], reverse=True):
+        at = step.started_at
+        if step.position >= 0:
+            at = called[step.branch] = min(at, called.get(step.branch, inf))
+        found.append(step._replace(started_at=at))
+    return found[::-1]
 
 
 def _came_at(step: StepRecord) -> float:

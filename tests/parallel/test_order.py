@@ -160,6 +160,45 @@ def test_a_run_whose_own_timeout_passed_goes_on_with_what_it_cut_when_it_is_retr
     assert kinds(run) == [("slow", "completed")] * 3
 
 
+def test_a_failure_that_blocked_the_loop_and_was_caught_stays_when_the_run_is_retried(journal, run_async):
+    """Done again, it would be called before what other tasks had done since."""
+    declined, broken = [], [True]
+
+    @durable.step(name="declines", retry=None)
+    def declines():
+        declined.append(1)
+        raise ValueError("caught")
+
+    @durable.step(name="moody", retry=None)
+    async def moody():
+        if broken:
+            raise ValueError("at last")
+        return "done"
+
+    async def catches():
+        await label("a")
+        try:
+            declines()
+        except ValueError:
+            return
+
+    async def goes_on():
+        for text in "bcd":
+            await label(text)
+        return await moody()
+
+    @durable.workflow(id="flow")
+    async def flow():
+        return (await asyncio.gather(catches(), goes_on()))[1]
+
+    with pytest.raises(ValueError, match="at last"):
+        run_async(flow())
+    broken.clear()
+    durable.get("flow").retry()
+    assert durable.get("flow").result(60) == "done"
+    assert len(declined) == 1
+
+
 def test_a_run_that_cleaned_up_after_its_timeout_is_not_retried(journal, run_async):
     @durable.workflow(id="flow", timeout=0.1)
     async def flow():

@@ -145,10 +145,9 @@ def test_an_operation_after_the_failure_on_its_branch_or_on_one_around_it_is_goi
         assert repeated(error("broken"), failure, step(branch, 3, 3, 4)) == ["/a:0/b:00"]
 
 
-def test_what_was_called_last_on_a_branch_need_not_stand_last():
+def test_what_stands_before_the_failure_was_called_before_it_whenever_it_began():
     late, failure, early = step("", 0, 5, 6), step("", 1, 1, 2, error("broken")), step("", 2, 1, 3)
-    with pytest.raises(RunConflictError):
-        repeated(error("broken"), late, failure, early)
+    assert repeated(error("broken"), late, failure, early) == ["1"]
     with pytest.raises(RunConflictError):
         repeated(error("broken"), late, failure._replace(branch="/a:0"))
 
@@ -261,7 +260,8 @@ def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended
 
 def test_of_the_branch_that_is_taken_over_in_part_what_comes_first_stands_first():
     assert names(2, step("", 0, 6, 7), step("", 1, 1, 5)) == ["0"]
-    assert names(2, step("", 0, 6, 7), step("", 1, 1, 9), step("/b:0", 0, 1, 5)) == []
+    assert names(2, step("", 0, 6, 7), step("", 1, 1, 9), step("/b:0", 0, 1, 5)) == ["0"]
+    assert names(2, step("", 0, 6, 7), step("", 1, 6, 9), step("/b:0", 0, 1, 5)) == []
     assert names(2, step("", 0, 1, 6, CUT), step("", 1, 1, 5)) == []
     assert names(2, step("", 0, 1, 4, CUT), step("", 1, 1, 5)) == ["0"]
 
@@ -274,3 +274,41 @@ def test_what_is_hidden_is_taken_over_with_what_is_around_it():
     assert names(3, timer, first, mark, item, last) == ["-2", "1", "0", "/a[]:00"]
     assert names(3, timer._replace(started_at=4.5), first, mark, item, last) == ["1", "0", "/a[]:00"]
     assert names(3, timer, first, mark, item, last._replace(finished_at=3.5)) == ["1", "0", "/a[]:00"]
+
+
+def test_a_step_that_was_submitted_and_began_late_was_called_before_what_came_next():
+    waited, failure = step("", 0, 6, 7), step("", 1, 1, 2, error("broken"))
+    assert repeated(error("broken"), waited, failure) == ["1"]
+    assert names(3, waited, step("", 1, 1, 2), step("/a[]:0", 0, 3, 4), step("", 2, 2, 3, kind="map")) == ["0", "1"]
+
+
+def test_a_fork_takes_over_no_map_that_was_called_after_what_is_left():
+    late, second, mark, item = (
+        step("", 0, 6, 7),
+        step("", 1, 6, 7),
+        step("", 2, 3, 3, kind="map"),
+        step("/a[]:0", 0, 3, 4),
+    )
+    assert names(2, late, second, mark, item) == ["0"]
+
+
+def test_what_a_fork_takes_over_keeps_the_time_at_which_it_began():
+    assert [found.started_at for found in taken_over(failed_run(None), [step("", 0, 6, 7), step("", 1, 1, 2)], 3)] == [
+        6,
+        1,
+    ]
+
+
+def test_a_failure_that_blocked_the_loop_and_that_others_outlived_stays():
+    blocking, failure = step("/a:0", 0, 1, 2, error("caught"))._replace(turn=0), step("/b:0", 1, 5, 6, error("at last"))
+    assert repeated(error("at last"), blocking, step("/b:0", 0, 3, 4), failure) == ["/b:01"]
+    assert repeated(error("at last"), blocking, step("/b:0", 0, 1, 4), failure) == ["/a:00", "/b:01"]
+    assert repeated(error("at last"), blocking, step("/thread:0", 1, 3, 4), failure) == ["/a:00", "/b:01"]
+
+
+def test_a_failure_that_blocked_the_loop_and_that_the_run_failed_with_is_not_repeated_before_what_others_did():
+    blocking, later = step("/a:0", 0, 1, 2, error("broken"))._replace(turn=0), step("/b:0", 0, 3, 4)
+    with pytest.raises(RunConflictError, match="went on after"):
+        repeated(error("broken"), blocking, later)
+    assert repeated(error("broken"), blocking._replace(branch="/thread:0"), later) == ["/a:00"]
+    assert repeated(error("broken"), blocking, later._replace(turn=0)) == ["/a:00"]  # a sync run
