@@ -6,6 +6,7 @@ import pytest
 
 from durable._past_order import PastOrder
 from tests.parallel import trials, vocabulary
+from tests.parallel.judge import Judge
 from tests.parallel.vocabulary import WORDS
 
 
@@ -13,7 +14,7 @@ from tests.parallel.vocabulary import WORDS
 def lead(tmp_path):
     """Live several lives of one program, and have each of them judged."""
     path = tmp_path / "journal.db"
-    judge = trials.Judge(path, set())
+    judge = Judge(path, set())
 
     def take_down() -> None:
         if vocabulary.life.mode == "cancel":
@@ -24,7 +25,7 @@ def lead(tmp_path):
         exec(textwrap.dedent(program), namespace)
         for number, mode in enumerate(modes):
             plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False, False)
-            outcome = trials.live_in_thread(path, namespace["main"], plan)
+            outcome = trials.live(path, namespace["main"], plan)
             judge.look(outcome)
         if outcome.kind == "completed":
             judge.look_at_end(outcome)

@@ -8,13 +8,13 @@ at a wrong call, a completed step ran again, an outcome was lost, the path was a
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import json
 import logging
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -26,18 +26,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import apsw
-
 import durable
-from durable import NonDeterminismError, RunBlockedError, RunCancelledError, _rests
+from durable import NonDeterminismError, RunBlockedError, RunCancelledError, _rests, _timer
 from durable._branches import Branches
 from durable._workflows import Workflow
-from tests.parallel import vocabulary
+from tests.parallel import others, vocabulary
 from tests.parallel.generate import write_program
+from tests.parallel.judge import Fault, Judge, Outcome
+from tests.parallel.others import ACTS, Neighbour
 from tests.parallel.vocabulary import WORDS, Life
 
 STUCK_SECONDS = 30.0
+_LONG_SECONDS, _LOOK_SECONDS = _rests.LONG_SECONDS, _timer._LOOK_SECONDS
 MOST_CRASHES = 4
+_WAITS_FOR_EVER = re.compile(r"wait_for_signal\([^()]*str\)")
+"""A fork takes over that a signal was sent, and not the signal."""
+_ACTS_OF_A_LIFE = [0, 0, 0, 1, 2]
 _SHARE = 100
 """Trials of one process: the threads of one that is stuck stay, and make those after it look stuck too."""
 FAULTS = (
@@ -49,12 +53,11 @@ FAULTS = (
     "stuck",
     "broken",
     "left",
-    "fork blocked",
-    "fork broken",
+    *(f"fork {kind}" for kind in ("blocked", "broken", "failed", "cancelled", "stopped", "refused")),
 )
 FACTS = (
     "trials", "async", "crashes", "abandon", "interrupt", "cancel", "close", "kill", "cancelled", "not told", "tried again",
-    "refused", "forks", "steps", "replayed",
+    "refused", "forks", "forked copies", "visits", "steps", "replayed",
 )  # fmt: skip
 LOOPS = [["plain", "plain", "own factory", "old factory", "engine's", "async with"]] * 3
 if sys.version_info >= (
@@ -62,15 +65,6 @@ if sys.version_info >= (
     12,
 ):  # all lives of a trial: a task that starts at once may overtake others in the code itself
     LOOPS.append(["eager"])
-
-
-class Fault(Exception):
-    """What a trial found."""
-
-    def __init__(self, kind: str, what: str) -> None:
-        super().__init__(kind, what)
-        self.kind = kind
-        self.what = what
 
 
 class Plan(NamedTuple):
@@ -85,25 +79,16 @@ class Plan(NamedTuple):
     slow_disk: bool
     suspends: bool
     """Whether a background run is suspended by the shortest wait, and not only by one of a second."""
-    cancelled_at: int = 0
-    """The moment at which somebody cancels the run, 0 for never."""
+    acts: tuple[tuple[int, str], ...] = ()
+    """What somebody does, and at which moment."""
+    elsewhere: bool = False
+    """Whether he does it in another process."""
     forks_from: int = 0
     """The operation from which a new run goes on, 0: none does, but the run itself."""
     fails: bool = False
     """Whether the world outside is broken, so that some steps fail."""
     retries: bool = False
     """Whether the run has failed, and is tried again."""
-
-
-class Outcome(NamedTuple):
-    """How it ended."""
-
-    kind: str
-    """"completed", "failed", "refused" (to be tried again), "cancelled", "blocked", "stopped" or "broken"."""
-    what: str
-    notes: list[list[str]]
-    moments: int
-    crashed: bool
 
 
 # -- one life ----------------------------------------------------------------------------------------------------------
@@ -113,9 +98,13 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     """Execute the program in this process until it ends or crashes."""
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
-    life.cancel_run = lambda: engine.get("trial").cancel()
+    if not plan.elsewhere:
+        life.act = lambda what: others.act(engine, what, life)
     vocabulary.begin_life(life, engine, plan.slow_disk)
-    long_seconds, _rests.LONG_SECONDS = _rests.LONG_SECONDS, 0.0 if plan.suspends else 1.0
+    _rests.LONG_SECONDS, _timer._LOOK_SECONDS = (
+        0.0 if plan.suspends else _LONG_SECONDS,
+        _LOOK_SECONDS / (100 if plan.elsewhere else 1),
+    )
     kind, what = "completed", ""
     try:
         if plan.forks_from:
@@ -138,7 +127,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
         engine.close()
         for other in life.others:
             other.join()
-        _rests.LONG_SECONDS = long_seconds
+        _rests.LONG_SECONDS, _timer._LOOK_SECONDS = _LONG_SECONDS, _LOOK_SECONDS
         deadline = time.monotonic() + 12.0
         while engine._runtime.journal._lock is not None and time.monotonic() < deadline:
             time.sleep(0.001)  # another thread is about to close it
@@ -149,7 +138,7 @@ def _meaning(error: BaseException, life: Life) -> tuple[str, str]:
     text = "".join(traceback.format_exception(error))
     if isinstance(error, (RunBlockedError, NonDeterminismError)):
         return "blocked", text
-    if isinstance(error, RunCancelledError) and "run trial " in str(error):
+    if isinstance(error, RunCancelledError) and " of 'main' was cancelled" in str(error):
         return "cancelled", text
     if _is_declined(error):
         return "failed", text
@@ -202,10 +191,23 @@ def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
         loop.set_task_factory(asyncio.eager_task_factory)
 
 
-def live_in_thread(path: Path, main: Any, plan: Plan) -> Outcome:
+def live(path: Path, main: Any, plan: Plan) -> Outcome:
+    """The same, beside another process where one has a part in it."""
+    life = Life(plan.seed, plan.mode, plan.at, plan.acts, fails=plan.fails)
+    in_which = live_in_child if plan.mode == "kill" else live_in_thread
+    if not plan.elsewhere:
+        return in_which(path, main, plan, life)
+    neighbour = Neighbour(path, plan.seed)
+    life.act = lambda what: neighbour.act(what, life)
+    try:
+        return in_which(path, main, plan, life)
+    finally:
+        neighbour.close()
+
+
+def live_in_thread(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     """The same, in a thread that is given up when it does not end."""
     outcomes: list[Outcome] = []
-    life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at, fails=plan.fails)
     thread = threading.Thread(target=lambda: outcomes.append(_live(path, main, plan, life)), daemon=True)
     thread.start()
     thread.join(STUCK_SECONDS)
@@ -234,7 +236,7 @@ def _stacks() -> str:
     return "\n".join(stacks + waits)
 
 
-def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
+def live_in_child(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     """The same, in a process that dies in earnest."""
     notes, end = path.with_suffix(".notes"), path.with_suffix(".end")
     notes.write_text("")
@@ -242,7 +244,6 @@ def live_in_child(path: Path, main: Any, plan: Plan) -> Outcome:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            life = Life(plan.seed, plan.mode, plan.at, plan.cancelled_at, fails=plan.fails)
             life.file = os.open(notes, os.O_WRONLY | os.O_APPEND)
             watchdog = threading.Timer(STUCK_SECONDS - 2, lambda: life.note("stuck", _stacks()))
             watchdog.daemon = True
@@ -279,177 +280,6 @@ class Complaints(logging.Handler):
 complaints = Complaints()
 
 
-# -- what is right -----------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Way:
-    """What a coroutine saw and decided, and how much of it is on disk for certain."""
-
-    events: list[str]
-    on_disk: int = 0
-
-
-def _run_of(who: str) -> str:
-    """The body of a run in which a coroutine is: a child's name ends with c."""
-    parts = who.split(".")
-    while len(parts) > 1 and not parts[-1].endswith("c"):
-        parts.pop()
-    return ".".join(parts)
-
-
-class Judge:
-    """What is known of a trial after each of its lives."""
-
-    def __init__(self, path: Path, may_go_on: set[str]) -> None:
-        self.path = path
-        self.may_go_on = may_go_on
-        """Workflows whose runs nobody can end: sync ones, in threads that were given up."""
-        self.ways: dict[str, list[str]] = {}
-        """By coroutine: what it saw and decided, as far as that is on disk."""
-        self.finished: set[str] = set()
-        """Labels of the steps that have an outcome in the journal."""
-        self.tried_once: set[str] = set()
-        """Labels of attempts that are not to be repeated."""
-        self.started: set[str] = set()
-        self.is_cancelled = False
-        """Whether somebody has cancelled the run, and knows it."""
-
-    def look(self, outcome: Outcome) -> None:
-        if outcome.kind in {"blocked", "broken"}:
-            raise Fault(outcome.kind, outcome.what)
-        self._look_for_cancellation(outcome)
-        acknowledged: set[str] = set()
-        for word, *rest in outcome.notes:
-            if word == "wrong":
-                raise Fault("wrong", str(rest))
-            if word == "start" and (rest[0] in self.finished or rest[0] in acknowledged):
-                raise Fault("repeated", rest[0])
-            if word == "once" and rest[0] in self.tried_once:
-                raise Fault("repeated", f"{rest[0]}, which is at_most_once")
-            if word == "once":
-                self.tried_once.add(rest[0])
-            if word == "cancelled":
-                self.is_cancelled = True
-            if word == "saw":
-                acknowledged.add(rest[1].partition(" ")[0])
-        self._compare(outcome.notes)
-        in_journal = self._in_journal()
-        lost = (self.finished - in_journal) | ({label for label in acknowledged if "=" not in label} - in_journal)
-        if lost - self.own_values(outcome.notes):
-            raise Fault("lost", str(lost))
-        self.finished = in_journal
-
-    def _look_for_cancellation(self, outcome: Outcome) -> None:
-        """One that a crash left is told before anything new has an outcome. Where nothing new comes, nobody is told."""
-        new = {rest[0] for word, *rest in outcome.notes if word == "start"} - self.started
-        if (
-            self.is_cancelled
-            and outcome.kind == "completed"
-            and (mine := [each for each in new if _run_of(each) == "r"])
-        ):
-            raise Fault("lost", f"that somebody cancelled the run, which went on with {mine}")
-        self.started |= new
-
-    def own_values(self, notes: list[list[str]]) -> set[str]:
-        """Labels that are no step's: values of the library's own, and children."""
-        saw = {rest[1] for word, *rest in notes if word == "saw"}
-        return {text.partition(" ")[0] for text in saw if " = " in text or text.endswith("c")}
-
-    def _compare(self, notes: list[list[str]]) -> None:
-        """Each coroutine goes the way that it went before, as far as that is on disk."""
-        ways: dict[str, Way] = {}
-        for word, *rest in notes:
-            if word == "begin":  # the body of a run, and its branches
-                for who in [who for who in ways if _run_of(who) == rest[0]]:
-                    self._compare_one(who, ways.pop(who))
-            if word in {"saw", "decided"}:
-                way = ways.setdefault(rest[0], Way([]))
-                way.events.append(rest[1])
-                if word == "saw":
-                    way.on_disk = len(way.events)
-        for who, way in ways.items():
-            self._compare_one(who, way)
-
-    def _compare_one(self, who: str, way: "Way") -> None:
-        known = self.ways.get(who, [])
-        for old, new in zip(known, way.events, strict=False):
-            if old != new:
-                raise Fault("other path", f"{who}: went {known}, now {way.events}")
-        if way.on_disk > len(known):
-            self.ways[who] = way.events[: way.on_disk]
-
-    def _in_journal(self) -> set[str]:
-        return self._labels("turn IS NOT NULL AND kind IN ('step', 'child')")
-
-    def _labels(self, where: str) -> set[str]:
-        """Of steps and children: the one argument that each of them has."""
-        rows = self._query(f"SELECT input FROM durable_step WHERE {where}")
-        return {next(iter(json.loads(text).values())) for (text,) in rows}
-
-    def look_at_end(self, outcome: Outcome) -> None:
-        """It has completed, or was cancelled."""
-        if outcome.kind == "completed" and outcome.what != "r":
-            raise Fault("wrong", f"the result is {outcome.what!r}")
-        ((status,),) = self._query("SELECT status FROM durable_run WHERE id = 'trial'")
-        if status != outcome.kind:
-            raise Fault("broken", f"the run is {status}")
-        going = self._query("SELECT id, workflow, status FROM durable_run WHERE finished_at IS NULL")
-        if outcome.kind == "failed":  # what it has started goes on
-            return
-        told = self._told_in_the_background() if outcome.kind == "cancelled" else set()
-        if going := [run for run in going if run[1] not in self.may_go_on and run[0] not in told]:
-            raise Fault("left", f"runs that have not ended, under one that has: {going}")
-        paid = [label for (label,) in self._query("SELECT label FROM paid")]
-        if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
-            raise Fault("repeated", f"paid {paid}")
-
-    def _waited_for(self) -> set[str]:
-        """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
-        turns = self._query("SELECT 1 FROM durable_step WHERE turn > 0")
-        return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
-
-    def _told_in_the_background(self) -> set[str]:
-        """Runs that a cancelled one has started, and does not wait for: it is in the file that they are cancelled too."""
-        sql = "SELECT output FROM durable_step WHERE kind = 'start' AND status = 'completed'"
-        started = {json.loads(text) for (text,) in self._query(sql)}
-        sql = "SELECT id FROM durable_run WHERE seq IN (SELECT run FROM durable_message WHERE kind = 'cancel')"
-        return started & {run for (run,) in self._query(sql)}
-
-    def operations(self) -> int:
-        """How many a fork of the run may take over: all before the first that has no outcome."""
-        sql = "SELECT turn FROM durable_step WHERE run = 1 AND kind NOT IN ('map', 'timer') ORDER BY branch, position"
-        turns = [turn for (turn,) in self._query(sql)]
-        return turns.index(None) if None in turns else len(turns)
-
-    def forget_failures(self) -> None:
-        """The run is to be tried again: what failed may run again, and another way may be taken then."""
-        self.finished -= self._labels("kind IN ('step', 'child') AND status = 'failed'")
-        self.ways, self.is_cancelled, self.tried_once = {}, False, set()
-
-    def look_at_fork(self, outcome: Outcome) -> None:
-        """A run that took over the first operations of the one that has completed comes to its end without them."""
-        if outcome.kind != "completed" or outcome.what != "r":
-            raise Fault(f"fork {outcome.kind}", outcome.what)
-        ((fork, began_at),) = self._query("SELECT seq, created_at FROM durable_run WHERE workflow = 'main' AND seq > 1")
-        taken = self._labels(f"run = {fork} AND kind = 'step' AND started_at < {began_at!r}")
-        begun = {rest[0] for word, *rest in outcome.notes if word == "start"}
-        if again := taken & begun:
-            raise Fault("repeated", f"in a fork: {again}")
-
-    def rows(self) -> list[Any]:
-        """The journal, in the order of the turns."""
-        columns = "run, turn, branch, position, kind, name, status, input, coalesce(output, error)"
-        return self._query(f"SELECT {columns} FROM durable_step ORDER BY run, turn IS NULL, turn, branch, position")
-
-    def _query(self, sql: str) -> list[Any]:
-        """Rows, none where there is no such table. By the same SQLite as the library: two in one process break locks."""
-        with contextlib.suppress(apsw.CantOpenError, apsw.SQLError):
-            with contextlib.closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
-                return list(connection.execute(sql))
-        return []
-
-
 # -- one trial ---------------------------------------------------------------------------------------------------------
 
 
@@ -467,7 +297,9 @@ class Trial:
         self.seen: Counter[str] = Counter({"trials": 1, "async": is_async})
         workflows = [each for each in namespace.values() if isinstance(each, Workflow)]
         self.judge = Judge(self.path, {each.name for each in workflows if not each.is_async})
-        self.history: list[Plan] = []
+        self.history: list[Any] = []
+        self.acts: set[str] = set()
+        """What somebody has done, or tried to."""
         self.most_crashes = self.dice.randint(1, MOST_CRASHES)
         self.loops = self.dice.choice(LOOPS)
         self.goes_on_elsewhere = "eager" not in self.loops
@@ -479,7 +311,7 @@ class Trial:
         """Raises the `Fault` that it found, with the program."""
         try:
             outcome = self._until_the_end()
-            if outcome.kind == "completed" and self.goes_on_elsewhere and "wait_for_signal" not in self.program:
+            if outcome.kind == "completed" and self.goes_on_elsewhere and not _WAITS_FOR_EVER.search(self.program):
                 self._fork()
         except Fault as fault:
             lives_led = "\n".join(map(str, self.history))
@@ -498,6 +330,10 @@ class Trial:
             self.seen["crashes"] += 1
             self.seen[plan.mode] += 1
             self.seen["replayed"] += len(self.judge.finished)
+            if self.dice.random() < 0.3:
+                self._be_visited()
+            if self.dice.random() < 0.15 and self.goes_on_elsewhere and not _WAITS_FOR_EVER.search(self.program):
+                self._fork_a_copy()
         self.judge.look_at_end(outcome)
         return outcome
 
@@ -513,20 +349,24 @@ class Trial:
             durability=dice.choice(["full", "process", "process", "process"]),
             slow_disk=dice.random() < 0.3,
             suspends=dice.random() < 0.5,
-            cancelled_at=dice.randint(1, 2 + sites * 3) if dice.random() < 0.15 else 0,
+            acts=tuple(
+                (dice.randint(1, 2 + sites * 3), dice.choice(ACTS)) for _ in range(dice.choice(_ACTS_OF_A_LIFE))
+            ),
+            elsewhere=dice.random() < 0.15,
             fails=self.fails,
         )._replace(**others)
 
     def _live(self, plan: Plan) -> Outcome:
         self.history.append(plan)
-        outcome = (live_in_child if plan.mode == "kill" else live_in_thread)(self.path, self.main, plan)
+        outcome = live(self.path, self.main, plan)
         self.judge.look(outcome)
         if complaints.texts:
             raise Fault("broken", complaints.texts.pop())
         self.seen["steps"] += sum(note[0] == "start" for note in outcome.notes)
         self.seen["cancelled"] += outcome.kind == "cancelled"
         self.seen["not told"] += outcome.kind == "completed" and self.judge.is_cancelled
-        if outcome.kind == "cancelled" and not any(plan.cancelled_at for plan in self.history):
+        self.acts.update(what for _, what in plan.acts)
+        if outcome.kind == "cancelled" and "cancel" not in self.acts:
             raise Fault("wrong", "the run was cancelled, and nobody did that")
         return outcome
 
@@ -536,23 +376,56 @@ class Trial:
             raise Fault("broken", failed.what)
         self.judge.look_at_end(failed)
         self.judge.forget_failures()
-        outcome = self._live(self._plan("none", cancelled_at=0, fails=False, retries=True))
+        outcome = self._live(self._plan("none", acts=(), fails=False, retries=True))
         self.seen["refused" if outcome.kind == "refused" else "tried again"] += 1
         if outcome.kind != "refused":
             self.judge.look_at_end(outcome)
         return outcome
 
+    def _be_visited(self) -> None:
+        """Somebody does something while nobody executes anything."""
+        how = self.dice.choice([others.visit, others.visit_elsewhere])
+        what, seed = self.dice.choice(ACTS), f"{self.name} {len(self.history)} visit"
+        self.history.append((how.__name__, what))
+        self.acts.add(what)
+        self.judge.look(Outcome("stopped", "", how(self.path, what, seed), 0, crashed=False))
+        self.seen["visits"] += 1
+
+    def _fork_a_copy(self) -> None:
+        """A fork of a run that was interrupted, or waits, comes to its end in a journal of its own."""
+        most = self.judge.operations()
+        copy = self.path.with_name("copy.db")
+        for suffix in ("", "-wal"):
+            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+            if (file := self.path.with_name(self.path.name + suffix)).exists():
+                shutil.copy(file, copy.with_name(copy.name + suffix))
+        judge = Judge(copy, set())
+        if not judge.rows():
+            return
+        plan = self._plan("none", acts=(), fails=False, forks_from=self.dice.randint(1, most + 1))
+        self.history.append(plan)
+        outcome = live(copy, self.main, plan)
+        if not (outcome.kind == "cancelled" and "cancel" in self.acts):
+            self._look_at_fork(judge, outcome)
+        self.seen["forked copies"] += 1
+
     def _fork(self) -> None:
         most = self.judge.operations()
-        plan = self._plan("none", cancelled_at=0, fails=False, forks_from=self.dice.randint(1, most + 1))
+        plan = self._plan("none", acts=(), fails=False, forks_from=self.dice.randint(1, most + 1))
         self.history.append(plan)
-        self.judge.look_at_fork(live_in_thread(self.path, self.main, plan))
+        self._look_at_fork(self.judge, live(self.path, self.main, plan))
         self.seen["forks"] += 1
+
+    def _look_at_fork(self, judge: Judge, outcome: Outcome) -> None:
+        """It may have taken over a failure, or have to wait for a run that has failed."""
+        if not (outcome.kind == "failed" and self.fails):
+            judge.look_at_fork(outcome)
 
 
 def trials(seed: int, numbers: range, without: frozenset[str], modes: list[str], *, loud: bool) -> Counter[str]:
     """Make many; print the faults, and return what was counted."""
     logging.getLogger("asyncio").handlers = [complaints]
+    threading.excepthook = lambda args: None  # what ends a thread of a body ends the run
     logging.getLogger("durable").addHandler(logging.NullHandler())
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="durable-trials-") as base:
@@ -607,7 +480,7 @@ def main() -> int:
     seen["seconds"] = round(time.monotonic() - begun_at)
     print(f"seed {options.seed}, Python {sys.version.split()[0]}")
     for name in (*FACTS, *FAULTS, "seconds"):
-        print(f"{name:12}{seen[name]:10}")
+        print(f"{name:14}{seen[name]:10}")
     return int(any(seen[fault] for fault in FAULTS))
 
 

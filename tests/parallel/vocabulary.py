@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import durable
@@ -33,14 +33,16 @@ class Declined(Exception):
 class Life:
     """One life of the program, from its start until its end or its crash."""
 
-    def __init__(self, seed: str, mode: str, at: int, cancelled_at: int = 0, *, fails: bool = False) -> None:
+    def __init__(
+        self, seed: str, mode: str, at: int, acts: Iterable[tuple[int, str]] = (), *, fails: bool = False
+    ) -> None:
         self.dice = random.Random(seed)
         self.mode = mode
         """"none", "abandon", "interrupt", "cancel", "close" or "kill"."""
         self.at = at
         """The number of the moment at which it crashes; 0: when the body is about to return."""
-        self.cancelled_at = cancelled_at
-        """The number of the moment at which somebody cancels the run, 0 for never."""
+        self.acts = acts
+        """What somebody does, and the number of the moment at which he does it."""
         self.fails = fails
         """Whether the world outside is broken, so that some steps fail."""
         self.moments = 0
@@ -49,8 +51,8 @@ class Life:
         self.file = -1
         self.cancel: Callable[[], None] = lambda: None
         self.close: Callable[[], None] = lambda: None
-        self.cancel_run: Callable[[], None] = lambda: None
-        """What somebody else calls, in a thread of his own."""
+        self.act: Callable[[str], None] = lambda what: None
+        """How somebody does it, in a thread of his own."""
         self.others: list[threading.Thread] = []
         self._guard = threading.Lock()
 
@@ -63,24 +65,18 @@ class Life:
         """One effect, in a "body", in the "journal" or in the "workflow", before or after which the process may die."""
         with self._guard:
             self.moments += 1
-            is_cancelled = self.moments == self.cancelled_at
+            due = [what for at, what in self.acts if at == self.moments]
             dies = self.mode != "none" and not self.crashed and (last if self.at == 0 else self.moments >= self.at)
             if self.mode == "interrupt" and where == "journal":
                 dies = False  # in whatever thread writes
             self.crashed = self.crashed or dies
-        if is_cancelled:
-            self.others.append(threading.Thread(target=self._cancel_run))
+        for what in due:
+            self.others.append(threading.Thread(target=self.act, args=(what,)))
             self.others[-1].start()
         if dies:
             self._die()
         if where == "journal" and self.crashed and self.mode == "abandon":
             raise JournalError("the process is dead: nothing more reaches the file")
-
-    def _cancel_run(self) -> None:
-        """Noted once that is on disk; not where the run has ended, was not there yet, or the process dies."""
-        with contextlib.suppress(durable.DurableError):
-            self.cancel_run()
-            self.note("cancelled")
 
     def _die(self) -> None:
         if self.mode == "kill":
