@@ -172,11 +172,6 @@ class Judge:
         if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
             raise Fault("repeated", f"paid {paid}")
 
-    def _waited_for(self) -> set[str]:
-        """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
-        turns = self._query("SELECT 1 FROM durable_step WHERE turn > 0")
-        return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
-
     def _may_go_on(self, seq: int) -> bool:
         """Whether nobody waits for this run or one that it belongs to: started, in a thread, or tried again by others."""
         sql = "SELECT output FROM durable_step WHERE kind = 'start' AND status = 'completed'"
