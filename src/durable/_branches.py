@@ -56,6 +56,8 @@ class Branches:
         self.root: asyncio.Task[Any] | None = None
         self.tasks: dict[asyncio.Task[Any], Branch] = {}
         """The live tasks that the run created, without its root."""
+        self.starting = 0
+        """Tasks that are being created: an eager one runs before it is among them."""
         self.past = PastOrder(execution, self.loop, self.tick_soon)
         self.telling = Telling(self)
         self.timers: set[RunTimer] = set()
@@ -301,7 +303,7 @@ class Branches:
         """Returns when it is the turn of a journaled outcome; one that was cut waits to be cut again."""
         if record.error == CUT:
             await self.past.cut(record)
-        elif self.tasks or self.past.is_awaited or record.branch:
+        elif self.tasks or self.starting or self.past.is_awaited or record.branch:
             await self.past.turn_of(record)
         else:
             self.past.delivered(record.turn)

@@ -33,17 +33,21 @@ class BranchFactory:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         creator = SCOPE.get()
-        if type(creator) is not Branch or creator.execution.branches is None:
+        if type(creator) is not Branch or (branches := creator.execution.branches) is None:
             return self._make(loop, coro, **options)
         branch = creator.child(getattr(coro, "__name__", type(coro).__name__))
         context = options.get("context") or copy_context()
         context.run(SCOPE.set, branch)
-        if options.get("context") is None:  # not handed on as an option: older factories take none
-            options.pop("context", None)
-            task = context.run(self._make, loop, coro, **options)
-        else:
-            task = self._make(loop, coro, **options)
-        creator.execution.branches.add(task, branch)
+        branches.starting += 1
+        try:
+            if options.get("context") is None:  # not handed on as an option: older factories take none
+                options.pop("context", None)
+                task = context.run(self._make, loop, coro, **options)
+            else:
+                task = self._make(loop, coro, **options)
+        finally:
+            branches.starting -= 1
+        branches.add(task, branch)
         return task
 
     def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:

@@ -1,6 +1,7 @@
 """What happens to the tasks of an async run from outside happens in the same order on replay, with whatever timings."""
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -923,3 +924,26 @@ def test_outcomes_of_threads_that_the_end_of_the_engine_gave_up_have_turns_of_th
 
     run_async(flow())
     assert len(set(turns)) == 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks start at once since 3.12")
+def test_a_step_that_is_an_eager_task_by_itself_has_its_outcome_in_its_turn(journal):
+    seen = []
+
+    @durable.workflow(id="flow")
+    async def flow():
+        tasks = [asyncio.create_task(label("a")), asyncio.create_task(label("b"))]
+        seen.append([task.done() for task in tasks])
+        await asyncio.gather(*tasks)
+        journal.crash()
+
+    def live():
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+            runner.run(flow())
+
+    with pytest.raises(KeyboardInterrupt):
+        live()
+    journal.restart()
+    live()
+    assert seen == [[False, False], [False, False]]
