@@ -6,7 +6,7 @@ the library cannot order is left out: a plain `asyncio.sleep`, a socket.
 
 import random
 
-from tests.parallel.writer import Writer
+from tests.parallel.writer import MAIN_SECONDS, Writer
 from tests.parallel.writer_async import AsyncWriter
 from tests.parallel.writer_sync import SyncWriter
 
@@ -22,7 +22,8 @@ def write_program(dice: random.Random, *, is_async: bool, without: frozenset[str
         with program.body_of(child):
             program.written_as(AsyncWriter if child.is_async else SyncWriter).body(1, fails=child.fails)
     program.left = dice.randint(3, 16)
-    program.emit("", '@durable.workflow(name="main", id="trial")')
+    limit = f", timeout={MAIN_SECONDS}" if dice.random() < 0.1 else ""
+    program.emit("", f'@durable.workflow(name="main", id="trial"{limit})')
     with program.block(f"{'async ' * is_async}def main() -> str:"):
         program.emit('who = "r"', "begin(who)")
         program.written_as(AsyncWriter if is_async else SyncWriter).body(0)

@@ -113,7 +113,7 @@ class Judge:
         if (
             self.is_cancelled
             and outcome.kind == "completed"
-            and (mine := [each for each in new if _run_of(each) == "r"])
+            and (mine := [each for each in new & self._waited_for() if _run_of(each) == "r"])
         ):
             raise Fault("lost", f"that somebody cancelled the run, which went on with {mine}")
         self.started |= new
@@ -171,6 +171,11 @@ class Judge:
         paid = [label for (label,) in self._query("SELECT label FROM paid")]
         if len(paid) != len(set(paid)) or not set(paid) <= self.finished:
             raise Fault("repeated", f"paid {paid}")
+
+    def _waited_for(self) -> set[str]:
+        """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
+        turns = self._query("SELECT 1 FROM durable_step WHERE run = 1 AND turn > 0")
+        return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
 
     def _may_go_on(self, seq: int) -> bool:
         """Whether nobody waits for this run or one that it belongs to: started, in a thread, or tried again by others."""

@@ -35,6 +35,7 @@ from tests.parallel.generate import write_program
 from tests.parallel.judge import Fault, Judge, Outcome
 from tests.parallel.others import ACTS, Neighbour
 from tests.parallel.vocabulary import WORDS, Life
+from tests.parallel.writer import MAIN_SECONDS
 
 STUCK_SECONDS = 30.0
 _LONG_SECONDS, _LOOK_SECONDS = _rests.LONG_SECONDS, _timer._LOOK_SECONDS
@@ -140,7 +141,7 @@ def _meaning(error: BaseException, life: Life) -> tuple[str, str]:
         return "blocked", text
     if isinstance(error, RunCancelledError) and " of 'main' was cancelled" in str(error):
         return "cancelled", text
-    if _is_declined(error):
+    if _is_declined(error) or (isinstance(error, TimeoutError) and " of 'main' took longer than " in str(error)):
         return "failed", text
     if isinstance(error, durable.RunConflictError) and "run.fork(" in str(error):
         return "refused", text
@@ -306,6 +307,7 @@ class Trial:
         """Whether the engine's own loop may go on with it, where tasks start later."""
         self.fails = self.goes_on_elsewhere and self.dice.random() < 0.2
         """Whether the world outside is broken at first, so that the run may fail, and is tried again."""
+        self.may_fail = self.fails or f"timeout={MAIN_SECONDS}" in self.program
 
     def lead(self) -> None:
         """Raises the `Fault` that it found, with the program."""
@@ -372,7 +374,7 @@ class Trial:
 
     def _try_again(self, failed: Outcome) -> Outcome:
         """The run has failed: it goes on from there, or that is refused."""
-        if not self.fails:
+        if not self.may_fail:
             raise Fault("broken", failed.what)
         self.judge.look_at_end(failed)
         self.judge.forget_failures()
@@ -418,7 +420,7 @@ class Trial:
 
     def _look_at_fork(self, judge: Judge, outcome: Outcome) -> None:
         """It may have taken over a failure, or have to wait for a run that has failed."""
-        if not (outcome.kind == "failed" and self.fails):
+        if not (outcome.kind == "failed" and self.may_fail):
             judge.look_at_fork(outcome)
 
 

@@ -230,6 +230,11 @@ def flaky_plain(label: str) -> str:
     return label
 
 
+@durable.step(name="hasty_plain", retry=QUICK, timeout=HASTY_SECONDS)
+def hasty_plain(label: str) -> str:
+    return _plain(label)
+
+
 @durable.step(name="stubborn_plain", retry=STUBBORN)
 def stubborn_plain(label: str) -> str:
     """Fails, however often it is tried."""

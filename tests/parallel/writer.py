@@ -7,9 +7,10 @@ from typing import NamedTuple, TypeVar
 
 DEEPEST = 3
 STEPS = ["work", "work", "work", "loose", "loose", "flaky", "limited", "hasty", "moody"]
-PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid", "moody_plain"]
+PLAIN = ["plain", "plain", "loose_plain", "flaky_plain", "limited_plain", "paid", "moody_plain", "hasty_plain"]
 TIMEOUTS = [0, 0.001, 0.003, 0.006, 5]
 CHILD_SECONDS = 0.01
+MAIN_SECONDS = 0.04
 POKE = '"poke"'
 """The name of the signal by which anybody says something to any run, in quotes."""
 PATIENCE = [0.001, 0.004, 0.02]

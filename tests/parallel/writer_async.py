@@ -22,6 +22,7 @@ class AsyncWriter(Writer):
             self.wait_for_gather, self.wait_a_while, self.as_completed_in_time, self.started_many, self.shared_run,
             self.run_in_time, self.first_exception, self.moved_timeout, self.nested_timeouts, self.persistent,
             self.callback, self.exit_stack, self.guarded, self.event_in_time, self.cancelled_gather, self.child,
+            self.bare, self.bare_in_time, self.shared_child,
         ]  # fmt: skip
         return small, large
 
@@ -566,3 +567,64 @@ class AsyncWriter(Writer):
         with self.block("except asyncio.CancelledError:"):
             self.emit('decided(who, "gave up")')
         self.step(level)
+
+    def bare_call(self) -> str:
+        """A coroutine of the library's own: a step, a child, a thread."""
+        children = [child for child in self.children if child.is_async]
+        if children and self.dice.random() < 0.5:
+            return f"{self.dice.choice(children).name}({self.label('c')})"
+        if self.dice.random() < 0.3:
+            return f"asyncio.to_thread({self.dice.choice(PLAIN)}, {self.label()})"
+        return f"{self.dice.choice(STEPS)}({self.label()})"
+
+    def bare(self, level: int) -> None:
+        """They are tasks by themselves, in a race or in a group."""
+        calls = [self.bare_call() for _ in range(self.dice.randint(2, 3))]
+        place = self.place()
+        if self.dice.random() < 0.5:
+            with self.block("try:"), self.block(f"async with TaskGroup() as group_{place}:"):
+                for call in calls:
+                    self.emit(f"group_{place}.create_task({call})")
+            with self.block("except* (Declined, TimeoutError, durable.RunCancelledError) as errors:"):
+                self.emit('decided(who, f"failed {sorted(map(kind, errors.exceptions))}")')
+            self.step(level)
+            return
+        tasks = f"tasks_{place}"
+        until = self.dice.choice(["FIRST_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"])
+        self.emit(
+            f"{tasks} = [{', '.join(f'asyncio.create_task({call})' for call in calls)}]",
+            f"done, pending = await asyncio.wait({tasks}, return_when=asyncio.{until})",
+            f'decided(who, f"by then {{[how(task) for task in {tasks} if task in done]}}")',
+        )
+        self.given_up(tasks)
+        self.step(level)
+
+    def bare_in_time(self, level: int) -> None:
+        with self.block("try:"):
+            self.emit(f"value = await asyncio.wait_for({self.bare_call()}, {self.dice.choice(TIMEOUTS)})")
+        with self.block("except (Declined, TimeoutError, durable.RunCancelledError) as error:"):
+            self.emit("value = kind(error)")
+        self.emit("decided(who, value)")
+        self.step(level)
+
+    def shared_child(self, level: int) -> None:
+        """Two call the run of one id, at once or one after the other, and one may give it up."""
+        children = [child for child in self.children if child.is_async]
+        if not children:
+            return self.gather_steps(level)
+        child, place, shared = self.dice.choice(children), self.place(), f"shared_{self.place()}"
+        self.emit(f"{shared} = {self.label('c')}")
+        call = f"{child.name}.with_options(id={shared})({shared})"
+        for name in ("caller", "hasty_caller"):
+            with self.block(f"async def {name}_{place}(who):"):
+                if self.dice.random() < 0.5:
+                    self.step(level)
+                with self.block("try:"):
+                    in_time = f"asyncio.wait_for({call}, {self.dice.choice(TIMEOUTS)})"
+                    self.emit(f"value = await {in_time if name == 'hasty_caller' else call}")
+                with self.block("except (Declined, TimeoutError, durable.RunCancelledError) as error:"):
+                    self.emit("value = kind(error)")
+                self.emit("decided(who, value)")
+                self.step(level)
+        self.beside(place, [f"caller_{place}", self.dice.choice([f"caller_{place}", f"hasty_caller_{place}"])])
+        return None
