@@ -91,7 +91,7 @@ class PastOrder:
         try:
             await cut
         except asyncio.CancelledError:
-            if self._execution.halted is None:
+            if self._execution.halted is None and record.turn:  # that of a thread has none
                 await despite_cancellation(self._execution, self.turn_of(record))
             raise
         finally:

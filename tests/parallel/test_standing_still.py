@@ -348,6 +348,52 @@ def test_what_had_begun_has_no_outcome_before_all_that_had_begun_was_called(jour
     assert run_async(flow()) == "done"
 
 
+def test_a_thread_that_is_given_up_again_does_not_count_for_a_value_that_nobody_called(journal, run_async):
+    began, over, ran = threading.Event(), threading.Event(), []
+
+    @durable.step(name="blocks", retry=None)
+    def blocks() -> None:
+        began.set()
+        over.wait(30)
+
+    @durable.step(name="work", retry=None)
+    async def work(name: str) -> str:
+        ran.append(name)
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        return name
+
+    async def thread():
+        await asyncio.to_thread(blocks)
+
+    async def value():
+        if not changed:
+            durable.random()
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> str:
+        task = asyncio.create_task(thread())
+        await work("a")
+        task.cancel()
+        await asyncio.wait([task])
+        over.set()
+        await asyncio.gather(value())
+        await work("b")
+        journal.crash()
+        return await work("new")
+
+    changed = False
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    changed = True
+    with pytest.raises(NonDeterminismError, match="has called durable.random"):
+        run_async(flow())
+    changed = False
+    assert ran == ["a", "b"]
+    assert run_async(flow()) == "new"
+
+
 @pytest.mark.parametrize("from_outside", ["timer", "callback", "thread"])
 def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journal, run_async, from_outside):
     ran = []
