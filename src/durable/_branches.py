@@ -331,6 +331,7 @@ class Branches:
                 return
         if self.threads.at_work:
             self._ticking = False  # looked at again when the thread calls something, or ends
+            self._look_later()
             if self._next_is_timeout():
                 self.loop.call_later(_PATIENCE_SECONDS, self._lose_patience)
             return
@@ -359,7 +360,7 @@ class Branches:
     def _look_later(self) -> None:
         if self._later is not None:
             self._later.cancel()
-        self._later = self.loop.call_later(_LATER_SECONDS, self.tick_soon)
+        self._later = self.loop.call_later(_LATER_SECONDS, self.past.stands_still)
 
     def _next_is_timeout(self) -> bool:
         if self.past:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import contextvars
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
 from ._effects import CUT, Call
 from ._execution import Execution
@@ -13,6 +15,9 @@ from ._port import settle
 from ._replay import describe, place
 from ._waiting import waits_on_known
 from .errors import NonDeterminismError
+
+_PATIENT_LOOKS: Final = 10
+"""So often a run that stands still is looked at before that is said, which is about once a second."""
 
 
 class PastOrder:
@@ -45,6 +50,7 @@ class PastOrder:
         self._gates: set[asyncio.Future[None]] = set()
         self._last: deque[asyncio.Future[None]] = deque()
         """What has no turn, and waits until nothing that has one can be delivered without it."""
+        self._looks_left = _PATIENT_LOOKS
         self._cuts: dict[asyncio.Future[None], StepRecord] = {}
         """Operations that the code is to cut again."""
 
@@ -197,6 +203,18 @@ class PastOrder:
         ids = {id(future) for called in self._called.values() for *_, future in called}
         ids.update(map(id, (*self._gates, *self._cuts, *known)), own)
         return all(waits_on_known(task, ids, tasks) for task in tasks)
+
+    def stands_still(self) -> None:
+        """Nothing has come for a while: look again, and say so in the log, once. It may be that nothing ever comes."""
+        self._looks_left -= 1
+        if self and not self._looks_left:
+            record = self._execution.record
+            contextvars.Context().run(  # in that of the run its log is silent
+                logging.getLogger("durable").warning,
+                "run %s of %r goes on only when something comes that is not journaled: %s",
+                record.id, record.workflow, self.nothing_can_follow(),
+            )  # fmt: skip
+        self._on_news()
 
     def require_called(self, record: StepRecord | Call) -> None:
         """Before what blocks the loop is journaled: `Halt` where the journal has an outcome that nobody has called yet.

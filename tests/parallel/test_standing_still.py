@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 import durable
-from durable import NonDeterminismError, RunInterruptedError, _branches
+from durable import NonDeterminismError, RunInterruptedError, _branches, _past_order
 from durable._waiting import awaited_by, held_by_these_only
 
 KEPT = []
@@ -359,8 +359,7 @@ def test_a_thread_that_is_given_up_again_does_not_count_for_a_value_that_nobody_
     @durable.step(name="work", retry=None)
     async def work(name: str) -> str:
         ran.append(name)
-        while not began.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(began.wait, 30)
         return name
 
     async def thread():
@@ -436,6 +435,41 @@ def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journa
     journal.restart()
     assert run_async(flow()) == ["a", "b"]
     assert ran == ["a", "b"]
+
+
+@pytest.mark.parametrize("where", ["outside", "thread"])
+def test_a_replay_that_waits_for_long_says_for_what(journal, run_async, monkeypatch, caplog, where):
+    monkeypatch.setattr(_past_order, "_PATIENT_LOOKS", 3)
+
+    @durable.step(name="work", retry=None)
+    async def work() -> None: ...
+
+    @durable.step(name="in_thread", retry=None)
+    def in_thread() -> None: ...
+
+    def waits():
+        in_thread()
+        if not journal.crashing:
+            over.wait(30)
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> None:
+        if where == "thread":
+            await asyncio.to_thread(waits)
+        elif not journal.crashing:
+            await asyncio.get_running_loop().run_in_executor(None, over.wait, 30)
+        await work()
+        journal.crash()
+
+    over = threading.Event()
+    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+        run_async(flow())
+    journal.restart()
+    threading.Timer(0.5, over.set).start()
+    run_async(flow())
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "run run of 'flow' goes on only when something comes that is not journaled" in said
+    assert "has called step 'work', which the journal has at position 0" in said
 
 
 def test_an_outcome_is_not_written_over_by_changed_code_that_gives_its_thread_up(journal, run_async):
