@@ -39,9 +39,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
-    latest: dict[str, tuple[float, int]] = {}
-    for step in others:
-        latest[step.branch] = max(latest.get(step.branch, (0.0, 0)), (step.started_at, step.position))
+    latest = _latest(others)
     last = [step for step in failed if not _went_on_after(step, latest)]
     outlived = _outlived(others)
     caught = _caught(record, failed, others, outlived)
@@ -94,6 +92,17 @@ def _require_children(
                 f"--from-step {number}, starts a new run, with children of its own"
             )
             raise RunConflictError(msg)
+
+
+def _latest(steps: list[StepRecord]) -> dict[str, tuple[float, int]]:
+    """When and where each branch called last. What a thread did that it awaits, a branch did itself."""
+    latest: dict[str, tuple[float, int]] = {}
+    for step in steps:
+        latest[step.branch] = max(latest.get(step.branch, (0.0, 0)), (step.started_at, step.position))
+        if _in_thread(step):
+            around = step.branch.rpartition("/")[0]
+            latest[around] = max(latest.get(around, (0.0, 0)), (step.started_at, 0))
+    return latest
 
 
 def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> bool:

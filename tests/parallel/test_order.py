@@ -200,6 +200,27 @@ def test_a_failure_that_blocked_the_loop_and_was_caught_stays_when_the_run_is_re
     assert len(declined) == 1
 
 
+def test_a_run_that_cleaned_up_in_a_thread_after_its_failure_is_not_retried(journal, run_async):
+    @durable.step(name="fails", retry=None)
+    async def fails():
+        raise ValueError
+
+    @durable.step(name="clean up", retry=None)
+    def clean_up(): ...
+
+    @durable.workflow(id="flow")
+    async def flow():
+        try:
+            await fails()
+        finally:
+            await asyncio.to_thread(clean_up)
+
+    with pytest.raises(ValueError):
+        run_async(flow())
+    with pytest.raises(durable.RunConflictError, match="went on after step 'fails' failed"):
+        durable.get("flow").retry()
+
+
 def test_a_run_that_cleaned_up_after_its_timeout_is_not_retried(journal, run_async):
     @durable.workflow(id="flow", timeout=0.1)
     async def flow():

@@ -303,7 +303,7 @@ def test_a_failure_that_blocked_the_loop_and_that_others_outlived_stays():
     blocking, failure = step("/a:0", 0, 1, 2, error("caught"))._replace(turn=0), step("/b:0", 1, 5, 6, error("at last"))
     assert repeated(error("at last"), blocking, step("/b:0", 0, 3, 4), failure) == ["/b:01"]
     assert repeated(error("at last"), blocking, step("/b:0", 0, 1, 4), failure) == ["/a:00", "/b:01"]
-    assert repeated(error("at last"), blocking, step("/thread:0", 1, 3, 4), failure) == ["/a:00", "/b:01"]
+    assert repeated(error("at last"), blocking, step("/b:0/thread:0", 1, 3, 4), failure) == ["/a:00", "/b:01"]
 
 
 def test_a_failure_that_blocked_the_loop_and_that_the_run_failed_with_is_not_repeated_before_what_others_did():
@@ -312,3 +312,11 @@ def test_a_failure_that_blocked_the_loop_and_that_the_run_failed_with_is_not_rep
         repeated(error("broken"), blocking, later)
     assert repeated(error("broken"), blocking._replace(branch="/thread:0"), later) == ["/a:00"]
     assert repeated(error("broken"), blocking, later._replace(turn=0)) == ["/a:00"]  # a sync run
+
+
+def test_what_a_branch_did_in_a_thread_after_the_failure_is_going_on():
+    failure = step("", 0, 1, 2, error("broken"))
+    with pytest.raises(RunConflictError, match="went on after"):
+        repeated(error("broken"), failure, step("/thread:0", 0, 3, 4))
+    assert repeated(error("broken"), failure, step("/thread:0", 0, 1, 4)) == ["0"]
+    assert repeated(error("broken"), failure, step("/to_thread:0/thread:0", 0, 3, 4)) == ["0"]
