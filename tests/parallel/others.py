@@ -1,5 +1,6 @@
 """What others do to the runs of a random program: at any moment, between two lives, from this process or another one."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -7,10 +8,12 @@ import random
 import select
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import durable
+from durable._active import ENGINE
 from durable.cli import main as command
 from tests.parallel import vocabulary
 from tests.parallel.vocabulary import Life
@@ -18,12 +21,19 @@ from tests.parallel.writer import POKE
 
 ACTS: Final = ["cancel child", "cancel child", "poke", "poke", "poke child", "retry child", "retry child", "cancel"]
 """What somebody may do: to main, or to any child."""
+GOING_ON: Final = ["call", "call", "resume"]
+"""What he may do besides: execute it himself, or have it executed, if nobody else does."""
 _PATIENCE_SECONDS: Final = 8.0
 _WORD: Final = json.loads(POKE)
 
 
-def act(engine: durable.Engine, what: str, life: Life) -> None:
+def act(engine: durable.Engine, what: str, life: Life, main: Any = None) -> None:
     """Do it, and note it once that is on disk; not where the run has ended, was not there yet, or the process dies."""
+    if what == "call":
+        ENGINE.set(engine)  # of this thread: a `with` would close it
+        with contextlib.suppress(BaseException):  # whatever main raises is for him who leads this life
+            asyncio.run(main()) if main.is_async else main()
+        return
     with contextlib.suppress(durable.DurableError):
         if what == "cancel":
             engine.get("trial").cancel()
@@ -32,6 +42,8 @@ def act(engine: durable.Engine, what: str, life: Life) -> None:
             value = f"{life.dice.getrandbits(64):x}"
             engine.get("trial").signal(_WORD, value)
             life.note("poked", value)
+        elif what == "resume":
+            engine.resume()
         else:
             _act_on_child(engine, what, life)
 
@@ -59,6 +71,8 @@ def visit(path: Path, what: str, seed: str) -> list[list[str]]:
     vocabulary.begin_life(life, engine, slow_disk=False)
     try:
         act(engine, what, life)
+        if what == "resume":
+            time.sleep(life.dice.choice([0.0, 0.005, 0.05]))
     finally:
         engine.close()
     return life.notes

@@ -33,7 +33,7 @@ from durable._workflows import Workflow
 from tests.parallel import others, vocabulary
 from tests.parallel.generate import write_program
 from tests.parallel.judge import Fault, Judge, Outcome
-from tests.parallel.others import ACTS, Neighbour
+from tests.parallel.others import ACTS, GOING_ON, Neighbour
 from tests.parallel.vocabulary import WORDS, Life
 from tests.parallel.writer import MAIN_SECONDS
 
@@ -100,7 +100,7 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     engine = durable.Engine(path, durability=plan.durability, threads=4)
     life.close = engine.close
     if not plan.elsewhere:
-        life.act = lambda what: others.act(engine, what, life)
+        life.act = lambda what: others.act(engine, what, life, main)
     vocabulary.begin_life(life, engine, plan.slow_disk)
     _rests.LONG_SECONDS, _timer._LOOK_SECONDS = (
         0.0 if plan.suspends else _LONG_SECONDS,
@@ -341,6 +341,8 @@ class Trial:
 
     def _plan(self, mode: str, **others: Any) -> Plan:
         dice, number = self.dice, len(self.history)
+        elsewhere = dice.random() < 0.15
+        acts = ACTS + (GOING_ON if self.goes_on_elsewhere and not elsewhere else [])
         sites = self.program.count('(f"') // 2
         return Plan(
             f"{self.name} {number}",
@@ -352,9 +354,9 @@ class Trial:
             slow_disk=dice.random() < 0.3,
             suspends=dice.random() < 0.5,
             acts=tuple(
-                (dice.randint(1, 2 + sites * 3), dice.choice(ACTS)) for _ in range(dice.choice(_ACTS_OF_A_LIFE))
+                (dice.randint(1, 2 + sites * 3), dice.choice(acts)) for _ in range(dice.choice(_ACTS_OF_A_LIFE))
             ),
-            elsewhere=dice.random() < 0.15,
+            elsewhere=elsewhere,
             fails=self.fails,
         )._replace(**others)
 
@@ -387,7 +389,8 @@ class Trial:
     def _be_visited(self) -> None:
         """Somebody does something while nobody executes anything."""
         how = self.dice.choice([others.visit, others.visit_elsewhere])
-        what, seed = self.dice.choice(ACTS), f"{self.name} {len(self.history)} visit"
+        acts = [*ACTS, "resume", "resume"] if self.goes_on_elsewhere else ACTS
+        what, seed = self.dice.choice(acts), f"{self.name} {len(self.history)} visit"
         self.history.append((how.__name__, what))
         self.acts.add(what)
         self.judge.look(Outcome("stopped", "", how(self.path, what, seed), 0, crashed=False))
