@@ -1,14 +1,11 @@
 """Random programs that are changed under an interrupted run. Many more: `python -m tests.parallel.changed --trials 1000`."""
 
-import pytest
-
-from tests.parallel import changed, trials
+import re
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_changed_programs_are_blocked_or_end_and_complete_when_they_are_put_back(seed, monkeypatch, capsys):
-    monkeypatch.setattr(trials, "STUCK_SECONDS", changed.STUCK_SECONDS)
-    seen = changed.many(seed, range(6))
-    assert not any(seen[fault] for fault in changed.FAULTS), capsys.readouterr().out
-    assert seen["blocked"]
-    assert seen["put back"]
+def test_changed_programs_are_blocked_or_end_and_complete_when_they_are_put_back(module, size):
+    code, output = module(
+        "tests.parallel.changed", "--seed", "1", "--trials", str(size(12, 300)), timeout=size(200, 900)
+    )
+    assert code == 0, output
+    assert re.search(r"^blocked +[1-9]", output, re.MULTILINE), output
