@@ -178,7 +178,13 @@ class Judge:
         return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
 
     def _may_go_on(self, seq: int) -> bool:
-        """Whether nobody waits for this run or one that it belongs to: started, in a thread, or tried again by others."""
+        """Whether nobody waits for this run or one that it belongs to: started, in a thread, or tried again by others.
+
+        Or that never began, and is cancelled when a program resumes it.
+        """
+        told = f"SELECT 1 FROM durable_message WHERE run = {seq} AND kind = 'cancel'"
+        if self._query(f"SELECT 1 FROM durable_run WHERE seq = {seq} AND status = 'queued' AND EXISTS ({told})"):
+            return True
         sql = "SELECT output FROM durable_step WHERE kind = 'start' AND status = 'completed'"
         alone = {json.loads(text) for (text,) in self._query(sql)} | self.retried
         while seq > 1:
