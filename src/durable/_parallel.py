@@ -151,13 +151,14 @@ class Parallel:
     def is_cut(self) -> bool:
         """Whether the cancellation of the run ends what this thread waits for.
 
-        The body is told once: by what it waits for itself, and by a submitted step only where it waits for that one.
-        What is left when it has ended is cut too.
+        The body is told once: by what it waits for itself, and by a submitted step only where it waits for that one and
+        has called all that the journal has; it may wait for a while, and go on to that. What is left when it has ended
+        is cut too.
         """
         cancel, mine = self._execution.cancel, self._of_thread.get(threading.get_ident())
         if mine is None:
             return cancel.is_due()
-        told_by_it = cancel.is_due() and (mine.is_item or mine is self._awaited)
+        told_by_it = cancel.is_due() and not self._execution.past and (mine.is_item or mine is self._awaited)
         return told_by_it or (cancel.requested and self._is_body_over)
 
     def go(

@@ -843,6 +843,31 @@ def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_do
     assert told == ["told", "cleaned up", "told"]
 
 
+def test_a_body_that_waits_for_a_while_is_told_when_it_has_called_all_that_the_journal_has(journal):
+    waited, patience = [], [0.5, 0.5, 1.0, PATIENCE]
+
+    @durable.step(retry=RetryPolicy(initial_interval=60))
+    def fails():
+        raise ValueError
+
+    @durable.workflow(id="flow")
+    def flow():
+        for _ in range(2):
+            future = fails.submit()
+            with contextlib.suppress(TimeoutError):
+                future.result(patience.pop(0))
+            waited.append(1)
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    durable.get("flow").cancel()  # by a visitor
+    with pytest.raises(durable.RunCancelledError):
+        flow()
+    assert len(waited) == 3
+
+
 @pytest.mark.parametrize("held_up_by", ["a back-off", "a slot"])
 @pytest.mark.parametrize("waits_for", ["a signal", "that step", "that step, when it was cancelled", "another step"])
 def test_the_body_is_told_where_it_waits_whatever_its_submitted_steps_wait_for(journal, held_up_by, waits_for):
