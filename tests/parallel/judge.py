@@ -65,6 +65,8 @@ class Judge:
         """Whether somebody has cancelled the run, and knows it."""
         self.poked: set[str] = set()
         """What somebody has said to the run, and knows that."""
+        self.reached = -1
+        """The last position in the body of a sync run that the journal had before."""
         self.retried: set[str] = set()
         """Children that somebody has set going again: nobody need wait for them any more."""
 
@@ -72,6 +74,8 @@ class Judge:
         if outcome.kind in {"blocked", "broken"}:
             raise Fault(outcome.kind, outcome.what)
         self._look_for_cancellation(outcome)
+        reached = self._query("SELECT max(position) FROM durable_step WHERE run = 1 AND branch = ''")
+        self.reached = max((position for (position,) in reached if position is not None), default=-1)
         acknowledged: set[str] = set()
         self.poked.update(rest[0] for word, *rest in outcome.notes if word == "poked")
         for word, *rest in outcome.notes:
@@ -173,9 +177,13 @@ class Judge:
             raise Fault("repeated", f"paid {paid}")
 
     def _waited_for(self) -> set[str]:
-        """Steps with an outcome, but for those that blocked the loop of an async run: nobody can be told in between."""
+        """Steps with an outcome between which the run is told.
+
+        Not those that blocked the loop of an async one, and not what was submitted before something that was there.
+        """
         turns = self._query("SELECT 1 FROM durable_step WHERE run = 1 AND turn > 0")
-        return self._labels("kind = 'step' AND turn IS NOT NULL" + " AND turn > 0" * bool(turns))
+        new = f"(branch <> '' OR position > {self.reached})"
+        return self._labels("kind = 'step' AND turn IS NOT NULL AND " + ("turn > 0" if turns else new))
 
     def _may_go_on(self, seq: int) -> bool:
         """Whether nobody waits for this run or one that it belongs to: started, in a thread, or tried again by others.
