@@ -147,7 +147,7 @@ def test_a_run_whose_own_timeout_passed_goes_on_with_what_it_cut_when_it_is_retr
             await asyncio.sleep(LONG_SECONDS)
         return text
 
-    @durable.workflow(id="flow", timeout=0.1)
+    @durable.workflow(id="flow", timeout=2.0)
     async def flow():
         return [await slow("a"), *await asyncio.gather(slow("b"), slow("c"))]
 
