@@ -4,14 +4,69 @@ Not `concurrent.futures`: its exit hook waits for ever for a body that hangs.
 """
 
 import contextlib
+import heapq
+import itertools
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 
 _IDLE_SECONDS = 10.0
 _here = threading.local()
-"""Which pool the current thread is of."""
+"""The seat of the job that the current thread carries out."""
+
+
+class Seat:
+    """The place of a job in its pool. It is lent, once, while the job or what it has submitted waits for a run."""
+
+    __slots__ = ("_guard", "_pool", "_waiting", "depth", "under")
+
+    def __init__(self, pool: "ThreadPool", under: "Seat | None" = None) -> None:
+        self._pool = pool
+        self._waiting = 0
+        self._guard = threading.Lock()
+        self.under = under
+        """That of the job which has submitted this one, and waits for it in the end."""
+        self.depth: int = 0 if under is None else under.depth + (under.is_of(pool))
+        """How many jobs of the same pool wait for this one."""
+
+    def is_of(self, pool: "ThreadPool") -> bool:
+        """Whether it is one of this pool's."""
+        return self._pool is pool
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """While the job, or one under which it is the seat, waits."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, waiting: int) -> None:
+        with self._guard:
+            was_lent = self._waiting > 0
+            self._waiting += waiting
+            if was_lent != (self._waiting > 0):
+                self._pool._grow(waiting)
+
+
+def seat_here() -> Seat | None:
+    """The seat that is held up while this thread waits; `None` in a thread that no engine has made."""
+    return getattr(_here, "seat", None)
+
+
+@contextlib.contextmanager
+def lending() -> Iterator[None]:
+    """While this thread waits for a run, which may need a thread: its pool may have one more.
+
+    So may that of the job which has submitted what runs here, and will wait for it, or does so already.
+    """
+    with contextlib.ExitStack() as lent:
+        seat = seat_here()
+        while seat is not None:
+            lent.enter_context(seat.lent())
+            seat = seat.under
+        yield
 
 
 class ThreadPool:
@@ -20,20 +75,23 @@ class ThreadPool:
     def __init__(self, name: str, size: int | None) -> None:
         self._name = name
         self._size = size
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: list[tuple[int, int, Callable[[], None], Seat]] = []
+        """A heap: the deepest first, and of these the first that came."""
+        self._number = itertools.count()
         self._change = threading.Condition()
         self._threads = 0
         self._idle = 0
         self.at_work: set[int] = set()
         """The threads that have a job."""
 
-    def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
-        """Run `job`, which must not raise, as soon as a thread is free: in order, or before all others."""
+    def submit(self, job: Callable[[], None], *, depth: int = 0, under: Seat | None = None) -> None:
+        """Run `job`, which must not raise, as soon as a thread is free: in order, but the deepest before all others.
+
+        `depth`: how many others may be waiting for it. `under`: who has submitted it, and waits for it in the end.
+        """
+        seat = Seat(self, under)
         with self._change:
-            if first:
-                self._jobs.appendleft(job)
-            else:
-                self._jobs.append(job)
+            heapq.heappush(self._jobs, (-depth - seat.depth, next(self._number), job, seat))
             if self._idle >= len(self._jobs):
                 self._change.notify()
             elif self._size is None or self._threads < self._size:
@@ -41,15 +99,10 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:
-        """While a thread of this pool waits for what may need one: the pool may have one more."""
-        mine = getattr(_here, "pool", None) is self
-        if mine:
-            self._grow(1)
-        try:
+        """While a thread of this pool waits for another job of it: the pool may have one more."""
+        seat = seat_here()
+        with contextlib.nullcontext() if seat is None or not seat.is_of(self) else seat.lent():
             yield
-        finally:
-            if mine:
-                self._grow(-1)
 
     def _grow(self, threads: int) -> None:
         with self._change:
@@ -77,7 +130,6 @@ class ThreadPool:
             self._jobs.clear()
 
     def _work(self) -> None:
-        _here.pool = self
         while True:
             with self._change:
                 if self._size is not None and self._threads > self._size:  # it was lent one, which is no longer needed
@@ -90,11 +142,11 @@ class ThreadPool:
                     if not notified and not self._jobs:
                         self._threads -= 1
                         return
-                job = self._jobs.popleft()
+                *_, job, _here.seat = heapq.heappop(self._jobs)
                 self.at_work.add(threading.get_ident())
             job()
             self.at_work.discard(threading.get_ident())
-            del job  # else an idle thread keeps the last run alive
+            del job, _here.seat  # else an idle thread keeps the last run alive
 
 
 _bodies = ThreadPool("durable-body", None)
@@ -109,5 +161,5 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 
 def run_in_helper(body: Callable[[], None]) -> None:
-    """Run `body`, which must not raise, in a thread of its own."""
-    _bodies.submit(body)
+    """Run `body`, which must not raise, in a thread of its own: this one waits for it, and is lent where it waits."""
+    _bodies.submit(body, under=seat_here())

@@ -2,7 +2,7 @@
 
 A submitted step has its place like any call; a map has one too, and a branch with a position an item. All are given
 when they are called, so that any finishing order replays right. The bodies run on a bounded pool of threads of the
-engine; they are steps, and wait for nothing else that is on the pool.
+engine. One that waits for a run, or that calls one whose own steps are on the pool, lends its thread meanwhile.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ._drive import drive
 from ._effects import Call, Decision
 from ._execution import Execution, current_branch, require_not_halted
-from ._helpers import ThreadPool
+from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
 
@@ -76,6 +76,7 @@ class StepFuture(Generic[R]):
         threads = execution.threads
         with (
             execution.parallel.awaiting(self),
+            execution.step_pool.lending(),
             nullcontext() if threads is None or patience is not None else threads.resting(self._ended.is_set),
         ):
             execution.clock.wait(self._ended, None, patience)
@@ -192,7 +193,7 @@ class Parallel:
         self._futures.append(future)
         if threads is not None:
             threads.queue()
-        self._pool.submit(job)
+        self._pool.submit(job, under=seat_here())
         return future
 
     def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool) -> list[Any]:
@@ -237,7 +238,7 @@ class Parallel:
     def _take_slot(self, slots: "Slots") -> None:
         threads = self._execution.threads
         while not slots.take():
-            with nullcontext() if threads is None else threads.resting(slots.is_free.is_set):
+            with self._pool.lending(), nullcontext() if threads is None else threads.resting(slots.is_free.is_set):
                 self._execution.clock.wait(slots.is_free, None)
 
     def _read(self, name: str, decision: Decision) -> StepFuture[Any]:

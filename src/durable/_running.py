@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._execution import SCOPE, Execution
+from ._helpers import lending
 from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, cancelled, failed, raised, recorded, recorded_error, returned
@@ -255,7 +256,7 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     if effect.active.thread == threading.get_ident():
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)
-    with runtime.lending_thread():
+    with lending():
         over = threading.Event()
         effect.active.watch(over.set)
         runtime.clock.wait(over, None)
@@ -271,7 +272,7 @@ def take_slot(runtime: Runtime, active: Active, slots: Slots) -> None:
     slots.request(granted.set, first=active.execution is not None)
     active.watch(granted.set)
     try:
-        with runtime.lending_thread():
+        with lending():
             runtime.clock.wait(granted, None)
     except BaseException:
         if not slots.withdraw(granted.set):

@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ._active import Active, Admission, Declaration, Request, new_run, require_same_call
@@ -49,8 +48,6 @@ class Runtime:
         self.active: dict[str, Active] = {}
         self.step_pool = ThreadPool("durable-step", threads)
         self.limits = Limits()
-        self.lending_thread: Callable[[], AbstractContextManager[None]] = nullcontext
-        """While a thread of the pool waits for a run that may need one: the pool may have one more."""
         self.waker: Waker | None = None
         """Whom the timer tells what is due; set by the scheduler."""
         self.timer: Timer | None = None

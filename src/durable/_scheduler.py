@@ -10,7 +10,7 @@ from typing import Any
 
 from ._active import Active, Admission, Request
 from ._execution import current_branch
-from ._helpers import ThreadPool
+from ._helpers import ThreadPool, lending
 from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, lend_slot, take_slot
@@ -27,7 +27,6 @@ class Scheduler:
     def __init__(self, runtime: Runtime, threads: int) -> None:
         self.runtime = runtime
         self._pool = ThreadPool("durable-run", threads)
-        runtime.lending_thread = self._pool.lending
         runtime.waker = self
         runtime.journal.commits.on_broken = runtime.watchers.tell  # no suspended run is woken any more
         self._warned: set[str] = set()
@@ -183,7 +182,7 @@ class Scheduler:
     def waiting(self) -> Iterator[None]:
         """While a run waits for another, which may need a thread, or a slot, that the waiting one holds."""
         branch = current_branch()
-        with self._pool.lending():
+        with lending():
             lent = lend_slot(self.runtime, None if branch is None else branch.execution, blocks=True)
             try:
                 yield
@@ -235,7 +234,7 @@ class Scheduler:
     def _dispatch(self, active: Active) -> None:
         if not active.workflow.is_async:
             # A child goes first: its parent may be waiting for it, and has a thread already.
-            self._pool.submit(lambda: self._run(active), first=bool(active.ancestors))
+            self._pool.submit(lambda: self._run(active), depth=len(active.ancestors))
             return
         from ._running_async import LoopThread, Tasks, drive_run_async, port_of
 

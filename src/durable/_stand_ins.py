@@ -63,6 +63,9 @@ class Here:
         finally:
             self._rehearsal.is_submitted = False
 
+    lending = staticmethod(nullcontext)
+    """Nothing waits for a thread."""
+
 
 class _Unwritten:
     """The journal as the code of a body has it: what it asks of other runs is not written."""

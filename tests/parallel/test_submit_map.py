@@ -567,3 +567,74 @@ def test_a_cancellation_is_told_only_when_the_body_has_come_as_far_as_it_had(jou
         ("quick", "completed"),
         ("late", "failed"),
     ]
+
+
+# -- a submitted step that waits for a run -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inner():
+    @durable.step(name="leaf")
+    def leaf(number):
+        return number
+
+    @durable.workflow(name="inner")
+    def inner(number: int) -> int:
+        return sum(leaf.map([number, 1]))
+
+    return inner
+
+
+@pytest.fixture(
+    params=["start in a map", "start in a submitted step", "start in a step with a timeout", "call", "nested", "bare"]
+)
+def outer(inner, request):
+    """Workflows whose steps wait for a run that may need a thread; each returns its argument and one more."""
+    is_call, has_timeout = request.param in {"call", "nested"}, "timeout" in request.param
+
+    @durable.step(name="process", timeout=60 if has_timeout else None)
+    def process(number):
+        return inner(number) if is_call else inner.start(number).result()
+
+    @durable.workflow(name="between")
+    def between(number: int) -> int:
+        return process.submit(number).result()
+
+    @durable.step(name="around")
+    def around(number):
+        return between(number)
+
+    @durable.workflow(name="outer")
+    def outer(number: int) -> int:
+        if request.param == "nested":
+            return around.map([number, number], concurrency=1)[1]
+        if request.param == "bare":
+            return process(number)
+        return process.submit(number).result() if "submitted" in request.param else process.map([number] * 3)[2]
+
+    return outer
+
+
+def test_a_submitted_step_that_waits_for_a_run_lends_its_thread_and_that_of_its_run(journal, outer):
+    journal.open(threads=1)
+    runs = [outer.start(number) for number in range(5)]
+    assert [run.result(timeout=30) for run in runs] == [1, 2, 3, 4, 5]
+    assert outer(5) == 6
+
+
+def test_a_step_that_waits_for_a_run_while_its_workflow_waits_for_another_lends_its_thread_once(journal, inner):
+    """As many threads as there were are left afterwards, and no more."""
+
+    @durable.step(name="process")
+    def process(number):
+        return inner.start(number).result()
+
+    @durable.workflow(name="outer")
+    def outer(number: int) -> int:
+        future = process.submit(number)
+        return inner.start(number).result() + future.result()
+
+    engine = journal.open(threads=1)
+    runs = [outer.start(number) for number in range(5)]
+    assert [run.result(timeout=30) for run in runs] == [2, 4, 6, 8, 10]
+    assert engine._scheduler._pool._size == engine._runtime.step_pool._size == 1

@@ -311,13 +311,11 @@ class Interrupted:
 
 @pytest.mark.parametrize("is_granted", [False, True])
 def test_whoever_is_interrupted_before_it_has_its_slot_leaves_it_to_others(is_granted):
-    from contextlib import nullcontext
-
     limit = Limit(1)
     if not is_granted:
         limit.request(lambda: None)
     active = Anything(execution=None)
-    runtime = SimpleNamespace(lending_thread=nullcontext, clock=Interrupted())
+    runtime = SimpleNamespace(clock=Interrupted())
     with pytest.raises(KeyboardInterrupt):
         _running.take_slot(runtime, active, limit)
     if not is_granted:
@@ -329,13 +327,11 @@ def test_whoever_is_interrupted_before_it_has_its_slot_leaves_it_to_others(is_gr
 
 @pytest.mark.parametrize("is_granted", [False, True])
 def test_who_waits_for_a_slot_when_the_engine_closes_leaves_it_to_others(is_granted):
-    from contextlib import nullcontext
-
     limit = Limit(1)
     if not is_granted:
         limit.request(lambda: None)
     active = SimpleNamespace(execution=None, watch=lambda over: over(), is_over=lambda: True, run_id="r")
-    runtime = SimpleNamespace(lending_thread=nullcontext, clock=SYSTEM_CLOCK)
+    runtime = SimpleNamespace(clock=SYSTEM_CLOCK)
     with pytest.raises(RunInterruptedError, match="run r had not begun when the engine was closed"):
         _running.take_slot(runtime, active, limit)
     if not is_granted:
