@@ -40,7 +40,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
     latest = _latest(others)
-    last = [step for step in failed if not _went_on_after(step, latest)]
+    begun = _begun(others)
+    last = [step for step in failed if not _went_on_after(step, latest) and begun.get(step.branch, 0.0) <= _ended(step)]
     outlived = _outlived(others)
     caught = _caught(record, failed, others, outlived)
     causes = [step for step in last if step.error != CUT and not caught(step)]
@@ -103,6 +104,16 @@ def _latest(steps: list[StepRecord]) -> dict[str, tuple[float, int]]:
             around = step.branch.rpartition("/")[0]
             latest[around] = max(latest.get(around, (0.0, 0)), (step.started_at, 0))
     return latest
+
+
+def _begun(steps: list[StepRecord]) -> dict[str, float]:
+    """When each branch created the last of the branches that came to something: what it failed at before was over."""
+    begun: dict[str, float] = {}
+    for step in steps:
+        if step.position == 0 and step.branch and step.status == "completed" and not _IS_MAP.search(step.branch):
+            creator = step.branch.rpartition("/")[0]
+            begun[creator] = max(begun.get(creator, 0.0), step.started_at)
+    return begun
 
 
 def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> bool:

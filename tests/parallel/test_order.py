@@ -222,7 +222,7 @@ def test_a_run_that_cleaned_up_in_a_thread_after_its_failure_is_not_retried(jour
 
 
 def test_a_run_that_cleaned_up_after_its_timeout_is_not_retried(journal, run_async):
-    @durable.workflow(id="flow", timeout=0.1)
+    @durable.workflow(id="flow", timeout=2.0)
     async def flow():
         await label("before")
         try:

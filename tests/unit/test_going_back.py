@@ -320,3 +320,12 @@ def test_what_a_branch_did_in_a_thread_after_the_failure_is_going_on():
         repeated(error("broken"), failure, step("/thread:0", 0, 3, 4))
     assert repeated(error("broken"), failure, step("/thread:0", 0, 1, 4)) == ["0"]
     assert repeated(error("broken"), failure, step("/to_thread:0/thread:0", 0, 3, 4)) == ["0"]
+
+
+def test_what_a_branch_did_in_tasks_that_it_created_after_the_failure_is_going_on():
+    failure = step("", 0, 1, 2, error("broken"))
+    with pytest.raises(RunConflictError, match="went on after"):
+        repeated(error("broken"), failure, step("/a:0", 0, 3, 4))
+    assert repeated(error("broken"), failure, step("/a:0", 0, 1, 4)) == ["0"]
+    assert repeated(error("broken"), failure, step("/a[]:0", 0, 3, 4)) == ["0"]
+    assert repeated(error("broken"), failure._replace(branch="/b:0"), step("/a:0", 0, 3, 4)) == ["0"]
