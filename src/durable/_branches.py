@@ -134,7 +134,7 @@ class Branches:
 
     def _look_at(self, task: "asyncio.Task[Any]") -> None:
         if (interrupt := interrupt_of(task)) is not None:
-            self.execution.interrupt(type(interrupt).__name__)
+            self.execution.interrupt_by(interrupt)
 
     def _forget_look(self) -> None:
         self._has_looked = False

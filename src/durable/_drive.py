@@ -76,7 +76,7 @@ def drive(execution: Execution, decision: Decision) -> Any:
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
-        execution.interrupt(type(interrupt).__name__)
+        execution.interrupt_by(interrupt)
         raise
     finally:
         decision.close()
@@ -246,7 +246,7 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     except Halt:  # of a child: what stopped it stops this run too
         raise
     except INTERRUPTS as interrupt:
-        execution.interrupt(f"{type(interrupt).__name__} in step {call.callee.name!r}")
+        execution.interrupt_by(interrupt, f" in step {call.callee.name!r}")
         raise
     except BaseException as error:
         return failed(execution, error)

@@ -258,7 +258,7 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     except Halt:  # of a child: what stopped it stops this run too
         raise
     except INTERRUPTS as interrupt:
-        execution.interrupt(f"{type(interrupt).__name__} in step {call.callee.name!r}")
+        execution.interrupt_by(interrupt, f" in step {call.callee.name!r}")
         raise
     except BaseException as error:
         if timeout is not None and timeout.expired() and call.callee.timeout_seconds and type(error) is TimeoutError:

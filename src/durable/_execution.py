@@ -40,6 +40,7 @@ class Execution:
         "cancel",
         "chance",
         "clock",
+        "exit",
         "halted",
         "handled",
         "journal",
@@ -101,6 +102,8 @@ class Execution:
         """The transaction of the last record that others may have seen and that may not be on disk yet."""
         self.halted: Halt | None = None
         """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
+        self.exit: BaseException | None = None
+        """The first `KeyboardInterrupt` or `SystemExit` in its code: for its caller, whatever the body made of it."""
         self.handled = sys.exception()
         """What the code around its body is handling."""
         self.on_halt: Callable[[], None] | None = None
@@ -155,6 +158,12 @@ class Execution:
         run = f"run {self.record.id} of {self.record.workflow!r}"
         msg = f"{run} was interrupted ({why}); durable.resume() goes on with it"
         return self.halt(RunInterruptedError(msg))
+
+    def interrupt_by(self, error: BaseException, where: str = "") -> Halt:
+        """The same, because of what was raised in its code."""
+        if self.exit is None and isinstance(error, EXITS):
+            self.exit = error
+        return self.interrupt(type(error).__name__ + where)
 
     def cancellation(self) -> Cancelled:
         """What is raised in the body of a run that is cancelled."""

@@ -75,7 +75,7 @@ def _require_not_interrupted(branch: Branch) -> None:
     execution = branch.execution
     if (interrupt := branch.handled_interrupt()) is not None:
         if interrupt is not branch.interrupt:  # else it is being handled in another task, which goes on to its end
-            execution.interrupt(type(interrupt).__name__)
+            execution.interrupt_by(interrupt)
         raise interrupt
     if execution.branches is not None and _handles_cancellation(execution):
         execution.branches.look_for_interrupt()

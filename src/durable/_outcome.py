@@ -12,6 +12,7 @@ from .errors import (
     Halt,
     RunBlockedError,
     RunCancelledError,
+    RunInterruptedError,
     SerializationError,
     StepError,
 )
@@ -55,7 +56,7 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
 def raised(execution: Execution, error: BaseException) -> Ending:
     """The body raised: the run failed, unless it was taken down or interrupted."""
     if isinstance(error, INTERRUPTS):
-        execution.interrupt(type(error).__name__)
+        execution.interrupt_by(error)
         return Ending(None, None, error)
     if execution.halted is not None:
         return halted(execution, execution.halted)
@@ -76,6 +77,8 @@ def halted(execution: Execution, halt: Halt) -> Ending:
     error = halt.error
     if isinstance(error, Suspended):
         return Ending(execution.record._replace(status="waiting", wake_at=error.wake_at), None, error)
+    if isinstance(error, RunInterruptedError):  # caught or not, Ctrl-C and `sys.exit()` are more than an `Exception`
+        return Ending(None, None, execution.exit or error)
     if not isinstance(error, RunBlockedError):
         return Ending(None, None, error)
     error.of_run(execution.record.id, execution.record.workflow)

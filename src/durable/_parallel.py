@@ -57,7 +57,7 @@ class StepFuture(Generic[R]):
             self._wait(timeout)
         except BaseException as interrupt:
             if self._execution is not None:  # the body may catch it, but it calls nothing more
-                self._execution.interrupt(type(interrupt).__name__)
+                self._execution.interrupt_by(interrupt)
             raise
         if not self._ended.is_set():
             msg = f"step {self._name!r} did not end within {timeout} s; it goes on"
@@ -231,7 +231,7 @@ class Parallel:
                     future = self.go(item.call, item.decision, item.past, ended)
                 futures[item.place] = future
         except BaseException as interrupt:
-            self._execution.interrupt(type(interrupt).__name__)
+            self._execution.interrupt_by(interrupt)
             raise
         return _results([futures[index] for index in sorted(futures)], return_exceptions)
 

@@ -98,7 +98,7 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
     except INTERRUPTS as interrupt:
         branches.execution.on_halt = None  # this is its end already
         if not isinstance(interrupt, Halt):
-            branches.execution.interrupt(type(interrupt).__name__)  # the other tasks are to journal nothing more
+            branches.execution.interrupt_by(interrupt)  # the other tasks are to journal nothing more
         await branches.end_all()
         raise
     except BaseException:

@@ -129,7 +129,7 @@ def test_body_that_swallows_an_interrupt_calls_nothing_more_and_stays_interrupte
             later()
         return "odd"
 
-    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
+    with pytest.raises(KeyboardInterrupt):
         flow()
     assert calls == []
     assert durable.get("run").status == "interrupted"
@@ -270,13 +270,186 @@ def test_a_body_that_was_taken_down_and_caught_that_gets_no_result(journal, run_
             strike()
         heard.append(await run)
 
-    with pytest.raises(RunInterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         flow()
-    with pytest.raises(RunInterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         flow_submitted()
-    with pytest.raises(RunInterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         run_async(flow_async())
     assert not heard
+
+
+HANDLED = [
+    (KeyboardInterrupt, "calls a step"),
+    (SystemExit, "calls a step"),
+    (SystemExit, "raises another error"),
+    (KeyboardInterrupt, "returns"),
+]
+
+
+def handled(then, note):
+    """What a body does with an interrupt: called where it handles it."""
+    if then == "calls a step":
+        note("clean up")
+        raise AssertionError
+    if then == "raises another error":
+        raise ValueError
+    return then
+
+
+@pytest.mark.parametrize("where", ["body", "step", "child", "submitted", "submitted and forgotten"])
+@pytest.mark.parametrize(("interrupt", "then"), HANDLED)
+def test_the_caller_gets_the_interrupt_itself_whatever_the_body_made_of_it(journal, interrupt, where, then):
+    strikes, armed, calls = interrupt(7), True, []
+
+    @durable.step(name="note", retry=None)
+    def note(text):
+        calls.append(text)
+
+    @durable.step(name="step", retry=None)
+    def step():
+        if armed:
+            raise strikes
+
+    @durable.workflow(name="child")
+    def child():
+        with contextlib.suppress(BaseException):
+            step()
+        note("child")
+
+    def strike():
+        if where == "submitted":
+            step.submit().result()
+        elif where == "submitted and forgotten":
+            step.submit()
+        elif where == "body" and armed:
+            try:
+                raise strikes
+            except interrupt:
+                note("here")
+        else:
+            (child if where == "child" else step)()
+
+    @durable.workflow(id="run", name="flow")
+    def flow():
+        note("first")
+        try:
+            strike()
+        except BaseException:
+            return handled(then, note)
+        note("last")
+        return "done"
+
+    with pytest.raises(interrupt) as caught:
+        flow()
+    assert caught.value is strikes
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    assert set(calls) <= {"first", "last"}
+    journal.restart()
+    armed = False
+    assert flow() == "done"
+
+
+@pytest.mark.parametrize("where", ["body", "step", "step that blocks", "child", "thread", "thread in a task"])
+@pytest.mark.parametrize(("interrupt", "then"), HANDLED)
+def test_so_does_the_caller_of_an_async_run(journal, interrupt, where, then):
+    strikes, armed, calls = interrupt(7), True, []
+
+    @durable.step(name="note", retry=None)
+    def note(text):
+        calls.append(text)
+
+    @durable.step(name="step", retry=None)
+    def step():
+        if armed:
+            raise strikes
+
+    @durable.step(name="async step", retry=None)
+    async def step_async():
+        if armed:
+            raise strikes
+
+    @durable.workflow(name="child")
+    async def child():
+        with contextlib.suppress(BaseException):
+            await step_async()
+        note("child")
+
+    async def in_task():
+        try:
+            await asyncio.to_thread(step)
+        except BaseException:
+            return
+        note("task")
+
+    async def strike():
+        if where == "step that blocks":
+            step()
+        elif where == "thread":
+            await asyncio.to_thread(step)
+        elif where == "thread in a task":
+            await asyncio.gather(in_task())
+            note("gathered")
+        elif where == "body" and armed:
+            try:
+                raise strikes
+            except interrupt:
+                note("here")
+        else:
+            await (child if where == "child" else step_async)()
+
+    @durable.workflow(id="run", name="flow")
+    async def flow():
+        note("first")
+        try:
+            await strike()
+        except BaseException:
+            return handled(then, note)
+        return "done"
+
+    async def main():
+        for _ in range(2):
+            with contextlib.suppress(Exception):
+                await flow()
+
+    with pytest.raises(interrupt) as caught:
+        asyncio.run(main())
+    assert caught.value is strikes
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    assert calls == ["first"]
+    journal.restart()
+    armed = False
+    assert asyncio.run(flow()) == "done"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_whoever_waits_elsewhere_for_a_run_that_handled_an_interrupt_hears_that_it_was_interrupted(
+    journal, run_async, asynchronous
+):
+    @durable.step(name="step", retry=None)
+    def step():
+        raise SystemExit(7)
+
+    def body():
+        try:
+            step()
+        finally:
+            step()
+
+    async def body_async():
+        body()
+
+    flow = durable.workflow(name="flow")(body_async if asynchronous else body)
+
+    @durable.workflow(name="reader")
+    def reader():
+        return flow.start().result()
+
+    with pytest.raises(RunInterruptedError):
+        flow.start().result(60)
+    with pytest.raises(RunInterruptedError):
+        reader()
+    assert {run.status for run in durable.runs()} == {"interrupted"}
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -231,7 +231,7 @@ def test_a_body_that_catches_the_interrupt_of_its_map_calls_nothing_more(journal
 
     with monkeypatch.context() as struck:
         struck.setattr(Parallel, "_take_slot", strike)
-        with pytest.raises(durable.RunInterruptedError):
+        with pytest.raises(KeyboardInterrupt):
             flow()
     assert caught == [1]
     assert began == []

@@ -31,7 +31,7 @@ class Execution:
     def __init__(self, left):
         self.record = run_record()
         self.past = {(step.branch, step.position): step for step in left}
-        self.halted = None
+        self.halted = self.exit = None
         self.cancel = SimpleNamespace(delivered=False, timed_out=False)
 
     def now(self):
@@ -41,8 +41,8 @@ class Execution:
         self.halted = Halt(error)
         return self.halted
 
-    def interrupt(self, why):
-        return self.halt(RunInterruptedError(why))
+    def interrupt_by(self, error):
+        return self.halt(RunInterruptedError(type(error).__name__))
 
 
 @dataclass
@@ -178,6 +178,17 @@ def test_an_execution_taken_down_by_the_outside_stays_interrupted(ending, error)
     found = ending(it)
     assert found.record is None
     assert found.error is error
+
+
+@pytest.mark.parametrize("ending", [lambda it: returned(it, 1, ANY), lambda it: raised(it, ValueError("swallowed"))])
+def test_an_interrupt_that_the_body_swallowed_is_raised_where_it_is_why_the_run_did_not_end(ending):
+    it, of_blocked = execution(), execution()
+    it.exit = of_blocked.exit = SystemExit(7)
+    it.halt(RunInterruptedError("SystemExit in step 'charge'"))
+    assert ending(it)[::2] == (None, it.exit)
+    of_blocked.halt(NonDeterminismError("other inputs"))
+    assert ending(of_blocked).record.status == "blocked"
+    assert ending(of_blocked).error is of_blocked.halted.error
 
 
 def test_a_blocked_run_is_named_once_and_a_child_as_itself():
