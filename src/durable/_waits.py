@@ -7,7 +7,7 @@ a signal and a timeout race, whichever outcome is written has won.
 
 from typing import Any
 
-from ._codec import dump_error, load_error, load_lenient
+from ._codec import annotation_name, dump_error, load_error, load_lenient
 from ._effects import Append, Call, Conclude, Cut, Decision, Receive, Sleep, World
 from ._model import MessageRecord, StepRecord
 from ._replay import from_journal, journal_cut, raise_again, require_same_operation, with_outcome
@@ -59,7 +59,8 @@ def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
         try:
             text, value = call.callee.result.dump_load(load_lenient(message.value or "null", call.args[0]))
         except SerializationError as unfit:
-            error = SerializationError(f"signal {call.callee.name!r} does not fit the type that it is read as: {unfit}")
+            wanted = f"{annotation_name(call.args[0])}, the type that it is read as"
+            error = SerializationError(f"signal {call.callee.name!r} does not fit {wanted}: {unfit}")
         else:
             yield Conclude(with_outcome(past, "completed", text, None, world.now(), 0), None, message)
             return value

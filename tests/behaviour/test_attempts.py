@@ -486,6 +486,33 @@ def test_error_whose_class_cannot_be_rebuilt_is_a_step_error(journal, monkeypatc
     assert first.__notes__ == second.__notes__
 
 
+def test_error_whose_class_is_made_on_demand_is_a_step_error_on_the_first_run_too(journal):
+    """As those of a client of boto3: whether the class is there on replay, is not for the journal to know."""
+    refused = type("Refused", (Exception,), {"__module__": __name__})
+    caught = []
+
+    @durable.step(retry=None)
+    def flaky():
+        raise refused("1 and 2")
+
+    @durable.workflow
+    def flow():
+        try:
+            flaky()
+        except Exception as error:
+            caught.append(error)
+        journal.crash()
+        return "caught"
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    assert flow() == "caught"
+    assert [type(error) for error in caught] == [StepError, StepError]
+    assert str(caught[0]) == str(caught[1]) == f"{__name__}:Refused: 1 and 2"
+    assert type(caught[0].__cause__) is refused
+
+
 def test_result_that_cannot_be_held_is_the_failure_of_its_step_and_is_not_retried(journal):
     calls = []
 

@@ -36,6 +36,7 @@ import pytest
 from durable._codec import (
     codec_for,
     converter,
+    load_lenient,
 )
 from durable._codec.exact import difference, identical
 from durable.errors import SerializationError
@@ -193,6 +194,11 @@ class Model(pydantic.BaseModel):
     n: int = pydantic.Field(default=1, alias="number")
 
 
+class Invoice(pydantic.BaseModel, frozen=True):
+    created_at: datetime
+    opens: time | None = None
+
+
 class Unordered(pydantic.BaseModel):
     names: set[str]
     nested: list[frozenset[str]] = []
@@ -339,6 +345,60 @@ def test_round_trip(annotation: Any, value: Any) -> None:
             assert database.execute("SELECT json_valid(?)", [text]).fetchone() == (1,)
         nested = {"a": [value, (value,)]}
         assert identical(nested, codec_for(Any).load(codec_for(Any).dump(nested)))
+
+
+def fixed_elsewhere(module: str, name: str) -> tzinfo:
+    """A zone of a library, as far as the codec sees it, an hour and a half east of Greenwich."""
+    methods = {"utcoffset": lambda *_: timedelta(hours=1, minutes=30), "tzname": lambda *_: "X"}
+    return type(name, (tzinfo,), {**methods, "__module__": module})()
+
+
+def parsed(offset: str) -> Invoice:
+    """A model whose times pydantic made of text, with time zones of its own."""
+    return Invoice.model_validate_json(f'{{"created_at":"2026-01-01T00:00:00{offset}","opens":"08:00:00{offset}"}}')
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        parsed("Z").created_at.tzinfo, parsed("+05:30").created_at.tzinfo, parsed("-03:00").opens.tzinfo,
+        fixed_elsewhere("dateutil.tz.tz", "tzutc"), fixed_elsewhere("dateutil.tz.tz", "tzoffset"),
+        fixed_elsewhere("pytz", "UTC"), fixed_elsewhere("pytz", "_FixedOffset"),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_fixed_offset_of_a_library_comes_back_as_timezone(zone: tzinfo, fold: int) -> None:
+    for value in datetime(2026, 1, 1, tzinfo=zone, fold=fold), time(8, 0, 0, 5, zone, fold=fold):
+        for annotation in type(value), Any, type(value) | str:
+            text, back = codec_for(annotation).dump_load(value)
+            assert (back, back.fold, back.utcoffset()) == (value, fold, value.utcoffset())
+            assert type(back.tzinfo) is timezone
+            assert codec_for(annotation).dump(value) == text == codec_for(annotation).dump(back)
+            assert identical(back, codec_for(annotation).load(text))
+
+
+@pytest.mark.parametrize("offset", ["Z", "+05:30", "-03:00"])
+def test_a_model_with_times_that_pydantic_parsed(offset: str) -> None:
+    value = parsed(offset)
+    text, back = codec_for(Invoice).dump_load(value)
+    assert text == value.model_dump_json()
+    assert type(back.created_at.tzinfo) is type(value.created_at.tzinfo)
+    loose = [Item("a", value), {"k": (value, {value})}]
+    loose_text, loose_back = codec_for(Any).dump_load(loose)
+    for again in back, codec_for(Invoice).load(text), loose_back[0].when, *loose_back[1]["k"][1]:
+        assert again == value
+        assert again.created_at.utcoffset() == value.created_at.utcoffset()
+    assert codec_for(Any).dump(loose_back) == loose_text
+    assert identical(load_lenient(codec_for(Any).dump(value), Invoice), loose_back[0].when)
+
+
+def test_a_timezone_in_a_model_does_not_become_that_of_pydantic() -> None:
+    value = Invoice(created_at=MOMENT, opens=time(8, tzinfo=timezone(timedelta(hours=2))))
+    for annotation, held in (Invoice, value), (set[Invoice], {value}), (list[Invoice], [value, parsed("Z")]):
+        back = codec_for(annotation).dump_load(held)[1]
+        first, *_ = [back] if annotation is Invoice else back
+        assert {type(part.tzinfo) for part in (first.created_at, first.opens)} == {timezone}
 
 
 @pytest.mark.parametrize(

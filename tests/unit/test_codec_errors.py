@@ -300,6 +300,23 @@ def test_a_stand_in_for_a_class_that_is_not_here() -> None:
     assert load_error('{"type":"a:B","message":"m","args":[]}').traceback == ""
 
 
+@pytest.mark.parametrize("module", [__name__, "not_loaded"])
+def test_a_class_made_on_demand_has_a_stand_in_though_it_lives(module: str) -> None:
+    """As boto3 makes those of a client: in the next process it need not be there."""
+    gone = type("NoSuchKey", (Plain,), {"__module__": module})
+    for _ in range(2):
+        back = load_error(dump_error(gone("k")))
+        assert type(back) is StepError
+        assert str(back) == f"{module}:NoSuchKey: k"
+    error = Failed("7", code=3)
+    error.__cause__, error.first = gone("k"), gone("k")
+    back = again(error)
+    assert type(back.__cause__) is StepError
+    assert "first" not in vars(back)
+    with pytest.raises(SerializationError, match=r"^\$: this would not come back as it was"):
+        codec_for(Any).dump(gone("k"))
+
+
 def test_parts_that_no_longer_read_are_left_out() -> None:
     gone = {"$type": "nowhere:Gone", "n": 1}
     tree = json.loads(dump_error(Slotted(5)))

@@ -320,7 +320,7 @@ def test_cycles_and_depth(annotation: Any) -> None:
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(SerializationError, match=r"\$: nested too deeply, over \d+ levels; journal a flatter value"):
+    with pytest.raises(SerializationError, match=r"\$: nested too deeply; journal a flatter value"):
         codec_for(annotation).dump(deep)
     while type(deep) is list:  # let go of it step by step
         deep = deep[0]
@@ -361,7 +361,7 @@ def test_a_cycle_begins_at_the_first_of_its_containers(around: Any, step: str) -
     ],
 )
 def test_a_text_that_is_too_deep_has_no_cycle(annotation: Any, opens: str, closes: str) -> None:
-    with pytest.raises(SerializationError, match=r"^\$: nested too deeply(, over \d+ levels)?; journal"):
+    with pytest.raises(SerializationError, match=r"^\$: nested too deeply; journal"):
         codec_for(annotation).load(490 * opens + '{"$tuple":[]}' + 490 * closes)
 
 

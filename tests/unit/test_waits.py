@@ -226,7 +226,7 @@ def test_a_signal_that_does_not_fit_is_read_and_raises():
     assert (conclude.record.status, conclude.record.output, conclude.message) == ("failed", None, sent)
     assert value is ...
     assert type(error) is SerializationError
-    assert str(error).startswith("signal 'paid' does not fit the type that it is read as: ")
+    assert str(error).startswith("signal 'paid' does not fit Order, the type that it is read as: ")
     assert str(load_error(conclude.record.error)) == str(error)
 
 

@@ -55,6 +55,11 @@ def _closure(function: Any) -> dict[str, Any]:
     return found
 
 
+def annotation_name(annotation: Any) -> str:
+    """What a message calls a type."""
+    return str(annotation.__qualname__ if isinstance(annotation, type) else annotation)
+
+
 def is_self_describing(annotation: Any) -> bool:
     """Whether the JSON of every value of this type tells the type without the annotation.
 

@@ -105,6 +105,15 @@ def find_class(name: str, *kinds: Kind) -> type[Any]:
     return cls
 
 
+def is_lasting(name: str) -> bool:
+    """Whether a class can be counted on to be found by this name in the next process too.
+
+    What a module does not lead to may have been made on demand, as boto3 makes the exceptions of a client, and need
+    not be there when a run goes on. A local class is taken to be made again by the function that names it.
+    """
+    return "<locals>" in name or _by_name(name) is not None
+
+
 def _by_name(name: str) -> type | None:
     """Looks only into the dicts of modules and classes: a `__getattr__` might import or run."""
     module, _, qualname = name.partition(":")

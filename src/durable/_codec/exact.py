@@ -2,6 +2,7 @@
 
 Types are compared exactly and deeply: `1`, `True` and `1.0` differ, `0.0` and `-0.0` differ, a
 tuple is no list, and nan is nan. A user's `__eq__` is never called, since it may say anything.
+What is compared is a value and what was read for it, in this order: leaves.py says of what time zone that matters.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from durable._codec.classes import kind_of
 from durable._codec.json_text import encode
-from durable._codec.leaves import leaf_of
+from durable._codec.leaves import comes_back, leaf_of
 from durable._codec.misfit import key_step
 from durable._codec.records import parts_of
 from durable._codec.tagged import tag
@@ -52,7 +53,7 @@ def _parts(value: Any) -> dict[str, Any]:
 def _identical_objects(one: Any, other: Any, cls: type) -> bool:
     leaf = leaf_of(cls)
     if leaf is not None:
-        return bool(leaf.write(one) == leaf.write(other))
+        return comes_back(leaf, one, other)
     kind = kind_of(cls)
     if kind == "record":
         return _identical_parts(parts_of(one), parts_of(other))
@@ -82,6 +83,11 @@ def _identical_items(one: Any, other: Any) -> bool:
     return len(one) == len(other) and all(map(identical, one, other))
 
 
+def _identical_members(one: Any, other: Any) -> bool:
+    mine, its = (sorted(members, key=lambda member: encode(tag(member))) for members in (one, other))
+    return _identical_items(mine, its)
+
+
 def _identical_dicts(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     """The order of keys counts: users see it."""
     return _identical_items(list(one), list(other)) and all(map(identical, one.values(), other.values()))
@@ -102,7 +108,7 @@ _COMPARE: Final[dict[type, Callable[[Any, Any], bool]]] = {
     float: _identical_floats,
     list: _identical_items,
     tuple: _identical_items,
-    set: _same_text,
-    frozenset: _same_text,
+    set: _identical_members,
+    frozenset: _identical_members,
     dict: _identical_dicts,
 }

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-from durable._codec.classes import find_class, remember
+from durable._codec.classes import find_class, is_lasting, remember
 from durable._codec.exact import identical
 from durable._codec.json_text import decode, encode, splits_a_pair
 from durable._codec.misfit import described, type_name
@@ -188,14 +188,14 @@ def _tag_or_show(value: Any) -> Any:
 def _held(value: Any) -> Any:
     """The tree of a value that surely comes back as it was. Raises whatever prevents that; nobody is told."""
     tree = tag(value)
-    if not identical(untag(decode(encode(tree))), value):
+    if not identical(value, untag(decode(encode(tree)))):
         raise ValueError
     return tree
 
 
 def _rebuild(tree: dict[str, Any]) -> BaseException:
     cls = find_class(tree["type"], "error", "hooked")
-    if not issubclass(cls, BaseException):
+    if not issubclass(cls, BaseException) or not is_lasting(tree["type"]):
         raise TypeError  # of which nobody is told: a `StepError` stands in
     if "members" in tree:
         error = _make(cls, tree["group"], [restore(member) for member in tree["members"]])

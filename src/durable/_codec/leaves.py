@@ -23,6 +23,18 @@ class Leaf(NamedTuple):
     read: Callable[[Any], Any]
 
 
+_FIXED_ELSEWHERE: Final = frozenset(
+    {
+        ("pydantic_core._pydantic_core", "TzInfo"),
+        ("dateutil.tz.tz", "tzutc"),
+        ("dateutil.tz.tz", "tzoffset"),
+        ("pytz", "UTC"),
+        ("pytz", "_FixedOffset"),
+    }
+)
+"""Classes of other libraries, by module and name, whose time zones are one fixed offset without rules."""
+
+
 def text_of(payload: Any) -> str:
     """The payload, which must be text: what takes several types would guess."""
     if type(payload) is not str:
@@ -55,9 +67,19 @@ def read_zone(payload: Any) -> Any:
     return timezone(timedelta(days, seconds, microseconds), *name)
 
 
+def _standard_zone(zone: Any) -> Any:
+    """A fixed offset of another library as the `timezone` of that offset, which is read without the library."""
+    cls = type(zone)
+    if (cls.__module__, cls.__qualname__) not in _FIXED_ELSEWHERE:
+        return zone
+    from datetime import timezone
+
+    return timezone(zone.utcoffset(None))
+
+
 def _write_moment(value: Any) -> Any:
     """A datetime or time: ISO text, and beside it what ISO cannot say."""
-    zone = value.tzinfo
+    zone = _standard_zone(value.tzinfo)
     fixed = type(zone) is _loaded("datetime", "timezone") and len(zone.__getinitargs__()) == 1
     if not value.fold and (zone is None or fixed):
         return value.isoformat()
@@ -179,6 +201,17 @@ _known: dict[type, Leaf] = {}
 def _loaded(home: str, name: str) -> object:
     """The class of a module that is already imported, else None."""
     return getattr(sys.modules.get(home), name, None)
+
+
+def comes_back(leaf: Leaf, value: Any, back: Any) -> bool:
+    """Whether a leaf and what was read for it are the same.
+
+    A fixed offset of another library may come back as `timezone`, but a `timezone` never as that of a library, as a
+    pydantic model would make it.
+    """
+    zone, its = type(getattr(value, "tzinfo", None)), type(getattr(back, "tzinfo", None))
+    is_of_its_class = its is zone or its is _loaded("datetime", "timezone")
+    return is_of_its_class and bool(leaf.write(value) == leaf.write(back))
 
 
 def leaf_of(cls: type) -> Leaf | None:

@@ -47,8 +47,7 @@ def _first_round(steps: list[str], passed: list[object], reason: str) -> tuple[l
             start = "$" + "".join(steps[: seen[container]])
             return steps[:depth], f"a cycle: this is {start} again; journal a value without cycles"
         seen[container] = depth
-    levels = f", over {len(steps)} levels" if steps else ""
-    return [], f"{reason}{levels}; journal a flatter value"
+    return [], f"{reason}; journal a flatter value"
 
 
 def found(error: BaseException) -> Misfit:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, Final
 
+from durable._codec.annotations import annotation_name
 from durable._codec.json_text import decode
 from durable._codec.misfit import Misfit, described, found
 from durable._codec.tagged import untag
@@ -57,7 +58,7 @@ class PlainCodec(TypeCodec):
                 value = untag(value)
             if text.startswith(_TAGGED) or self._fits(value):
                 return value
-            reason = f"the journal has {described(value)}, and the code says {_name(self.annotation)}"
+            reason = f"the journal has {described(value)}, and the code says {annotation_name(self.annotation)}"
             raise Misfit(reason)
         except Exception as error:
             raise found(error).explained() from error
@@ -69,10 +70,6 @@ class PlainCodec(TypeCodec):
             return write(value), value
         text, back = TypeCodec.dump_load(self, value)
         return (text if text.startswith(_TAGGED) or self._fits(back) else f'{{"$value":{text}}}'), back
-
-
-def _name(annotation: Any) -> str:
-    return str(annotation.__qualname__ if isinstance(annotation, type) else annotation)
 
 
 def _atoms(annotation: Any) -> tuple[type, ...]:
