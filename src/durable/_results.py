@@ -140,7 +140,7 @@ class Result:
         from ._running_async import Change, waiting
 
         change, end, ended = Change(), _turn_of_end(), Ended()
-        with self._runtime.watchers.watching(self._id, ended.then(change.tell)):
+        with self._runtime.watchers.watching(self._id, ended.then(change.tell), change):
             async with waiting(self._runtime):
                 while True:
                     change.clear()

@@ -173,9 +173,16 @@ class Change:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._waiting: tuple[Execution, str] | None = None
+        self._is_awaited = self._is_told = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is waited for, and nobody has told of it."""
+        return self._is_awaited and not self._is_told
 
     def tell(self) -> None:
         """Called from any thread."""
+        self._is_told = True
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._arrive)
 
@@ -187,15 +194,18 @@ class Change:
 
     def clear(self) -> None:
         """Forget it."""
+        self._is_awaited = self._is_told = False
         self._event.clear()
 
     async def of(self, active: Active) -> None:
         """Wait until an execution is over."""
         active.watch(self.tell)
+        self._is_awaited = True
         await self._event.wait()
 
     async def of_suspended(self, parent: Execution | None, run_id: str) -> None:
         """Wait until something becomes of a suspended run; a parent that waits for it may be suspended too."""
+        self._is_awaited = True
         if parent is None or parent.branches is None:
             await self._event.wait()
         else:

@@ -3,7 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+
+class OnLoop(Protocol):
+    """Who waits on an event loop."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does now, and was told nothing since."""
 
 
 class Watchers:
@@ -14,17 +22,22 @@ class Watchers:
 
     def __init__(self) -> None:
         self._watchers: dict[str, list[Callable[[Any], None]]] = {}
+        self._on_loops: list[OnLoop] = []
         self._guard = threading.Lock()
 
     @contextmanager
-    def watching(self, run_id: str, watcher: Callable[[Any], None]) -> Iterator[None]:
-        """Have `watcher` called from now on."""
+    def watching(self, run_id: str, watcher: Callable[[Any], None], on_loop: OnLoop | None = None) -> Iterator[None]:
+        """Have `watcher` called from now on. `on_loop`: who waits, where that is no thread."""
+        own = [] if on_loop is None else [on_loop]
         with self._guard:
+            self._on_loops += own
             self._watchers.setdefault(run_id, []).append(watcher)
         try:
             yield
         finally:
             with self._guard:
+                for each in own:
+                    self._on_loops.remove(each)
                 self._watchers[run_id].remove(watcher)
                 if not self._watchers[run_id]:
                     del self._watchers[run_id]
@@ -32,6 +45,11 @@ class Watchers:
     def are_there(self) -> bool:
         """Whether anybody waits for a run."""
         return bool(self._watchers)
+
+    def wait_on_loops(self) -> bool:
+        """Whether anybody waits on an event loop, and is not about to go on."""
+        with self._guard:
+            return any(each.waits for each in self._on_loops)
 
     def tell(self, run_id: str | None = None, ended: Any = None) -> None:
         """Something became of the run (`None`: of all of them); `ended` is its execution that did."""

@@ -502,3 +502,26 @@ def test_now_in_a_step_is_the_time_of_the_engine(env):
 def test_it_is_not_imported_with_the_library():
     code = "import sys, durable; print([name for name in sys.modules if name.startswith('durable.testing')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_no_time_passes_between_the_end_of_a_run_and_what_the_test_does_next():
+    """Though the timeout of that run is the next moment at which something would be due."""
+
+    @durable.workflow(timeout=3600)
+    def background() -> None:
+        pass
+
+    @durable.workflow(timeout=3600)
+    async def background_async() -> None:
+        pass
+
+    async def wait_for(run):
+        await run
+
+    with testing.engine() as env:
+        began = env.clock.time
+        for _ in range(20):
+            background.start().result()
+            asyncio.run(wait_for(background.start()))
+            background_async.start().result()
+        assert env.clock.time == began

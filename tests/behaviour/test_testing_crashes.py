@@ -399,3 +399,24 @@ def test_runs_in_the_background_are_seen_to_their_end():
 
     report = testing.crash_everywhere(program, setup=done.clear, effects=lambda: sorted(set(done)))
     assert len(report.points) >= 20
+
+
+def test_a_crash_lets_no_time_pass_up_to_the_timeout_of_a_run():
+    @durable.step
+    def work(number):
+        return number
+
+    @durable.workflow(id="short", timeout=3600)
+    def short() -> int:
+        work(1)
+        durable.sleep(60)
+        return work(2)
+
+    @durable.workflow(id="short-async", timeout=3600)
+    async def short_async() -> int:
+        work(1)
+        await durable.aio.sleep(60)
+        return work(2)
+
+    for program in (short, short_async):
+        assert not testing.crash_everywhere(program).problems

@@ -134,6 +134,11 @@ class HandClock(Clock):
         with self._guard:
             return {wait.thread for wait in self._waits if wait.thread is not None and not wait.woken()}
 
+    def has_woken(self) -> bool:
+        """Whether any of those that stood still is about to go on."""
+        with self._guard:
+            return any(wait.woken() for wait in self._waits)
+
     def next_due(self) -> float | None:
         """The next moment at which something is due."""
         with self._guard:

@@ -59,13 +59,20 @@ class Quiet:
         found = self._look() or self._look()
         return found or (None if self._clock.changes == changes else "something that woke just now")
 
+    def everybody_waits(self) -> bool:
+        """Whether nothing is at work, and the test itself waits: also after that look, in which it may be woken.
+
+        Else time would pass, to the timeout of a run that has ended, before what the test does next.
+        """
+        return self.somebody_waits() and not self.at_work() and self.somebody_waits()
+
     def somebody_waits(self) -> bool:
         """Whether the test itself waits for a run, in a thread or on an event loop of its own."""
         scheduler = self._engine()._scheduler
         runtime = scheduler.runtime
         threads = [holder._thread for holder in (runtime.timer, scheduler._loop_thread) if holder is not None]
         own = {*scheduler._pool.at_work, *runtime.step_pool.at_work, *(thread.ident for thread in threads)}
-        if self._clock.resting_threads() - own or runtime.watchers.are_there():
+        if self._clock.resting_threads() - own or runtime.watchers.wait_on_loops():
             return True
         actives = list(runtime.active.values())
         return any(a.origin == "call" and a.parent is None and a.workflow.is_async for a in actives)
@@ -75,6 +82,8 @@ class Quiet:
         runtime = scheduler.runtime
         if runtime.is_closed():
             return None
+        if self._clock.has_woken():
+            return "something that woke just now"
         resting = self._clock.resting_threads()
         timer = runtime.timer
         if timer is not None and (timer._look or timer._thread.ident not in resting):
@@ -171,7 +180,7 @@ class AutoAdvance:
             self._clock.changed.clear()
             with self._clock.moving:
                 due = self._clock.next_due()
-                if due is not None and self._quiet.somebody_waits() and not self._quiet.at_work():
+                if due is not None and self._quiet.everybody_waits():
                     self._clock.jump(due)
 
 
