@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, HIDDEN_KINDS, TIMER, RunRecord, StepRecord, operation_number
+from ._model import END, HIDDEN_KINDS, TIMER, RunRecord, StepRecord, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -30,7 +30,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     (it caught or compensated them), going on would undo what came later: `RunConflictError`. So it is where one of
     `children`, the runs that it called, would be called again and was cancelled, which is an end for good.
     """
-    steps = _as_called(steps)
+    steps = as_called(steps)
     told = next((step for step in steps if step.kind == "cancel"), None)
     if told is not None:  # an async run whose time was up: one that was cancelled has ended for good
         cut = _cut_when_told(record, told, steps)
@@ -217,11 +217,10 @@ def _fired_around(timer: StepRecord, cut: StepRecord) -> bool:
 def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> list[StepRecord]:
     """The operations before `from_step`, counted from 1, less what came of others; with what is hidden around them.
 
-    A list has branch after branch: what the workflow called after a `map` stands before the items of the map.
     `ValueError` where there is no such operation, or one before it has no outcome.
     """
     by_place = {(step.branch, step.position): step for step in every}
-    every = _as_called(every)
+    every = as_called(every)
     steps = [step for step in every if step.kind not in HIDDEN_KINDS]
     taken, left = steps[: from_step - 1], steps[from_step - 1 :]
     if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
@@ -231,11 +230,11 @@ def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> li
     taken = _without_needless_cancellation(_without_what_came_after(left, taken))
     newest = max((step.started_at for step in taken), default=0.0)
     last = max((step.finished_at or 0.0 for step in taken), default=0.0)
-    until = {"map": newest, TIMER: min(last, _first_end(left))}
-    hidden = [step for step in every if step.started_at <= until.get(step.kind, -1.0)]
-    if left:  # what stands after the first of them was called later, whenever they began
-        hidden = [step for step in hidden if step.kind != "map" or step[1:3] < left[0][1:3]]
-    return [by_place[step.branch, step.position] for step in hidden + taken]
+    until = min(last, _first_end(left))
+    before = every[: every.index(left[0])] if left else every
+    marks = [step for step in before if step.kind == "map" and step.started_at <= newest]
+    timers = [step for step in every if step.kind == TIMER and step.started_at <= until]
+    return [by_place[step.branch, step.position] for step in marks + timers + taken]
 
 
 def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
@@ -256,21 +255,6 @@ def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:
     if told is None or any(_came_at(step) > told.started_at for step in taken if step is not told):
         return taken
     return [step for step in taken if step is not told]
-
-
-def _as_called(steps: list[StepRecord]) -> list[StepRecord]:
-    """With the time by which each was called for that at which it began.
-
-    A step that was submitted may wait for a thread, and begin when what the code called after it has ended.
-    """
-    called: dict[str, float] = {}
-    found: list[StepRecord] = []
-    for step in sorted(steps, key=lambda step: step[1:3], reverse=True):
-        at = step.started_at
-        if step.position >= 0:
-            at = called[step.branch] = min(at, called.get(step.branch, inf))
-        found.append(step._replace(started_at=at))
-    return found[::-1]
 
 
 def _came_at(step: StepRecord) -> float:

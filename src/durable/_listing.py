@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._codec import codec_for, load_error
 from ._effects import CANCELLED, CUT, TIMED_OUT
-from ._model import HIDDEN_KINDS
+from ._model import in_order
 from .errors import Cancelled, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StepInfo(NamedTuple):
 
 def step_infos(journal: "Journal", run: int) -> list[StepInfo]:
     """Every journaled operation of a run. One in its back-off has the error of its last attempt."""
-    steps = [step for step in journal.steps(run) if step.kind not in HIDDEN_KINDS]
+    steps = in_order(journal.steps(run))
     errors = {}
     if any(step.status == "retrying" for step in steps):
         errors = {(each.branch, each.position, each.attempt): each.error for each in journal.attempts(run)}

@@ -5,6 +5,7 @@ epoch. Texts in `input`, `output` and `error` are JSON as written by the codec.
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "blocked", "interrupted"]
@@ -135,9 +136,33 @@ class OwnerRecord(NamedTuple):
     closed_at: float | None
 
 
+def as_called(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """In the order in which they were called, with the time by which each was for that at which it began.
+
+    A step that was submitted may wait for a thread, and begin when what the code called after it has ended. Where the
+    times are the same, branch after branch.
+    """
+    called: dict[str, float] = {}
+    found: list[StepRecord] = []
+    for step in sorted(steps, key=lambda step: step[1:3], reverse=True):
+        at = step.started_at
+        if step.position >= 0:
+            at = called[step.branch] = min(at, called.get(step.branch, inf))
+        found.append(step._replace(started_at=at))
+    return sorted(found, key=lambda step: (step.started_at, step.branch, step.position))
+
+
+def in_order(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """The operations that `run.steps()` lists, as it lists them: as they were called."""
+    by_place = {step[1:3]: step for step in steps}
+    return [by_place[step[1:3]] for step in as_called(by_place.values()) if step.kind not in HIDDEN_KINDS]
+
+
 def operation_number(steps: Iterable[StepRecord], place: tuple[str, int]) -> int:
     """Which one is at a place (branch and position), or would be, of those that `run.steps()` lists: from 1 on."""
-    return 1 + sum((step.branch, step.position) < place and step.kind not in HIDDEN_KINDS for step in steps)
+    listed = in_order(steps)
+    after = (index for index, step in enumerate(listed) if step.branch == place[0] and step.position >= place[1])
+    return 1 + next(after, len(listed))
 
 
 def may_follow(before: str, after: str) -> bool:

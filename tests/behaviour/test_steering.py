@@ -403,17 +403,47 @@ def undone_map(journal):
 
 def test_a_fork_from_an_item_of_a_map_takes_nothing_over_that_came_after_it(undone_map):
     run, did = undone_map
-    assert [step.name.rpartition(".")[2] for step in run.steps()] == ["now", *3 * ["unload"], *4 * ["load"]]
-    with pytest.raises(durable.RunConflictError, match=r"run\.fork\(from_step=7\)"):
+    assert [step.name.rpartition(".")[2] for step in run.steps()] == ["now", *4 * ["load"], *3 * ["unload"]]
+    with pytest.raises(durable.RunConflictError, match=r"run\.fork\(from_step=4\)"):
         run.retry()
-    assert run.fork(from_step=7).result(PATIENCE) == "done"
+    assert run.fork(from_step=4).result(PATIENCE) == "done"
     assert did == ["load 2", "load 3"]
 
 
 def test_a_fork_from_what_came_before_a_map_takes_over_nothing_that_came_after_it(undone_map):
     run, did = undone_map
-    assert run.fork(from_step=3).result(PATIENCE) == "done"
-    assert did == [f"load {number}" for number in range(4)], "the first undoing is no part of the new run"
+    assert run.fork(from_step=2).result(PATIENCE) == "done"
+    assert did == [f"load {number}" for number in range(4)], "the undoing is no part of the new run"
+
+
+def test_a_fork_from_what_came_after_a_map_does_not_do_the_map_again(undone_map):
+    run, did = undone_map
+    with pytest.raises(ValueError):
+        run.fork(from_step=7).result(PATIENCE)
+    assert did == ["unload 1", "unload 3"]
+
+
+def test_a_fork_from_what_came_after_tasks_does_not_do_them_again(journal, run_async):
+    did = []
+
+    @durable.step
+    async def fetch(name):
+        did.append(name)
+        return name
+
+    @durable.workflow(id="run")
+    async def work():
+        async def page(name):
+            return await fetch(name) + await fetch(f"{name}, more")
+
+        return await fetch("; ".join(await asyncio.gather(page("a"), page("b"))))
+
+    run_async(work())
+    run, first = durable.get("run"), list(did)
+    assert [step.output for step in run.steps()] == first
+    did.clear()
+    assert run.fork(from_step=5).result(PATIENCE) == first[-1]
+    assert did == first[-1:]
 
 
 def test_a_fork_does_not_take_over_that_the_code_cut_an_operation_after_one_that_is_not_taken_over(journal, run_async):
@@ -479,8 +509,8 @@ def test_a_fork_from_where_a_run_was_cancelled_is_not_cancelled(journal):
     run.cancel()
     with pytest.raises(durable.RunCancelledError):
         run.result(PATIENCE)
-    assert [step.name for step in run.steps()] == ["cancel", "quick", "slow", "tidy"]
-    assert run.fork(from_step=3).result(PATIENCE) == 3
+    assert [step.name for step in run.steps()] == ["quick", "slow", "cancel", "tidy"]
+    assert run.fork(from_step=2).result(PATIENCE) == 3
     with pytest.raises(durable.RunCancelledError):  # with what it did when it was told
         run.fork(from_step=5).result(PATIENCE)
 

@@ -77,7 +77,7 @@ def test_branches_are_named(shop):
     rows = squeezed(shown(shop, "pages"))
     assert any(row.startswith("1 ✓ completed now 1") for row in rows)
     assert any(row.startswith("2 /page:0 0 ✓ completed fetch 1") for row in rows)
-    assert "4 /page:1 0 ↯ interrupted fetch 1 the process died in it" in rows
+    assert "3 /page:1 0 ↯ interrupted fetch 1 the process died in it" in rows
 
 
 def test_an_attempt_in_which_the_process_died_is_listed_when_the_run_goes_on(folder):
@@ -230,7 +230,7 @@ def test_a_wait_with_a_timeout_says_when_it_is_over(left):
 def test_a_run_that_went_on_after_a_failure_is_forked_and_not_retried(left):
     text = " ".join(squeezed(shown(left, "saga")))
     assert "went on after step 'pay' failed" in text
-    assert text.endswith("run.fork(from_step=2), or durable fork saga --from-step 2, starts a new run from any step")
+    assert text.endswith("run.fork(from_step=4), or durable fork saga --from-step 4, starts a new run from any step")
 
 
 GOES_BACK = """

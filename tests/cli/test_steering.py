@@ -130,12 +130,12 @@ def test_a_fork_begins_at_a_number_or_a_name_or_a_place(left):
         done = left.durable("fork", *arguments)
         return done.returncode, done.stderr or done.stdout.partition(": ")[2].splitlines()[0]
 
-    assert forked("saga", "--from-step", "pay") == (0, "run saga anew from step 2 (pay) on")
-    assert forked("saga", "--from-step", "3") == (0, "run saga anew from step 3 (undo) on")
-    assert forked("saga", "--from-step", "/ask[]:0 1") == (0, "run saga anew from step 5 (ask) on")
+    assert forked("saga", "--from-step", "pay") == (0, "run saga anew from step 4 (pay) on")
+    assert forked("saga", "--from-step", "5") == (0, "run saga anew from step 5 (undo) on")
+    assert forked("saga", "--from-step", "/ask[]:0 1") == (0, "run saga anew from step 3 (ask) on")
     assert forked("--from-step", "6", "saga") == (0, "run saga anew from step 6 on")
     assert forked("saga", "--from-step", "0")[0] == forked("saga", "--from-step", "-1")[0] == 1
-    several = "durable: run saga in durable.db has 3 steps called 'ask': say which, by its number: 1, 4, 5\n"
+    several = "durable: run saga in durable.db has 3 steps called 'ask': say which, by its number: 1, 2, 3\n"
     assert forked("saga", "--from-step", "ask") == (3, several)
     assert "has no step 'nothing'" in forked("saga", "--from-step", "nothing")[1]
     shown = {step["name"]: step["number"] for step in left.objects("show", "saga") if step["kind"] == "step"}

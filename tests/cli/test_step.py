@@ -42,8 +42,8 @@ def test_places_in_branches(shop):
     [step] = shop.objects("step", "pages", "/page:0 1")
     assert (step["branch"], step["position"], step["input"]) == ("/page:0", 1, {"url": "a/more"})
     assert shop.objects("step", "pages", "/page:0", "1") == [step]
-    assert step["number"] == 3
-    assert shop.objects("step", "pages", "3") == [step]
+    assert step["number"] == 4
+    assert shop.objects("step", "pages", "4") == [step]
     assert shown(shop, "pages", "now")[3:5] == ["number    1", "place     position 0"]
 
 

@@ -130,7 +130,7 @@ def test_a_fork_takes_over_a_cancellation_with_what_came_of_it():
     cancel, before, tidied = step("", -1, 3, 3, kind="cancel"), step("", 0, 1, 2), step("", 1, 4, 5)
     last = step("", 2, 6, 7)
     assert taken_over(run, [cancel, before, tidied, last], 3) == [before]
-    assert taken_over(run, [cancel, before, tidied, last], 4) == [cancel, before, tidied]
+    assert taken_over(run, [cancel, before, tidied, last], 4) == [before, cancel, tidied]
 
 
 # -- what came after what ----------------------------------------------------------------------------------------------
@@ -252,16 +252,28 @@ def test_a_fork_from_where_nothing_is_says_how_much_there_is(at):
 def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended():
     left = step("/b:0", 0, 1, 5)
     assert names(2, step("/a:0", 0, 1, 9), left) == ["/a:00"]
-    assert names(2, step("/a:0", 0, 5, 9), left) == []
     assert names(2, step("/a:0", 0, 1, 5, CUT), left) == []
     assert names(2, step("/a:0", 0, 1, 4, CUT), left) == ["/a:00"]
-    assert names(2, step("/a:0", 0, 5, 9), left._replace(turn=None)) == ["/a:00"]
+    at_one_time = step("/a:0", 0, 5, 5), step("/b:0", 0, 5, 5)  # by a clock that is moved by hand
+    assert names(2, *at_one_time) == []
+    assert names(2, at_one_time[0], at_one_time[1]._replace(turn=None)) == ["/a:00"]
+
+
+def test_branches_stand_side_by_side_in_the_order_in_which_they_called():
+    late = step("/a:0", 0, 5, 9), step("/b:0", 0, 1, 5)
+    assert [names(at, *late) for at in (1, 2, 3)] == [[], ["/b:00"], ["/b:00", "/a:00"]]
+    mark, items, report = (
+        step("", 0, 1, 1, kind="map"),
+        [step(f"/pay[]:{n}", 0, 1 + n, 4) for n in (0, 1)],
+        step("", 1, 5, 6),
+    )
+    assert names(3, mark, report, *items) == ["0", "/pay[]:00", "/pay[]:10"]
 
 
 def test_of_the_branch_that_is_taken_over_in_part_what_comes_first_stands_first():
     assert names(2, step("", 0, 6, 7), step("", 1, 1, 5)) == ["0"]
     assert names(2, step("", 0, 6, 7), step("", 1, 1, 9), step("/b:0", 0, 1, 5)) == ["0"]
-    assert names(2, step("", 0, 6, 7), step("", 1, 6, 9), step("/b:0", 0, 1, 5)) == []
+    assert names(2, step("", 0, 6, 7), step("", 1, 6, 9), step("/b:0", 0, 1, 5)) == ["/b:00"]
     assert names(2, step("", 0, 1, 6, CUT), step("", 1, 1, 5)) == []
     assert names(2, step("", 0, 1, 4, CUT), step("", 1, 1, 5)) == ["0"]
 
@@ -271,7 +283,7 @@ def test_what_is_hidden_is_taken_over_with_what_is_around_it():
     first, item, last = step("", 0, 1, 2), step("/a[]:0", 0, 3, 4), step("/b:0", 0, 6, 7)
     assert names(1, timer, first, mark, item, last) == []
     assert names(2, timer, first, mark, item, last) == ["0"]
-    assert names(3, timer, first, mark, item, last) == ["-2", "1", "0", "/a[]:00"]
+    assert names(3, timer, first, mark, item, last) == ["1", "-2", "0", "/a[]:00"]
     assert names(3, timer._replace(started_at=4.5), first, mark, item, last) == ["1", "0", "/a[]:00"]
     assert names(3, timer, first, mark, item, last._replace(finished_at=3.5)) == ["1", "0", "/a[]:00"]
 

@@ -102,7 +102,7 @@ def test_operations_are_numbered_as_they_are_listed_from_1_on(place, number):
     """Place 2 of the workflow's own branch is a `map`, which is not listed."""
     operations = [("", 0, "step"), ("", 1, "sleep"), ("", 2, "map"), ("", 4, "step"), ("/a:0", 0, "step")]
     steps = [
-        StepRecord(7, branch, position, kind, "x", "m", "completed", 1, 0, *[None] * 7)
+        StepRecord(7, branch, position, kind, "x", "m", "completed", 1, 0, None, None, None, 1.0, 2.0, None, 1)
         for branch, position, kind in operations
     ]
     assert operation_number(steps, place) == number

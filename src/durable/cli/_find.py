@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from durable._model import HIDDEN_KINDS, RunRecord, StepRecord, operation_number
+from durable._model import RunRecord, StepRecord, in_order, operation_number
 from durable.cli._reader import Reader
 from durable.errors import RunNotFoundError
 
@@ -61,7 +61,7 @@ def find_step(every: list[StepRecord], run: RunRecord, wanted: str, path: str) -
     elif place[1]:
         found = [step for step in every if (step.branch, step.position) == (place[1], int(place[2]))]
     else:
-        found = [step for step in every if step.kind not in HIDDEN_KINDS and number_of(step, every) == int(place[2])]
+        found = in_order(every)[int(place[2]) - 1 : int(place[2])] if int(place[2]) > 0 else []
     if len(found) == 1:
         return found[0]
     if found:

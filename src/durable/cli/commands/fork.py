@@ -5,7 +5,7 @@ import re
 
 from durable import _requests
 from durable._clock import SYSTEM_CLOCK
-from durable._model import HIDDEN_KINDS, RunRecord
+from durable._model import RunRecord, in_order
 from durable.cli._args import add_id
 from durable.cli._asking import tell
 from durable.cli._find import find, find_step, number_of
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
 
 def _first_step(wanted: str, found: RunRecord, reader: Reader, path: str) -> tuple[int, str]:
     """Its number, and its name for people."""
-    every = [step for step in reader.steps(found.seq) if step.kind not in HIDDEN_KINDS]
+    every = in_order(reader.steps(found.seq))
     if re.fullmatch(r"-?[0-9]{1,18}", wanted):  # the one after the last too
         named = every[int(wanted) - 1 : int(wanted)] if int(wanted) > 0 else []
         return int(wanted), "".join(f" ({step.name})" for step in named)
