@@ -365,7 +365,7 @@ def parsed(offset: str) -> Invoice:
         fixed_elsewhere("dateutil.tz.tz", "tzutc"), fixed_elsewhere("dateutil.tz.tz", "tzoffset"),
         fixed_elsewhere("pytz", "UTC"), fixed_elsewhere("pytz", "_FixedOffset"),
     ],
-    ids=str,
+    ids=["Z", "+05:30", "-03:00", "tzutc", "tzoffset", "UTC", "_FixedOffset"],
 )  # fmt: skip
 @pytest.mark.parametrize("fold", [0, 1])
 def test_a_fixed_offset_of_a_library_comes_back_as_timezone(zone: tzinfo, fold: int) -> None:
