@@ -139,7 +139,7 @@ def test_a_fork_begins_at_a_number_or_a_name_or_a_place(left):
     assert forked("saga", "--from-step", "ask") == (3, several)
     assert "has no step 'nothing'" in forked("saga", "--from-step", "nothing")[1]
     shown = {step["name"]: step["number"] for step in left.objects("show", "saga") if step["kind"] == "step"}
-    assert (shown["pay"], shown["undo"]) == (2, 3)
+    assert (shown["pay"], shown["undo"]) == (4, 5)
     again = left.objects("ls", "--workflow", "saga", "--status", "queued")[0]["id"]
     assert [step["name"] for step in left.objects("show", again) if step["kind"] == "step"] == [
         "ask",
