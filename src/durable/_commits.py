@@ -6,28 +6,40 @@ themselves, without lingering. Entries of an event loop never lead on the loop's
 
 The laws of this file: an entry is acknowledged only after the commit that holds it returned. A failing entry fails
 alone. An error from COMMIT means that the outcome is unknown, and nothing is acknowledged ever after. An interrupt
-(Ctrl-C in the thread that leads) is raised there, and leaves the work of the others to the next leader.
+(Ctrl-C in the thread that leads) is raised there, and leaves the work of the others to the next leader. While another
+process keeps the file locked the leader tries again, with what came meanwhile, until the engine is closed.
 """
 
 import contextlib
+import math
 import threading
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ._entries import Entry, NotWrittenError, Port, Row, Store, Work
-from .errors import EngineClosedError, JournalError, SerializationError
+from ._entries import (
+    Entry,
+    NotWrittenError,
+    Port,
+    Row,
+    Store,
+    Work,
+    closed,
+    do_all,
+    fail_all,
+    mark_done,
+    post_all,
+    unknown_outcome,
+)
+from ._patience import Patience, deadline
+from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CLOSE_SECONDS: Final = 5.0
-
-
 _HELPER: Final = Entry(lambda _: None, full=False)
 """Leads in the name of the helper thread."""
-
-
 _BUSY: Final = object()
 
 
@@ -43,7 +55,8 @@ class Commits:
         self._queue: deque[Entry] = deque()
         self._batch: list[Entry] = []
         """What the leader has in hand."""
-        self._broken: JournalError | None = None
+        self.patience = Patience()
+        self._broken: DurableError | None = None
         self.on_broken: Callable[[], None] = lambda: None
         """Told once when nothing more is written: whoever waits for something to be is waiting in vain."""
         self._closed = False
@@ -52,10 +65,10 @@ class Commits:
         """Held while the helper has nothing to do: a bare lock wakes it with far less work than a semaphore."""
         self._helper_turn.acquire()
 
-    def write(self, work: Work, full: bool, *, alone: bool = False) -> Any:
+    def write(self, work: Work, full: bool, *, alone: bool = False, gives_up: bool = False) -> Any:
         """Do `work` in a transaction and return its result once that is on disk (`full`), or in the file.
 
-        `alone`: in a transaction for itself, and in this thread.
+        `alone`: in a transaction for itself, and in this thread. `gives_up`: where the file stays locked for long.
         """
         if type(work) is tuple and self._leader is None:
             try:
@@ -65,7 +78,7 @@ class Commits:
                     self._hand_over(work)  # type: ignore[unreachable]  # an interrupt struck in the hand-over
             if result is not _BUSY:
                 return result
-        entry = Entry(work, full)
+        entry = Entry(work, full, until=deadline() if gives_up else math.inf)
         entry.alone = alone
         try:
             with self._guard:
@@ -82,12 +95,11 @@ class Commits:
                 self._leave(entry)
         if interrupt is not None:
             raise interrupt
-        if entry.error is not None:
-            raise entry.error
+        entry.require_written()
         return entry.result
 
     def _write_alone(self, work: Row, full: bool) -> Any:
-        """The short way of a lone caller with one row; `_BUSY` where somebody came first."""
+        """The short way of a lone caller with one row; `_BUSY` where somebody came first, or the file is locked."""
         try:
             with self._guard:
                 if self._broken is not None or self._closed:
@@ -95,10 +107,12 @@ class Commits:
                 if self._leader is None:
                     self._leader = work
             return self._store.put_alone(work, full) if self._leader is work else _BUSY
-        except (NotWrittenError, SerializationError):
+        except NotWrittenError:
+            return _BUSY
+        except SerializationError:
             raise
         except JournalError as error:
-            raise self.refuse(_unknown_outcome(error))  # noqa: B904 - its cause is the first error
+            raise self.refuse(unknown_outcome(error))  # noqa: B904 - its cause is the first error
         finally:
             if self._leader is work:
                 self._hand_over(work)
@@ -111,7 +125,7 @@ class Commits:
             finally:
                 if self._leader is work:
                     self._hand_over(work)  # an interrupt struck in the hand-over
-        entry = Entry(work, full=False)
+        entry = Entry(work, full=False, until=-math.inf)
         try:
             with self._guard:
                 self.require_open()
@@ -122,8 +136,9 @@ class Commits:
         finally:
             if self._leader is entry:
                 self._leave(entry)
-        if entry.error is not None:
-            raise entry.error
+        if isinstance(entry.error, NotWrittenError):
+            return False
+        entry.require_written()
         return True
 
     def submit(self, entry: Entry) -> None:
@@ -142,12 +157,17 @@ class Commits:
         """Whether a commit failed."""
         return self._broken is not None
 
-    def refuse(self, error: JournalError) -> JournalError:
+    def refuse(self, error: DurableError) -> DurableError:
         """Whoever wants to write from now on gets `error`, or the one that came first, which is returned."""
         if self._broken is None:
             self._broken = error
             self.on_broken()
         return self._broken
+
+    def forget(self, error: DurableError) -> None:
+        """In a child of `fork`: the threads of the parent, which may hold anything, are not here. All get `error`."""
+        Commits.__init__(self, self._store)
+        self._broken = error
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until what was accepted is done."""
@@ -167,7 +187,10 @@ class Commits:
         self._queue.append(entry)
 
     def _wait(self, entry: Entry) -> BaseException | None:
-        """Wait until the entry is done, or leads. Returns the interrupt that came: the entry stays in line."""
+        """Wait until the entry is done, or leads. Returns the interrupt that came: the entry stays in line.
+
+        But not for as long as another process keeps the file locked.
+        """
         wake = entry.wake
         assert wake is not None
         interrupt: BaseException | None = None
@@ -179,6 +202,7 @@ class Commits:
                 wake.acquire()
             except BaseException as error:  # KeyboardInterrupt in the main thread
                 interrupt = error
+                entry.until = -math.inf
 
     def _leave(self, entry: Entry) -> None:
         """An interrupt came between the lines: neither lead, nor stand in line for somebody who has gone."""
@@ -195,24 +219,42 @@ class Commits:
         """Commit what waits, with one's own, then give the lead away. Only ever run by the leader."""
         self._batch = batch = [] if mine is _HELPER else [mine]
         try:
-            if self._queue:
-                self._take_queue(batch, mine)
-            self._carry_out(batch)
+            while True:
+                if self._queue:
+                    self._take_queue(batch, mine)
+                try:
+                    self._carry_out(batch)
+                except NotWrittenError as error:
+                    if self._is_tried_again(batch, mine, error):
+                        continue
+                break
         except BaseException:
             self._store.rollback()  # wherever the interrupt struck, no transaction stays open
             raise
         finally:
             self._finish(mine)
 
+    def _is_tried_again(self, batch: list[Entry], mine: Entry, error: NotWrittenError) -> bool:
+        """The file is locked: tell whose time is over, and who is done; say whether this leader has more to do."""
+        if self._closed:
+            fail_all([entry for entry in batch if not entry.done], closed())
+            return False
+        self.patience.end(batch, error)
+        if mine.done:
+            return False
+        post_all(self._wake_threads([entry for entry in batch if entry.done], mine))
+        batch[:] = [entry for entry in batch if not entry.done]
+        return bool(batch)
+
     def _finish(self, mine: Entry) -> None:
         """Tell the others of the batch, and give the lead away; done again where an interrupt struck in it."""
         if mine is _HELPER:
             posts = self._wake_threads(self._batch, mine)
             self._hand_over(mine)  # first, so that a loop that is told finds the writer idle: no interrupt strikes here
-            _post(posts)
+            post_all(posts)
             return
         if len(self._batch) > 1:
-            _post(self._wake_threads(self._batch, mine))
+            post_all(self._wake_threads(self._batch, mine))
         self._hand_over(mine)
 
     def _take_queue(self, batch: list[Entry], mine: Entry) -> None:
@@ -290,6 +332,7 @@ class Commits:
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, batch: list[Entry]) -> None:
+        """`NotWrittenError` where the file is locked: what is not done by then is not written."""
         if len(batch) == 1 and type(batch[0].work) is tuple and self._broken is None:
             self._transact_alone(batch[0], batch[0].work)
         elif not self._transact(batch):
@@ -299,17 +342,17 @@ class Commits:
     def _transact(self, batch: list[Entry]) -> bool:
         """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
         if self._broken is not None:
-            _fail(batch, self._broken)
+            fail_all(batch, self._broken)
             return True
         full = any(entry.full for entry in batch)
-        store = self._store
+        store, transaction = self._store, None
         try:
             transaction = store.begin(full)
             for entry, result in zip(batch, do_all([each.work for each in batch], transaction), strict=True):
                 entry.result = result
         except BaseException as error:
             store.rollback()
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or (transaction is None and isinstance(error, NotWrittenError)):
                 raise
             if len(batch) > 1:
                 return False
@@ -318,19 +361,19 @@ class Commits:
         try:
             self._commit(batch, full)
         except JournalError as error:
-            _fail(batch, self.refuse(_unknown_outcome(error)))
+            fail_all(batch, self.refuse(unknown_outcome(error)))
         return True
 
     def _commit(self, batch: list[Entry], full: bool) -> None:
         """An interrupt in it is raised when the commit has been seen through, so that it is known what was written."""
         try:
             self._store.commit(full)
-            _mark_done(batch)
+            mark_done(batch)
         except JournalError:
             raise
         except BaseException:
             self._store.commit(full)
-            _mark_done(batch)
+            mark_done(batch)
             raise
 
     def _transact_alone(self, entry: Entry, row: Row) -> None:
@@ -338,55 +381,16 @@ class Commits:
         try:
             entry.result = self._store.put_alone(row, entry.full)
             entry.done = True
-        except (NotWrittenError, SerializationError) as error:
+        except NotWrittenError:
+            raise
+        except SerializationError as error:
             entry.fail(error)
         except JournalError as error:
-            entry.fail(self.refuse(_unknown_outcome(error)))
+            entry.fail(self.refuse(unknown_outcome(error)))
 
     def require_open(self) -> None:
         """Raise why nothing is written any more, where that is so."""
         if self._broken is not None:
             raise self._broken
         if self._closed:
-            msg = "the engine was closed"
-            raise EngineClosedError(msg)
-
-
-def do_all(works: list[Work], transaction: Any) -> list[Any]:
-    """Do the works in order, and return what comes of each; rows that follow each other are handed over together."""
-    results: list[Any] = []
-    rows: list[Row] = []
-    for work in works:
-        if type(work) is tuple:
-            rows.append(work)
-            continue
-        if rows:
-            results += transaction.put_all(rows)
-            rows = []
-        results.append(work(transaction))  # type: ignore[operator]  # a function
-    return results + transaction.put_all(rows) if rows else results
-
-
-def _post(posts: dict[Port, list[Entry]]) -> None:
-    for port, entries in posts.items():
-        port.post(entries)
-
-
-def _mark_done(batch: list[Entry]) -> None:
-    for entry in batch:
-        entry.done = True
-
-
-def _fail(batch: list[Entry], error: BaseException) -> None:
-    for entry in batch:
-        entry.fail(error)
-
-
-def _unknown_outcome(error: BaseException) -> JournalError:
-    msg = (
-        f"a commit failed ({error}), so it is unknown whether its records are in the file: nothing more is written. "
-        "Close the engine and open the journal again: what the file then holds decides"
-    )
-    broken = JournalError(msg)
-    broken.__cause__ = error
-    return broken
+            raise closed()

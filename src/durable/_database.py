@@ -20,7 +20,7 @@ from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
 
 CHECKPOINT_PAGES: Final = 1000
-_BUSY_MILLISECONDS: Final = 5_000
+BUSY_MILLISECONDS: Final = 5_000
 _CREATION_SECONDS: Final = 5.0  # a reader waits so long for the tables of a journal that has an owner already
 _LOOK_SECONDS: Final = 0.005
 _PAGES_AT_ONCE: Final = 2_000
@@ -196,7 +196,7 @@ def _quoted(path: str) -> str:
 
 
 def _harden(connection: apsw.Connection) -> None:
-    connection.set_busy_timeout(_BUSY_MILLISECONDS)  # first: switching to WAL needs the lock for a moment
+    connection.set_busy_timeout(BUSY_MILLISECONDS)  # first: switching to WAL needs the lock for a moment
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)  # a crafted schema may call no function with effects
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
 
@@ -284,8 +284,7 @@ def as_journal_error(error: BaseException, path: str, connection: apsw.Connectio
         todo = "open it again, and restore it from a backup where `durable doctor` finds it damaged"
         return JournalError(f"{path} is damaged, or a read of it failed ({error}): {todo}")
     if isinstance(error, apsw.BusyError):
-        waited = "another process kept a write transaction open for longer than 5 s"
-        return NotWrittenError(f"{path} is busy ({error}): {waited}; end that one, and try again")
+        return _locked_out(error, path).public()
     if isinstance(error, apsw.FullError):
         return JournalError(f"{path}: the disk is full ({error}); {_REMEDIES[errno.ENOSPC]}")
     number = 0
@@ -298,6 +297,16 @@ def as_journal_error(error: BaseException, path: str, connection: apsw.Connectio
         error = apsw.IOError(f"{error} ({os.strerror(number)})") if number else error
     remedy = _REMEDIES.get(number)
     return JournalError(f"{path}: {error}; {remedy}" if remedy else f"{path}: {error}")
+
+
+def why_not_begun(error: BaseException, path: str, connection: apsw.Connection | None) -> Exception:
+    """The same for a write that could not begin: `NotWrittenError` where the file is locked."""
+    is_locked = isinstance(error, apsw.BusyError)
+    return _locked_out(error, path) if is_locked else as_journal_error(error, path, connection)
+
+
+def _locked_out(error: BaseException, path: str) -> NotWrittenError:
+    return NotWrittenError(f"{path} is busy ({error}): another process keeps it locked for longer than 5 s")
 
 
 _MAY_NOT_WRITE: Final = "this process has to be allowed to write the file, and to make files in its folder"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from ._commits import do_all
 from ._effects import (
     Append,
     Attempt,
@@ -29,7 +28,7 @@ from ._effects import (
     Slot,
     Transact,
 )
-from ._entries import Work
+from ._entries import Work, do_all
 from ._execution import SCOPE, Execution, StepScope, work_of
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, MessageRecord, StepRecord

@@ -1,9 +1,10 @@
 """What the queue in front of the writer holds, and whom it talks to: `Commits` (`_commits.py`) works on these."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import JournalError
+from .errors import EngineClosedError, JournalError
 
 if TYPE_CHECKING:
     import threading
@@ -16,19 +17,32 @@ transaction by itself, which is a third cheaper."""
 
 
 class NotWrittenError(JournalError):
-    """A write that could not begin, and is certainly not in the file: only its own entry fails."""
+    """A write that could not begin, as another process keeps the file locked: it is certainly not in the file.
+
+    Only `Commits` knows it, which tries again; whoever is told at last gets it as `public`.
+    """
+
+    def public(self) -> JournalError:
+        """What the user sees of it."""
+        error = JournalError(f"{self}; end that one, and try again")
+        error.__cause__ = self.__cause__
+        return error
 
 
 class Entry:
     """Work to be done in a write transaction, and what came of it: `error` or else `result`, once it is `done`."""
 
-    __slots__ = ("alone", "done", "error", "full", "port", "result", "then", "wake", "work")
+    __slots__ = ("alone", "done", "error", "full", "port", "result", "then", "until", "wake", "work")
 
-    def __init__(self, work: Work, full: bool, port: "Port | None" = None, then: Any = None) -> None:
+    def __init__(
+        self, work: Work, full: bool, port: "Port | None" = None, then: Any = None, *, until: float = math.inf
+    ) -> None:
         self.work = work
         self.full = full
         self.alone = False
         """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
+        self.until = until
+        """Until when, by the monotonic clock, it is tried again while another process keeps the file locked."""
         self.port = port
         self.then = then
         """Whom the port tells, by `told(error)`."""
@@ -42,6 +56,11 @@ class Entry:
         """It is done, in vain."""
         self.error = error
         self.done = True
+
+    def require_written(self) -> None:
+        """Raise why it was not written, where that is so."""
+        if self.error is not None:
+            raise self.error.public() if isinstance(self.error, NotWrittenError) else self.error
 
 
 class Port(Protocol):
@@ -58,3 +77,52 @@ class Store(Protocol):
     def commit(self, full: bool) -> None: ...
     def rollback(self) -> None: ...
     def explain(self, error: BaseException) -> BaseException: ...
+
+
+def do_all(works: list[Work], transaction: Any) -> list[Any]:
+    """Do the works in order, and return what comes of each; rows that follow each other are handed over together."""
+    results: list[Any] = []
+    rows: list[Row] = []
+    for work in works:
+        if type(work) is tuple:
+            rows.append(work)
+            continue
+        if rows:
+            results += transaction.put_all(rows)
+            rows = []
+        results.append(work(transaction))  # type: ignore[operator]  # a function
+    return results + transaction.put_all(rows) if rows else results
+
+
+def post_all(posts: dict[Port, list[Entry]]) -> None:
+    """Tell each loop what came of its entries."""
+    for port, entries in posts.items():
+        port.post(entries)
+
+
+def mark_done(batch: list[Entry]) -> None:
+    """All of these were written."""
+    for entry in batch:
+        entry.done = True
+
+
+def fail_all(batch: list[Entry], error: BaseException) -> None:
+    """None of these was written."""
+    for entry in batch:
+        entry.fail(error)
+
+
+def closed() -> EngineClosedError:
+    """What is raised for what comes too late."""
+    return EngineClosedError("the engine was closed")
+
+
+def unknown_outcome(error: BaseException) -> JournalError:
+    """What all get from when a commit failed."""
+    msg = (
+        f"a commit failed ({error}), so it is unknown whether its records are in the file: nothing more is written. "
+        "Close the engine and open the journal again: what the file then holds decides"
+    )
+    broken = JournalError(msg)
+    broken.__cause__ = error
+    return broken

@@ -17,6 +17,7 @@ import apsw
 
 from ._commits import Commits
 from ._database import (
+    BUSY_MILLISECONDS,
     CHECKPOINT_PAGES,
     as_journal_error,
     has_journal,
@@ -25,10 +26,12 @@ from ._database import (
     open_visitor,
     open_writer,
     require_vfs,
+    why_not_begun,
 )
 from ._entries import Row
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
 from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
+from ._patience import TRY_MILLISECONDS
 from ._place import Files, require_place
 from ._records import (
     attempt_from,
@@ -41,7 +44,7 @@ from ._records import (
 )
 from ._transaction import PUT_STEP, SQL, Transaction
 from ._wal import keep_wal, mend_wal
-from .errors import JournalError
+from .errors import DurableError, JournalError
 
 T = TypeVar("T")
 
@@ -86,6 +89,7 @@ class Journal:
             self._lock = OwnerLock(self.path)
             try:
                 self._writer = open_writer(self.path, self._vfs)
+                self._writer.set_busy_timeout(TRY_MILLISECONDS)  # whether it is tried again is for `Commits` to say
                 self._transaction = Transaction(self._writer)
                 newest = self._writer.execute(SQL["owners"], (1,)).fetchall()
                 self._owner = OwnerRecord(owner_from(newest[0]).epoch + 1 if newest else 1, pid, now, None)
@@ -108,20 +112,18 @@ class Journal:
         if self._writer is not None and self._owner is not None:
             try:
                 if self.commits.is_broken():
-                    self._mend(self._writer)
+                    keep_wal(self._writer)
+                    self.rollback()
+                    if self._files.are_same():  # else the WAL that is there is another one since
+                        mend_wal(self._writer, self._vfs)
+                if not self.commits.patience.is_locked_out():  # else it was waited for long enough
+                    self._writer.set_busy_timeout(BUSY_MILLISECONDS)
                 if now is not None:
                     closed = owner_row(self._owner._replace(closed_at=now))
                     self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
             except apsw.Error:  # the run of an owner that could not say so counts as a crash
                 keep_wal(self._writer)
         self._release()
-
-    def _mend(self, writer: apsw.Connection) -> None:
-        """After a failed commit, unless it failed since the WAL that is there is another one."""
-        keep_wal(writer)
-        self.rollback()
-        if self._files.are_same():
-            mend_wal(writer, self._vfs)
 
     def _release(self) -> None:
         writer, lock, self._writer, self._lock = self._writer, self._lock, None, None
@@ -133,8 +135,9 @@ class Journal:
             if lock is not None:
                 lock.release()
 
-    def forget(self) -> list[Any]:
+    def forget(self, why: DurableError) -> list[Any]:
         """In a child of `fork`: hand out the parent's handles, which must be neither used nor closed there."""
+        self.commits.forget(why)
         handles: list[Any] = [self._writer, self._reader]
         self.epoch = 0
         self._writer = self._reader = self._lock = None
@@ -142,9 +145,9 @@ class Journal:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def write(self, work: Callable[[Transaction], T], *, full: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], *, full: bool = True, gives_up: bool = False) -> T:
         """Do `work` in a write transaction; when this returns it is on disk (`full`), or else survives the process."""
-        return self.commits.write(work, full)  # type: ignore[no-any-return]
+        return self.commits.write(work, full, gives_up=gives_up)  # type: ignore[no-any-return]
 
     def put_alone(self, row: Row, full: bool) -> int:
         """For `Commits`: an operation, in a transaction by itself. Written flat: a lone step passes here twice."""
@@ -162,7 +165,7 @@ class Journal:
             transaction.number += 1
             transaction.execute(PUT_STEP, row)
         except (apsw.Error, OSError) as error:
-            raise as_journal_error(error, self.path, self._writer) from error
+            raise why_not_begun(error, self.path, self._writer) from error
         if full or not self._full:
             self.synced = transaction.number
         return transaction.number
@@ -203,7 +206,7 @@ class Journal:
             transaction = self._prepare(full)
             transaction.begin()
         except apsw.Error as error:
-            raise as_journal_error(error, self.path, self._writer) from error
+            raise why_not_begun(error, self.path, self._writer) from error
         transaction.number += 1
         return transaction
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from typing import Final, Protocol
 
-from ._commits import Commits, do_all
-from ._entries import Entry, Row, Work
+from ._commits import Commits
+from ._entries import Entry, Row, Work, do_all
 from ._execution import work_of
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row_in_turn

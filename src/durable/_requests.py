@@ -21,9 +21,9 @@ NOBODY: Final = 0
 """The epoch of a run that no owner has set going yet."""
 
 
-def ask(journal: Journal, work: Work[T]) -> T:
+def ask(journal: Journal, work: Work[T], *, gives_up: bool = True) -> T:
     """Write to the journal, as its owner or as a visitor: the owner, if there is one, sees it soon."""
-    return journal.write(work) if journal.epoch else journal.visit(work)
+    return journal.write(work, gives_up=gives_up) if journal.epoch else journal.visit(work)
 
 
 def begin(record: RunRecord, now: float, epoch: int = NOBODY) -> Work[RunRecord]:

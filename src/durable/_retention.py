@@ -177,4 +177,4 @@ class Keeper:
 
     def _write(self, work: Callable[[Transaction], Any]) -> Any:
         """Without an fsync: what comes back after a power cut is deleted again."""
-        return self._journal.write(work, full=False)
+        return self._journal.write(work, full=False, gives_up=True)

@@ -108,7 +108,7 @@ class Runtime:
             "open one of this process's own with durable.open(...)"
         )
         self.active = {}
-        return self.journal.forget()
+        return self.journal.forget(EngineClosedError(self._closed))
 
     def stop(self, seconds: float) -> None:
         """Interrupt what is executing; attempts in flight get so much time to end and be journaled."""

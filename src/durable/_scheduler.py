@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ._active import Active, Admission, Request
-from ._execution import current_branch
+from ._execution import SCOPE, current_branch
 from ._helpers import ThreadPool, lending
 from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
@@ -50,7 +50,7 @@ class Scheduler:
             return [each(transaction) for each in works]
 
         try:
-            admissions = runtime.journal.write(work, full=True)
+            admissions = runtime.journal.write(work, full=True, gives_up=SCOPE.get() is None)
         except BaseException as error:
             for mine in prepared:
                 runtime.abandon(mine, error)

@@ -3,25 +3,35 @@
 What is written is in `_requests.py`; here is what follows from it where this process owns the journal, or may.
 """
 
+from typing import TypeVar
+
 from . import _requests
+from ._execution import SCOPE
 from ._model import FINISHED, RunRecord
-from ._requests import NOBODY, ask
+from ._requests import NOBODY, Work, ask
 from ._runtime import Runtime
 from ._scheduler import Scheduler
 from .errors import JournalLockedError
+
+T = TypeVar("T")
+
+
+def _ask(runtime: Runtime, work: Work[T]) -> T:
+    """What a run asks is tried for as long as what it writes of itself."""
+    return ask(runtime.journal, work, gives_up=SCOPE.get() is None)
 
 
 def cancel(scheduler: Scheduler, record: RunRecord) -> None:
     """Cancel a run that has not ended, and the runs that it called or started; see `Run.cancel`."""
     runtime = scheduler.runtime
     runtime.require_open()
-    _tell_cancelled(scheduler, ask(runtime.journal, _requests.cancel(record.id, runtime.clock.now())))
+    _tell_cancelled(scheduler, _ask(runtime, _requests.cancel(record.id, runtime.clock.now())))
 
 
 def cancel_children(scheduler: Scheduler, record: RunRecord) -> None:
     """Cancel the runs that a run called or started and that have not ended."""
     runtime = scheduler.runtime
-    _tell_cancelled(scheduler, ask(runtime.journal, _requests.cancel_children(record.seq, runtime.clock.now())))
+    _tell_cancelled(scheduler, _ask(runtime, _requests.cancel_children(record.seq, runtime.clock.now())))
 
 
 def _tell_cancelled(scheduler: Scheduler, asked: list[RunRecord]) -> None:
@@ -41,7 +51,7 @@ def signal(scheduler: Scheduler, record: RunRecord, name: str, value: str | None
     """Leave a signal for a run that has not ended, and wake it; see `Run.signal`."""
     runtime = scheduler.runtime
     runtime.require_open()
-    ask(runtime.journal, _requests.signal(record.id, name, value, error, runtime.clock.now()))
+    _ask(runtime, _requests.signal(record.id, name, value, error, runtime.clock.now()))
     active = runtime.active.get(record.id)
     if active is None:
         runtime.look_for_due_runs()
@@ -54,7 +64,7 @@ def retry(scheduler: Scheduler, record: RunRecord, seen: str, trust_journal: boo
     runtime = scheduler.runtime
     by_owner = _own_if_free(runtime)
     work = _requests.retry(record.id, runtime.clock.now(), trust_journal=trust_journal, by_owner=by_owner, seen=seen)
-    for queued in ask(runtime.journal, work):
+    for queued in _ask(runtime, work):
         if by_owner:
             scheduler.begin(queued)
 
@@ -67,7 +77,7 @@ def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
     runtime = scheduler.runtime
     epoch = runtime.journal.epoch if _own_if_free(runtime) else NOBODY
     new_id = runtime.clock.new_id()
-    new = ask(runtime.journal, _requests.fork(record.id, new_id, from_step, runtime.clock.now(), epoch))
+    new = _ask(runtime, _requests.fork(record.id, new_id, from_step, runtime.clock.now(), epoch))
     if epoch:
         scheduler.begin(new)
     return new_id

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 import durable
-from durable import _retention
+from durable import _patience, _retention
 from durable._clock import Clock
 from durable._model import FINISHED
 from durable._retention import Keeper, remove
@@ -88,7 +88,8 @@ def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal,
     assert ids() == ["run-1", "run-2", "run-3", "run-4"]
 
 
-def test_what_cannot_be_deleted_is_told_and_tried_again(journal, old_runs, caplog):
+def test_what_cannot_be_deleted_is_told_and_tried_again(journal, old_runs, caplog, monkeypatch):
+    monkeypatch.setattr(_patience, "SECONDS", 0.1)
     file = journal.engine._runtime.journal
     file._writer.set_busy_timeout(10)
     with closing(apsw.Connection(str(journal.path))) as another:  # of the same SQLite: locks are per process

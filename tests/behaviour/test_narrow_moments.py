@@ -205,6 +205,35 @@ def test_in_a_child_of_fork_the_engine_is_gone(journal):
     assert len(durable.runs()) == 2
 
 
+@pytest.mark.parametrize("kind", ["alone", "transaction"])
+def test_a_step_that_is_called_in_a_child_of_fork_says_that_the_engine_is_the_parent_s(journal, kind):
+    read, write = os.pipe()
+
+    @durable.step(transaction=kind == "transaction")
+    def step():
+        return 1
+
+    @durable.workflow
+    def flow():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                step()
+            except BaseException as error:
+                os.write(write, f"{type(error).__name__}: {type(error.error).__name__}: {error.error}".encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as file:
+            told = file.read().decode()
+        assert os.waitpid(pid, 0)[1] == 0
+        assert step() == 1
+        return told
+
+    told = flow()
+    assert told.startswith("Halt: EngineClosedError: the engine on ")
+    assert "belongs to the parent of this forked process" in told
+
+
 # -- loops ---------------------------------------------------------------------------------------------------------------
 
 

@@ -546,13 +546,15 @@ def test_a_signal_that_cannot_be_read_leaves_the_run_interrupted_and_never_faile
 
 
 @pytest.fixture
-def busy(journal):
-    """Another one's write transaction on the same file, which the engine does not wait for: what begins and what ends it."""
-    journal.engine._runtime.own()
-    journal.engine._runtime.journal._writer.set_busy_timeout(20)
-    connection = apsw.Connection(str(journal.path))
-    yield lambda: connection.execute("BEGIN IMMEDIATE"), lambda: connection.execute("ROLLBACK")
-    connection.close()
+def full_disk(journal, monkeypatch):
+    """A file in which no transaction begins: what begins that, and what ends it."""
+    file = journal.engine._runtime.journal
+    begin = file.begin
+
+    def fail(full):
+        raise durable.JournalError("the disk is full")
+
+    return lambda: monkeypatch.setattr(file, "begin", fail), lambda: monkeypatch.setattr(file, "begin", begin)
 
 
 @pytest.fixture
@@ -571,8 +573,8 @@ def held_up():
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_waits_is_told(journal, busy, kind):
-    hold, let_go = busy
+def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_waits_is_told(journal, full_disk, kind):
+    hold, let_go = full_disk
 
     @durable.workflow(id="nap")
     def sync():
@@ -587,9 +589,9 @@ def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_wa
     run = (sync if kind == "sync" else asynchronous).start()
     wait_until(lambda: run.status == "waiting")
     hold()
-    with pytest.raises(durable.JournalError, match="is busy"):
+    with pytest.raises(durable.JournalError, match="disk is full"):
         run.result(PATIENCE)
-    with pytest.raises(durable.JournalError, match="is busy"):
+    with pytest.raises(durable.JournalError, match="disk is full"):
         asyncio.run(asyncio.wait_for(_result_of(run), PATIENCE))
     assert run.status == "waiting"
     let_go()
@@ -598,9 +600,9 @@ def test_a_run_that_could_not_be_set_going_when_it_was_due_is_so_soon_and_who_wa
 
 
 def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_its_suspended_parent(
-    journal, busy, held_up
+    journal, full_disk, held_up
 ):
-    hold, let_go = busy
+    hold, let_go = full_disk
     child, woken, end = held_up
 
     @durable.workflow(id="parent")
@@ -612,7 +614,7 @@ def test_a_child_that_was_woken_and_stopped_by_the_journal_stops_who_waits_for_i
     assert run.status == "waiting"
     hold()
     threading.Timer(0.1, end.set).start()
-    with pytest.raises(durable.JournalError, match="is busy"):
+    with pytest.raises(durable.JournalError, match="disk is full"):
         run.result(PATIENCE)
     let_go()
     durable.resume(wait=True)
@@ -676,9 +678,9 @@ def test_an_interrupted_child_that_is_not_declared_here_is_not_set_going_with_wh
 
 
 def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the_journal_stopped(
-    journal, busy, held_up, caplog
+    journal, full_disk, held_up, caplog
 ):
-    hold, let_go = busy
+    hold, let_go = full_disk
     child, woken, end = held_up
 
     @durable.workflow(id="parent")
@@ -692,7 +694,7 @@ def test_a_parent_that_waits_for_its_own_time_is_not_stopped_by_a_child_that_the
     threading.Timer(0.1, end.set).start()
     with pytest.raises(TimeoutError):
         run.result(0.6)
-    wait_until(lambda: "is busy" in caplog.text)
+    wait_until(lambda: "disk is full" in caplog.text)
     let_go()
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 import apsw
 import pytest
 
-from durable import _database
+from durable import _patience
 from durable.errors import JournalError
 
 HOLD = """
@@ -64,12 +64,13 @@ def test_a_write_waits_for_another_process(open_journal, holding, make, kind):
 
 
 @pytest.mark.parametrize("kind", ["statement alone", "transaction"])
-def test_a_write_that_waited_too_long_fails_and_the_next_goes_on(open_journal, holding, make, monkeypatch, kind):
-    monkeypatch.setattr(_database, "_BUSY_MILLISECONDS", 50)
+def test_a_write_that_gives_up_fails_and_the_next_goes_on(open_journal, holding, make, monkeypatch, kind):
+    monkeypatch.setattr(_patience, "SECONDS", 0.3)
     journal = open_journal()
     other = holding()
-    with pytest.raises(JournalError, match="locked"):
-        journal.write(works(make)[kind])
+    with pytest.raises(JournalError, match="locked.*; end that one, and try again") as raised:
+        journal.write(works(make)[kind], gives_up=True)
+    assert type(raised.value) is JournalError
     assert journal.steps(1) == []
     other.say()
     assert other.line() == "let go"

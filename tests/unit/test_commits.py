@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from durable import _patience
 from durable._commits import Commits
 from durable._entries import Entry, NotWrittenError
 from durable.errors import EngineClosedError, JournalError, SerializationError
@@ -261,10 +262,10 @@ def test_a_statement_among_others_is_part_of_their_transaction(store, commits, h
     assert sorted(store.commits[1][0]) == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [SerializationError("$: too large"), NotWrittenError("busy")])
-def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits, error):
+def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits):
+    error = SerializationError("$: too large")
     store.alone_errors = [error]
-    with pytest.raises(type(error)) as raised:
+    with pytest.raises(SerializationError) as raised:
         commits.write(("a",), full=True)
     assert raised.value is error
     assert commits.write(("b",), full=True) == "alone b"
@@ -273,6 +274,127 @@ def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits, e
 def test_a_statement_that_may_have_failed_in_its_commit_ends_all_writing(store, commits):
     store.alone_errors = [JournalError("input/output error")]
     assert_ends_all_writing(store, commits, lambda: commits.write(("a",), full=True))
+
+
+# -- a file that another process keeps locked --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(store, commits):
+    """A file that another process keeps locked, until `locked.clear()`."""
+    event = threading.Event()
+    event.set()
+    begin, put_alone = store.begin, store.put_alone
+
+    def once_free(function):
+        def tried(*args):
+            if event.is_set():
+                time.sleep(0.001)
+                raise NotWrittenError("it is busy")
+            return function(*args)
+
+        return tried
+
+    store.begin, store.put_alone = once_free(begin), once_free(put_alone)
+    yield event
+    event.clear()
+
+
+def tried(commits):
+    """Wait until the file was found locked a few times more."""
+    for _ in range(3):
+        last = commits.patience._last
+        wait_until(lambda last=last: commits.patience._last > last)
+
+
+def test_what_finds_the_file_locked_is_written_in_order_when_it_is_free(store, commits, locked):
+    port, tasks = Port(2), []
+    for work in (put("a"), ("b",)):
+        tasks.append(Task(commits.write, work, full=True))
+        wait_until(lambda: commits._leader is not None)
+        tried(commits)
+        commits.submit(Entry(work, full=True, port=port))
+    tried(commits)
+    assert store.file == []
+    locked.clear()
+    assert [task.wait().error for task in tasks] == [None, None]
+    port.wait()
+    assert [entry.error for entry in port.entries()] == [None, None]
+    assert store.file == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize("work", [put("a"), ("a",)])
+def test_work_that_never_waits_is_not_done_in_a_file_that_is_locked(store, commits, locked, work):
+    assert not commits.write_if_idle(work)
+    locked.clear()
+    assert commits.write_if_idle(put("b"))
+    assert store.file == ["b"]
+
+
+@pytest.mark.parametrize("leads", [True, False])
+@pytest.mark.parametrize("work", [put("b"), ("b",)])
+def test_who_gives_up_is_told_and_the_others_go_on(store, commits, locked, monkeypatch, leads, work):
+    monkeypatch.setattr(_patience, "SECONDS", 0.05)
+    other = None if leads else Task(commits.write, put("a"), full=True)
+    wait_until(lambda: leads or commits._leader is not None)
+    asked = Task(commits.write, work, full=True, gives_up=True)
+    if leads:
+        wait_until(lambda: commits._leader is not None)
+        other = Task(commits.write, put("a"), full=True)
+    error = asked.wait().error
+    assert type(error) is JournalError, "and not a name that no user knows"
+    assert "it is busy" in str(error)
+    locked.clear()
+    assert other.wait().error is None
+    assert store.file == ["a"]
+
+
+def test_closing_ends_what_finds_the_file_locked(store, commits, locked):
+    port = Port(1)
+    task = Task(commits.write, put("a"), full=True)
+    commits.submit(Entry(put("b"), full=True, port=port))
+    tried(commits)
+    began = time.monotonic()
+    commits.close()
+    assert time.monotonic() - began < 3
+    port.wait()
+    assert isinstance(task.wait().error, EngineClosedError)
+    assert isinstance(port.entries()[0].error, EngineClosedError)
+    locked.clear()
+    assert store.file == []
+
+
+@pytest.mark.parametrize("place", ["leads", "in line"])
+def test_an_interrupt_gets_out_while_the_file_is_locked(store, commits, locked, place):
+    other = Task(commits.write, put("a"), full=True) if place == "in line" else None
+    wait_until(lambda: other is None or commits._leader is not None)
+
+    def strike():
+        wait_until(lambda: bool(commits._queue or len(commits._batch) == 2 or (other is None and commits._leader)))
+        tried(commits)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=strike, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        commits.write(put("b"), full=True)
+    locked.clear()
+    assert other is None or other.wait().error is None
+    commits.write(put("c"), full=True)
+    assert store.file == (["c"] if other is None else ["a", "c"])
+
+
+def test_the_log_says_once_that_the_file_is_locked(store, commits, locked, monkeypatch, caplog):
+    monkeypatch.setattr(_patience, "SECONDS", 0.05)
+    for _ in range(2):
+        tasks = [Task(commits.write, put("a"), full=True) for _ in range(3)]
+        wait_until(lambda: caplog.messages)
+        tried(commits)
+        locked.clear()
+        assert [task.wait().error for task in tasks] == [None] * 3
+        assert caplog.messages == ["it is busy; runs go on when it is free"]
+        caplog.clear()
+        locked.set()
+        commits.patience._last -= 3  # it was free for a while
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
@@ -553,8 +675,8 @@ def posted(commits, work):
     return entry
 
 
-@pytest.mark.parametrize("error", [SerializationError("$: too large"), NotWrittenError("busy")])
-def test_a_statement_of_a_loop_that_is_certainly_not_written_fails_alone(store, commits, error):
+def test_a_statement_of_a_loop_that_is_certainly_not_written_fails_alone(store, commits):
+    error = SerializationError("$: too large")
     store.alone_errors = [error]
     entry = posted(commits, ("a",))
     assert entry.error is error
