@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from heapq import nlargest
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
@@ -19,31 +19,44 @@ from ._replay import describe, place
 from .errors import RunConflictError
 
 _IS_MAP: Final = re.compile(r"\[\]:\d+$")
+_NEVER: Final = (0.0, 0)
 
 # -- retry ------------------------------------------------------------------------------------------------------------
 
 
-def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunRecord]) -> list[StepRecord]:
+class Again(NamedTuple):
+    """What a retry does again."""
+
+    steps: list[StepRecord]
+    """Operations of the run itself."""
+    children: list[RunRecord]
+    """Runs that failed, and it with them."""
+
+
+def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunRecord]) -> Again:
     """The failed operations after which nothing else was journaled on their branch, or on one that it is a part of.
 
-    And what the code cut because of them. Where there is none of these, but failures that the workflow went on after
-    (it caught or compensated them), going on would undo what came later: `RunConflictError`. So it is where one of
-    `children`, the runs that it called, would be called again and was cancelled, which is an end for good.
+    And what the code cut because of them, and those of `children` that failed, and the run with them: it called them,
+    or started them and heard of it. Where the run failed with what it went on after (it caught or compensated that), or
+    nothing else failed, going on would undo what came later: `RunConflictError`. So it is where a child would be called
+    again and was cancelled, which is an end for good.
     """
     steps = as_called(steps)
     told = next((step for step in steps if step.kind == "cancel"), None)
     if told is not None:  # an async run whose time was up: one that was cancelled has ended for good
         cut = _cut_when_told(record, told, steps)
         _require_children(record, cut, children, steps)
-        return [told, *cut]
+        return Again([told, *cut], _failed_children(cut, children))
     timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     failed = [step for step in others if step.status == "failed"]
-    latest = _latest(others)
-    begun = _begun(others)
-    last = [step for step in failed if not _went_on_after(step, latest) and begun.get(step.branch, 0.0) <= _ended(step)]
+    last = _last(failed, others)
+    raised = _raised(record, failed)
+    started = _failed_starts(record, others, children, raised.intersection(last))
+    raised.update(started)
+    last += _last(started, [step for step in others if step.kind not in {"start", TIMER}])  # runs start side by side
     outlived = _outlived(others)
-    caught = _caught(record, failed, others, outlived)
+    caught = _caught(raised, others, outlived)
     causes = [step for step in last if step.error != CUT and not caught(step)]
     since = min(map(_ended, causes), default=inf)
     cut = [step for step in last if step.error == CUT and (not causes or _ended(step) >= since)]
@@ -51,13 +64,75 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
     places = {(step.branch, step.position) for step in repeated}
     kept = [step for step in others if (step.branch, step.position) not in places]
+    heard = _heard_last(since, [*kept, *timers]) if any(map(_started, causes)) else set()
+    kept = [step for step in kept if step not in heard]
+    is_passed = bool(raised) and raised.isdisjoint(last)
     is_undone = any(map(outlived, causes)) or _is_compensated(since, dropped, kept, others, timers)
-    if failed and (not repeated or is_undone):
-        first = (causes or failed)[0]
-        what = f"{describe(first)} failed at {place(first)} (it caught or compensated the failure)"
+    if (failed or started) and (not repeated or is_passed or is_undone):
+        first = max(raised, key=_came_to_end) if is_passed else (causes or failed)[0]
+        what = f"{_subject(first)} failed at {place(first)} (it caught or compensated the failure)"
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
     _require_children(record, repeated, children, steps)
-    return repeated + dropped
+    own = [step for step in repeated if not _started(step)]
+    return Again([*own, *dropped, *heard], _failed_children(repeated, children))
+
+
+def _last(failed: list[StepRecord], steps: list[StepRecord]) -> list[StepRecord]:
+    """Those that none of `steps` came after."""
+    latest, begun = _latest(steps), _begun(steps)
+    return [step for step in failed if not _went_on_after(step, latest) and begun.get(step.branch, 0.0) <= _ended(step)]
+
+
+def _raised(record: RunRecord, failed: list[StepRecord]) -> set[StepRecord]:
+    """The operations with whose failure the run failed: by itself, as a cause, or in a group."""
+    of_run = set(_errors_in(record.error))
+    return {step for step in failed if step.error != CUT and not of_run.isdisjoint(_errors_in(step.error))}
+
+
+def _failed_starts(
+    record: RunRecord, steps: list[StepRecord], children: list[RunRecord], raised: set[StepRecord]
+) -> list[StepRecord]:
+    """Where it started a run that failed, and failed with that and with none that it `raised`: as if the start had.
+
+    When it heard of it, the journal does not say: when that one had ended, or later.
+    """
+    left = set(_errors_in(record.error)).difference(*(_errors_in(step.error) for step in raised))
+    failed = {
+        child.id: child
+        for child in children
+        if child.status == "failed" and not left.isdisjoint(_errors_in(child.error))
+    }
+    found = ((step, failed.get(_started(step))) for step in steps)
+    return [
+        step._replace(status="failed", error=child.error, finished_at=child.finished_at, turn=None)
+        for step, child in found
+        if child is not None
+    ]
+
+
+def _started(step: StepRecord) -> str:
+    """The id of the run that it started, "" where it is nothing of this kind."""
+    return json.loads(step.output) if step.kind == "start" and step.output else ""
+
+
+def _failed_children(repeated: list[StepRecord], children: list[RunRecord]) -> list[RunRecord]:
+    """The runs that failed and took this one with them: called by what is attempted again, or started."""
+    called = {step.name for step in repeated if step.kind == "child"}
+    started = set(map(_started, repeated))
+    return [
+        child for child in children if child.status == "failed" and (child.workflow in called or child.id in started)
+    ]
+
+
+def _heard_last(since: float, steps: list[StepRecord]) -> set[StepRecord]:
+    """That runs ended, where no outcome that stays came after it: to be heard of anew when they have ended anew."""
+    newest = max((step.turn or 0 for step in steps if step.name != END or step.kind != TIMER), default=0)
+    ends = (step for step in steps if step.name == END and step.kind == TIMER)
+    return {step for step in ends if (step.turn or 0) > newest and step.started_at >= since}
+
+
+def _subject(failed: StepRecord) -> str:
+    return f"the run of workflow {failed.name!r} that it started" if _started(failed) else describe(failed)
 
 
 def _cut_when_told(record: RunRecord, told: StepRecord, steps: list[StepRecord]) -> list[StepRecord]:
@@ -99,10 +174,10 @@ def _latest(steps: list[StepRecord]) -> dict[str, tuple[float, int]]:
     """When and where each branch called last. What a thread did that it awaits, a branch did itself."""
     latest: dict[str, tuple[float, int]] = {}
     for step in steps:
-        latest[step.branch] = max(latest.get(step.branch, (0.0, 0)), (step.started_at, step.position))
+        latest[step.branch] = max(latest.get(step.branch, _NEVER), (step.started_at, step.position))
         if _in_thread(step):
             around = step.branch.rpartition("/")[0]
-            latest[around] = max(latest.get(around, (0.0, 0)), (step.started_at, 0))
+            latest[around] = max(latest.get(around, _NEVER), (step.started_at, 0))
     return latest
 
 
@@ -124,13 +199,17 @@ def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> 
     duration. The items of a map are siblings, whenever they start.
     """
     ended = _ended(failed)
-    if not _IS_MAP.search(failed.branch) and latest[failed.branch] > (ended, failed.position):
+    if not _IS_MAP.search(failed.branch) and latest.get(failed.branch, _NEVER) > (ended, failed.position):
         return True
     return any(around in latest and latest[around][0] >= ended for around in _around(failed.branch))
 
 
 def _ended(step: StepRecord) -> float:
     return step.finished_at or 0.0
+
+
+def _came_to_end(step: StepRecord) -> tuple[float, int]:
+    return _ended(step), step.position
 
 
 def _around(branch: str) -> Iterator[str]:
@@ -157,11 +236,9 @@ def _in_thread(step: StepRecord) -> bool:
 
 
 def _caught(
-    record: RunRecord, failed: list[StepRecord], steps: list[StepRecord], outlived: Callable[[StepRecord], bool]
+    raised: set[StepRecord], steps: list[StepRecord], outlived: Callable[[StepRecord], bool]
 ) -> Callable[[StepRecord], bool]:
     """Whether the run failed with another failure than a given one, after which others went on."""
-    of_run = set(_errors_in(record.error))
-    is_known = any(not of_run.isdisjoint(_errors_in(step.error)) for step in failed if step.error != CUT)
     begun: dict[str, list[tuple[float, str]]] = {}
     for step in steps:
         if step.position == 0 and step.branch and step.error != CUT:
@@ -169,7 +246,7 @@ def _caught(
     latest = {creator: nlargest(2, branches) for creator, branches in begun.items()}  # one of them may be its own
 
     def is_caught(step: StepRecord) -> bool:
-        if not is_known or not of_run.isdisjoint(_errors_in(step.error)):
+        if not raised or step in raised:
             return False
         if outlived(step):
             return True

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from ._going_back import taken_over, to_repeat
 from ._journal import Journal
-from ._model import FINISHED, HAS_RUN, MessageRecord, RunRecord, StepRecord
+from ._model import FINISHED, HAS_RUN, MessageRecord, RunRecord
 from ._records import require_outcomes, step_row
 from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -134,10 +134,10 @@ def retry(
         if record.status == "failed":
             steps = transaction.steps(record.seq)
             children = transaction.children(record.seq) if any(step.kind in HAS_RUN for step in steps) else []
-            repeated = to_repeat(record, steps, children)
-            for child in _failed_children(repeated, children):
+            again = to_repeat(record, steps, children)
+            for child in again.children:
                 yield from _reopen(transaction, child)
-            for step in repeated:
+            for step in again.steps:
                 transaction.drop_step(step)
         queued = record._replace(
             status="queued",
@@ -159,12 +159,6 @@ def retry(
 def _deadline_anew(record: RunRecord, now: float) -> float | None:
     """The run's timeout, counted from now."""
     return None if record.deadline is None else now + record.deadline - record.created_at
-
-
-def _failed_children(repeated: list[StepRecord], children: list[RunRecord]) -> list[RunRecord]:
-    """The runs that failed and took this one with them: called by an operation that is attempted again."""
-    again = {step.name for step in repeated if step.kind == "child"}
-    return [child for child in children if child.status == "failed" and child.workflow in again]
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------

@@ -211,7 +211,8 @@ class Run(Generic[R]):
 
         `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on. May be
         called in any process: where another one owns the journal, that one goes on with it. `RunConflictError` where
-        there is nothing to retry, or where operations were journaled after the failure.
+        there is nothing to retry, or where operations were journaled after the failure. Children that failed, and the
+        run with them, are queued again too.
         """
         from ._operations import as_step
         from ._steering import retry

@@ -29,7 +29,7 @@ def step(branch, position, started_at, finished_at, failure=None, *, kind="step"
 
 
 def repeated(run_error, *steps, children=()):
-    return [found.name for found in to_repeat(failed_run(run_error), list(steps), list(children))]
+    return [found.name for found in to_repeat(failed_run(run_error), list(steps), list(children)).steps]
 
 
 def test_a_failure_that_was_caught_before_tasks_began_stays():
@@ -206,6 +206,28 @@ def test_where_nothing_failed_nothing_is_repeated():
     assert repeated(error("the code's own"), step("", 0, 1, 2)) == []
 
 
+def test_a_failure_that_the_run_failed_with_and_went_on_after_is_named_whatever_failed_after_it():
+    passed, last = step("", 1, 1, 2, error("broken")), step("", 2, 3, 4, error("another"))
+    first = step("", 0, 0, 1, error("broken"))  # the same was tried before
+    for text in (
+        error("broken"),
+        error("wrapped", cause=json.loads(error("broken"))),
+        error("group", members=[json.loads(error("broken"))]),
+    ):
+        for later in (last, step("", 2, 3, 4, CUT)):
+            with pytest.raises(RunConflictError, match=r"step '1' failed at position 1 .*run\.fork\(from_step=2\)"):
+                repeated(text, first, passed, later)
+
+
+def test_a_failure_that_nothing_came_after_is_repeated_though_the_run_failed_with_an_earlier_one_too():
+    passed, last = step("", 0, 1, 2, error("one")), step("", 1, 3, 4, error("two"))
+    both = [json.loads(error("one")), json.loads(error("two"))]
+    assert repeated(error("two", cause=both[0]), passed, last) == ["1"]
+    assert repeated(error("group", members=both), passed, last) == ["1"]
+    assert repeated(error("two"), passed._replace(error=error("two")), last) == ["1"]
+    assert repeated(error("the code's own"), passed, last) == ["1"]
+
+
 # -- children ----------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +246,63 @@ def test_a_cancelled_child_that_would_be_called_again_is_named():
     assert repeated(error("broken"), first, called, children=[child._replace(id="another")]) == ["0", "1"]
     with pytest.raises(RunConflictError, match="called run mine of '1'"):  # whose workflow gives its runs ids
         repeated(error("broken"), first, called, children=[child._replace(id="mine", workflow="1")])
+
+
+def start(branch, position, started_at, run_id):
+    return step(branch, position, started_at, started_at, kind="start")._replace(output=json.dumps(run_id), name="kid")
+
+
+def started(run_id, failure, finished_at=5.0, status="failed"):
+    return failed_run(failure)._replace(
+        id=run_id, workflow="kid", status=status, finished_at=finished_at, seq=len(run_id)
+    )
+
+
+def again(run_error, steps, *children):
+    found = to_repeat(failed_run(run_error), steps, list(children))
+    return [each.position for each in found.steps], [child.id for child in found.children]
+
+
+def test_a_started_run_is_retried_where_the_run_failed_with_its_failure():
+    steps = [start("", 0, 1, "a"), start("", 1, 6, "bb"), start("/x:0", 0, 2, "ccc")]
+    children = started("a", error("one")), started("bb", error("two")), started("ccc", error("one"), status="cancelled")
+    assert again(error("one"), steps, *children) == ([], ["a"])
+    assert again(error("group", members=[json.loads(each.error) for each in children]), steps, *children)[1] == [
+        "a",
+        "bb",
+    ]
+    assert again(error("wrapped", cause=json.loads(error("two"))), steps, *children) == ([], ["bb"])
+    assert again(error("the code's own"), steps, *children) == ([], [])
+    assert again(error("one"), steps, started("another", error("one"))) == ([], [])
+
+
+def test_a_started_run_stays_where_an_operation_failed_with_the_same():
+    steps, child = [start("", 0, 1, "a"), step("", 1, 6, 7, error("one"))], started("a", error("one"))
+    assert again(error("one"), steps, child) == ([1], [])
+    caught = [steps[1]._replace(position=0, started_at=0.0, finished_at=0.5), steps[0]._replace(position=1)]
+    assert again(error("one"), caught, child) == ([], ["a"])
+
+
+def test_an_operation_after_the_end_of_a_started_run_is_going_on():
+    steps, child = [start("", 0, 1, "a"), step("", 1, 6, 7)], started("a", error("one"))
+    for after in (steps[1], steps[1]._replace(status="failed", error=error("another")), step("/x:0", 0, 6, 7)):
+        with pytest.raises(
+            RunConflictError, match=r"the run of workflow 'kid' that it started failed at position 0 .*=1"
+        ):
+            again(error("one"), [steps[0], after], child)
+    assert again(error("one"), [steps[0], step("", 1, 4, 7)], child) == ([], ["a"])
+    assert again(error("one"), [steps[0], step("/x:0", 0, 4, 7)], child) == ([], ["a"])
+
+
+def test_that_a_started_run_ended_is_heard_anew_where_no_outcome_came_after_it():
+    ended = step("/x:0", -2, 5, 5, kind=TIMER)._replace(name="end", turn=2)
+    cut, done = step("/y:0", 0, 1, 6, CUT)._replace(turn=3), step("/z:0", 0, 1, 6)._replace(turn=3)
+    begun, child = start("", 0, 1, "a")._replace(turn=0), started("a", error("one"))
+    assert again(error("one"), [begun, ended], child) == ([-2], ["a"])
+    assert again(error("one"), [begun, ended, cut], child) == ([0, -2], ["a"])
+    assert again(error("one"), [begun, ended, done], child) == ([], ["a"])
+    assert again(error("one"), [begun, ended._replace(started_at=4.0)], child) == ([], ["a"])
+    assert again(error("one"), [ended, step("/y:0", 0, 1, 6, error("one"))]) == ([0], [])
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------

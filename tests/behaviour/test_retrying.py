@@ -1,0 +1,264 @@
+"""Retrying a run that failed with what it went on after, and one that failed with a run that it started."""
+
+import asyncio
+
+import pytest
+
+import durable
+from tests.behaviour.patience import wait_until
+
+PATIENCE = 60
+
+
+class Down(Exception):
+    pass
+
+
+@pytest.fixture
+def broken():
+    """The numbers of the kids that fail."""
+    return {1, 2}
+
+
+@pytest.fixture
+def kid(journal, broken):
+    @durable.step(name="pay", retry=None)
+    def pay(n):
+        if n in broken:
+            raise Down("down" if n < 3 else f"down {n}")
+        return f"paid {n}"
+
+    @durable.workflow(name="kid", id="kid-{n}")
+    def kid(n):
+        return pay(n)
+
+    return kid
+
+
+def failed(flow, error=Down):
+    run = flow.start()
+    with pytest.raises(error):
+        run.result(PATIENCE)
+    wait_until(lambda: set(statuses().values()) <= {"completed", "failed"})
+    return run
+
+
+def statuses():
+    return {run.id: run.status for run in durable.runs()}
+
+
+# -- the run failed with what it went on after -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_run_that_failed_with_what_it_caught_is_not_retried_from_what_failed_after_it(
+    journal, asynchronous, is_wrapped
+):
+    sent = []
+
+    def book_body():
+        raise ValueError("sold out")
+
+    def mail_body():
+        sent.append(1)
+        raise ConnectionError("after the mail was accepted")
+
+    if asynchronous:
+
+        @durable.step(name="book", retry=None)
+        async def book():
+            book_body()
+
+        @durable.step(name="mail", retry=None)
+        async def mail():
+            mail_body()
+
+        @durable.workflow(id="trip")
+        async def trip():
+            try:
+                await book()
+            except ValueError as error:
+                with pytest.raises(ConnectionError):
+                    await mail()
+                if is_wrapped:
+                    raise Down from error
+                raise
+    else:
+        book = durable.step(name="book", retry=None)(book_body)
+        mail = durable.step(name="mail", at_most_once=True, retry=None)(mail_body)
+
+        @durable.workflow(id="trip")
+        def trip():
+            try:
+                book()
+            except ValueError as error:
+                with pytest.raises(ConnectionError):
+                    mail()
+                if is_wrapped:
+                    raise Down from error
+                raise
+
+    run = failed(trip, Down if is_wrapped else ValueError)
+    with pytest.raises(durable.RunConflictError, match=r"after step 'book' failed at position 0.*fork\(from_step=1\)"):
+        run.retry()
+    assert (run.status, len(run.steps()), sent) == ("failed", 2, [1])
+
+
+@pytest.mark.parametrize("raised", [0, 2])
+def test_siblings_that_failed_are_repeated_whichever_of_them_the_run_failed_with(journal, raised):
+    is_broken = [True]
+
+    @durable.step(retry=None)
+    async def work(n):
+        await asyncio.sleep(0.05)  # until all of them were called
+        if is_broken:
+            raise Down(n)
+        return n
+
+    @durable.workflow(id="run")
+    async def flow():
+        results = await asyncio.gather(*map(work, range(3)), return_exceptions=True)
+        if isinstance(results[raised], Exception):
+            raise results[raised]
+        return results
+
+    run = failed(flow)
+    is_broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == [0, 1, 2]
+
+
+# -- the run failed with a run that it started ------------------------------------------------------------------------
+
+
+def test_started_children_that_failed_and_the_run_with_them_are_retried_with_it(kid, broken):
+    @durable.workflow(id="parent")
+    def parent():
+        return [run.result() for run in kid.start_many([0, 1, 2])]
+
+    run = failed(parent)
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == ["paid 0", "paid 1", "paid 2"]
+    assert set(statuses().values()) == {"completed"}
+
+
+@pytest.mark.parametrize("how", ["gather", "group", "one by one", "cause"])
+def test_an_async_run_goes_on_with_the_child_that_it_started(kid, broken, how):
+    @durable.step(retry=None)
+    async def slow(n):
+        await asyncio.sleep(n)
+        return n
+
+    async def begun(n):
+        return await kid.start(n)
+
+    @durable.workflow(id="parent")
+    async def parent():
+        if how == "gather":
+            return await asyncio.gather(*kid.start_many([1, 3]))
+        if how == "group":
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(begun(1)), group.create_task(slow(0 if not broken else 3600))]
+            return [task.result() for task in tasks]
+        try:
+            return [await run for run in kid.start_many([1, 3])]
+        except Down as error:
+            if how == "cause":
+                raise ValueError("wrapped") from error
+            raise
+
+    run = failed(parent, (Down, ValueError, ExceptionGroup))
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == ["paid 1", 0 if how == "group" else "paid 3"]
+
+
+def test_a_started_child_that_failed_by_itself_stays_as_it_is(kid, broken):
+    @durable.step(retry=None)
+    def own():
+        if broken:
+            raise ValueError("own")
+        return "done"
+
+    @durable.workflow(id="parent")
+    def parent():
+        with pytest.raises(Down):
+            kid.start(1).result()
+        return own()
+
+    run = failed(parent, ValueError)
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE)
+    assert statuses() == {"parent": "completed", "kid-1": "failed"}
+
+
+def test_a_failure_that_was_caught_stays_where_a_started_child_is_retried(kid, broken):
+    tries = []
+
+    @durable.step(retry=None)
+    def first():
+        tries.append(1)
+        raise Down("down")  # the same
+
+    @durable.workflow(id="parent")
+    def parent():
+        with pytest.raises(Down):
+            first()
+        return kid.start(1).result()
+
+    run = failed(parent)
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == "paid 1"
+    assert tries == [1]
+
+
+def test_a_run_that_went_on_after_the_failure_of_what_it_started_is_not_retried(kid, broken):
+    """It may have made up for it, and then a child that succeeds would leave that in the journal."""
+
+    @durable.step
+    def refund(): ...
+
+    @durable.workflow(id="parent")
+    def parent():
+        try:
+            kid.start(0).result()
+            return kid.start(1).result()
+        except Down:
+            refund()
+            raise
+
+    run = failed(parent)
+    broken.clear()
+    with pytest.raises(durable.RunConflictError, match="after the run of workflow .kid. that it started"):
+        run.retry()
+    assert statuses() == {"parent": "failed", "kid-0": "completed", "kid-1": "failed"}
+    durable.get("kid-1").retry()
+    assert durable.get("kid-1").result(PATIENCE) == "paid 1"
+
+
+def test_where_a_started_child_cannot_be_retried_nothing_is(kid, broken):
+    @durable.step
+    def tidy(): ...
+
+    @durable.workflow(id="untidy")
+    def untidy():
+        try:
+            kid(2)
+        finally:
+            tidy()
+
+    @durable.workflow(id="parent")
+    def parent():
+        runs = [kid.start(1), untidy.start()]
+        return [run.result() for run in runs]
+
+    run = failed(parent)
+    before = statuses()
+    assert set(before.values()) == {"failed"}
+    with pytest.raises(durable.RunConflictError, match="run untidy of .* went on after workflow 'kid' failed"):
+        run.retry()
+    assert statuses() == before
