@@ -163,6 +163,14 @@ class Request(NamedTuple):
         """Whether a run that was found is a child of the run that asks for it."""
         return self.parent is not None and found.parent == self.parent.record.seq
 
+    def joins(self, found: RunRecord) -> bool:
+        """Whether a run calls one that is there and that it did not begin: it waits for it, and does not execute it.
+
+        The end of a run is told to the run that began it, so that only that one may be suspended meanwhile; and only
+        that one is cancelled together with it.
+        """
+        return self.origin == "call" and self.parent is not None and not self.is_child(found)
+
 
 def new_run(
     request: Request, run_id: str, now: float, *, status: str = "queued", claim: str | None = None, epoch: int = 0

@@ -198,12 +198,12 @@ class Execution:
         """Whether a cancellation ends the wait of this thread, which is the body's own or that of a submitted step."""
         return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut()
 
-    def wait(self, event: threading.Event, seconds: float | None) -> None:
-        """Wait for the event, at most `seconds`; raises the `Halt` of an execution that is taken down meanwhile."""
+    def wait(self, event: threading.Event, seconds: float | None, patience: float | None = None) -> None:
+        """Wait for the event, as `Clock.wait` does; raises the `Halt` of an execution that is taken down meanwhile."""
         self.waits.add(event)
         try:
             if self.halted is None and not self.is_cut():
-                self.clock.wait(event, seconds)
+                self.clock.wait(event, seconds, patience)
         finally:
             self.waits.discard(event)
         if self.halted is not None:

@@ -160,6 +160,14 @@ def decide_cancelled(call: Call, world: World) -> Decision:
     raise error
 
 
+def decide_told(call: Call, past: StepRecord | None, world: World) -> Decision:
+    """The body is told of its cancellation in a wait that is no operation otherwise: the journal has one for that."""
+    if past is None:
+        return decide_cancelled(call, world)
+    require_same_operation(call, past, world)
+    return from_journal(call, past)
+
+
 def was_told_at(past: StepRecord) -> bool:
     """Whether the cancellation of the run was raised in its body at this operation, which did not begin."""
     return past.attempt == 0 and past.error in {CANCELLED, TIMED_OUT}
@@ -312,7 +320,12 @@ def describe(operation: StepRecord | Call) -> str:
 
 
 _OWN: Final = frozenset({"now", "uuid4", "random", "sleep"})
-_SPOKEN: Final = {"child": "workflow", "start": "the start of workflow", "map": "a map of step"}
+_SPOKEN: Final = {
+    "child": "workflow",
+    "start": "the start of workflow",
+    "result": "the result of run",
+    "map": "a map of step",
+}
 
 
 def place(record: StepRecord | Call) -> str:

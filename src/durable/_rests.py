@@ -56,8 +56,13 @@ class Suspended(RunInterruptedError):  # noqa: N818 - a state, and nothing that 
         )
 
 
-def suspend(execution: "Execution") -> None:
-    """Take an execution down whose every thread or task rests."""
+def suspend(executions: "list[Execution]") -> None:
+    """Take executions down whose every thread or task rests: a run and those that it calls, these before it."""
+    for execution in reversed(executions):
+        _suspend(execution, [each.record.id for each in executions if each.parent is execution])
+
+
+def _suspend(execution: "Execution", called: list[str]) -> None:
     rests = list(execution.rests)
     due = [rest.due for rest in rests if rest.due is not None]
     if execution.record.deadline is not None and not execution.cancel.delivered:
@@ -67,7 +72,7 @@ def suspend(execution: "Execution") -> None:
             f"run {execution.record.id} of {execution.record.workflow!r} waits, and is suspended",
             min(due, default=None),
             frozenset(rest.signal for rest in rests if rest.signal is not None),
-            frozenset(rest.child for rest in rests if rest.child is not None),
+            frozenset([*called, *(rest.child for rest in rests if rest.child is not None)]),
         )
     )
 
@@ -134,5 +139,4 @@ class Threads:
         if self._at_work or self._queued or any(has_come() for has_come in self._waiting.values()):
             return
         if is_long(self.executions):
-            for execution in reversed(self.executions):  # a child before the one that called it
-                suspend(execution)
+            suspend(self.executions)

@@ -7,10 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ._codec import codec_for
-from ._drive import known_rest
-from ._execution import current_branch, require_all_called, require_not_halted
+from ._drive import drive, known_rest
+from ._effects import Call, Callee
+from ._execution import SCOPE, current_branch, require_all_called, require_not_halted
 from ._model import FINISHED, RunRecord
-from ._outcome import recorded, recorded_error
+from ._operations import take_place
+from ._outcome import Ending, recorded, recorded_error
+from ._replay import decide_told
 from ._rests import Rest, Suspended
 from .errors import (
     DurableError,
@@ -26,28 +29,38 @@ from .errors import (
 HALTS: Final = (RunInterruptedError, RunBlockedError, JournalError, EngineClosedError)
 """What keeps a run from ending keeps one that waits for it from ending too: that is taken down, and has no outcome."""
 
+RESULT: Final = "result"
+"""The kind of the operation that says that a sync run was told of its cancellation while it waited for another one."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._active import Active
-    from ._execution import Execution
+    from ._active import Active, Request
+    from ._execution import Branch, Execution
     from ._runtime import Runtime
     from ._scheduler import Scheduler
     from ._timers import EndOfRun
 
 
-def _be_cancelled_with_it(record: RunRecord) -> None:
-    """A sync run that was cancelled together with the one that it waits for is told so, and not of that.
+def _may_be_told(execution: Execution) -> bool:
+    """Whether a cancellation is raised where this run waits for another one, which is no operation otherwise.
 
-    Not where the journal has what it did next: it heard of that, and was cancelled later.
+    So it is for a sync run, but not where the journal has what it did next: then it was cancelled later.
     """
-    branch = current_branch()
-    execution = None if branch is None else branch.execution
-    if execution is None or execution.branches is not None or execution.past:
-        return
-    if execution.is_being_cancelled():
-        execution.cancel.delivered = True
-        raise execution.cancellation() from recorded_error(record)
+    return execution.branches is None and not execution.past
+
+
+def _who_is_cut(execution: Execution | None, awaited: RunRecord) -> Execution | None:
+    """The run that waits, where its cancellation ends that. A child is cancelled too, and ends before it is told."""
+    if execution is None or not _may_be_told(execution) or awaited.parent == execution.record.seq:
+        return None
+    return execution
+
+
+def _was_told(branch: Branch) -> bool:
+    """Whether the journal has that this run was told of its cancellation here, where it waits for another one."""
+    past = branch.execution.past.get((branch.name, branch.position))
+    return past is not None and past.kind == RESULT
 
 
 class Result:
@@ -62,24 +75,49 @@ class Result:
 
     def wait(self, timeout: float | None) -> Any:
         """Return it, or raise the error of the run, blocking this thread for at most so many seconds."""
+        branch = current_branch()
         with self._halting_who_waits(), self._scheduler.waiting():
-            record = self._wait(timeout)
-            if record.status == "cancelled":
-                _be_cancelled_with_it(record)
-        return self._of(record)
+            if branch is not None and _was_told(branch):
+                self._tell(branch)
+            record = self._wait(timeout, None if branch is None else branch.execution)
+            if branch is not None and (record is None or self._is_cancelled_with_it(record, branch.execution)):
+                self._tell(branch)
+        assert record is not None  # without a run it is not cut
+        return self._ending(record).result()
 
     async def wait_async(self) -> Any:
         """The same without blocking the loop, for as long as it takes."""
+        from ._running_async import waiting
+
         with self._halting_who_waits():
-            record = await self._wait_async()
-        return self._of(record)
+            async with waiting(self._runtime):
+                record = await self._wait_async()
+        return self._ending(record).result()
 
-    def _of(self, record: RunRecord) -> Any:
-        return recorded(record, self._codec(record)).result()
+    def join(self, execution: Execution | None) -> Ending:
+        """How it ended, for a run that calls it and did not begin it; `Cancelled` where that one is told meanwhile."""
+        record = self._wait(None, execution)
+        if record is None:
+            assert execution is not None
+            raise execution.cancellation()
+        return self._ending(record)
 
-    def _codec(self, record: RunRecord) -> Any:
+    async def join_async(self) -> Ending:
+        """The same without blocking the loop."""
+        return self._ending(await self._wait_async())
+
+    def _ending(self, record: RunRecord) -> Ending:
         workflow = self._runtime.registry.workflows.get(record.workflow)
-        return codec_for(Any) if workflow is None else workflow.signature.result
+        return recorded(record, codec_for(Any) if workflow is None else workflow.signature.result)
+
+    def _is_cancelled_with_it(self, record: RunRecord, execution: Execution) -> bool:
+        """Whether a run was cancelled together with the one that it waits for: it is told so, and not of that."""
+        return record.status == "cancelled" and _may_be_told(execution) and execution.is_being_cancelled()
+
+    def _tell(self, branch: Branch) -> None:
+        """Tell a sync run here of its cancellation: as the outcome of an operation, so that it replays."""
+        told = Call(Callee(RESULT, self._id, codec_for(Any)), record_of)
+        drive(branch.execution, take_place(branch, told, decide_told))
 
     @contextlib.contextmanager
     def _halting_who_waits(self) -> Iterator[None]:
@@ -102,7 +140,8 @@ class Result:
 
     # -- until it has ended -------------------------------------------------------------------------------------------
 
-    def _wait(self, timeout: float | None) -> RunRecord:
+    def _wait(self, timeout: float | None, execution: Execution | None) -> RunRecord | None:
+        """The record of the run when it has ended; `None` where the cancellation of the run that waits cut that."""
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         changed, ended = threading.Event(), Ended()
@@ -115,45 +154,46 @@ class Result:
                 if record.status in FINISHED:
                     return record
                 require_all_called(f"the end of run {self._id!r}", timeout)
-                active = self._going(record)
+                active, waiter = self._going(record), _who_is_cut(execution, record)
                 left = None if deadline is None else max(0.0, deadline - clock.monotonic())
                 if active is None:
-                    self._wait_for_suspended(record, changed, left)
+                    self._rest_for_suspended(record, changed, left)
                 else:
                     self._refuse_waiting_on_own_loop(active)
                     active.watch(changed.set)  # suspended, it is over too
-                    clock.wait(changed, None, left)
+                (clock if waiter is None else waiter).wait(changed, None, left)
+                if waiter is not None and waiter.is_cut():
+                    return None
                 if not changed.is_set():
                     msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                     raise TimeoutError(msg)
                 self._require_progress(active)
 
-    def _wait_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
-        """A parent that waits for a suspended child may be suspended too."""
+    def _rest_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
+        """A parent that waits for a suspended child may be suspended too, since the end of that makes it due."""
         parent = _parent_of(record)
         if parent is not None and parent.threads is not None and seconds is None:
             with known_rest(parent, Rest(changed.set, child=self._id)):
                 parent.rest(changed, None)
-        self._runtime.clock.wait(changed, None, seconds)
 
     async def _wait_async(self) -> RunRecord:
-        from ._running_async import Change, waiting
+        from ._running_async import Change
 
         change, end, ended = Change(), _turn_of_end(), Ended()
-        with self._runtime.watchers.watching(self._id, ended.then(change.tell), change):
-            async with waiting(self._runtime):
-                while True:
-                    change.clear()
-                    if (since := ended.take()) is not None:
-                        self._require_progress(since)
-                    record = record_of(self._runtime, self._id)
-                    if record.status in FINISHED:
-                        if end is not None:
-                            await end.come(cancelled=record.status == "cancelled")
-                        return record
-                    active = self._going(record)
-                    await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
-                    self._require_progress(active)
+        on_loop = change if SCOPE.get() is None else None  # it is the run that waits, and not who called or started it
+        with self._runtime.watchers.watching(self._id, ended.then(change.tell), on_loop):
+            while True:
+                change.clear()
+                if (since := ended.take()) is not None:
+                    self._require_progress(since)
+                record = record_of(self._runtime, self._id)
+                if record.status in FINISHED:
+                    if end is not None:
+                        await end.come(cancelled=record.status == "cancelled")
+                    return record
+                active = self._going(record)
+                await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
+                self._require_progress(active)
 
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
@@ -224,6 +264,18 @@ class Result:
             return self._scheduler.runs_on(asyncio.get_running_loop())
         except RuntimeError:
             return False
+
+
+def joined(scheduler: Scheduler, request: Request) -> Ending:
+    """How a run ended that is called by one that did not begin it: see `Request.joins`. Set going if it was not."""
+    run_id = scheduler.start(request._replace(origin="start"))
+    return Result(scheduler, run_id).join(request.parent)
+
+
+async def joined_async(scheduler: Scheduler, request: Request) -> Ending:
+    """The same without blocking the loop."""
+    run_id = scheduler.start(request._replace(origin="start"))
+    return await Result(scheduler, run_id).join_async()
 
 
 class Ended:

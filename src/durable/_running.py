@@ -55,6 +55,15 @@ class Over(NamedTuple):
     parent: Execution | None = None
 
 
+class Join(NamedTuple):
+    """Go on when a run has ended that is not the caller's to execute; sent back: its `Ending`.
+
+    `wait` blocks, or is to be awaited. It sets the run going in the background where nobody executes it.
+    """
+
+    wait: Callable[[], Any]
+
+
 class TakeSlot(NamedTuple):
     """Go on when the `concurrency` of a run's workflow has a slot for it.
 
@@ -65,24 +74,25 @@ class TakeSlot(NamedTuple):
     slots: Slots
 
 
-Effect = Write | Body | Over | TakeSlot
+Effect = Write | Body | Over | Join | TakeSlot
 Course = Generator[Effect, Any, Any]
 
 
-def call(runtime: Runtime, request: Request) -> Course:
+def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = None) -> Course:
     """A plain call: execute the run that it means, or wait for it, or take its recorded result. Returns the `Ending`.
 
     Raised is what keeps the run from ending now, and only that: what it failed with is in the `Ending`.
 
-    A parent holds no slot of its workflow's `concurrency` while it waits for a child.
+    A parent holds no slot of its workflow's `concurrency` while it waits for a child. `join`: how it waits for a run
+    that is none: see `Request.joins`.
     """
     runtime.own()
     lent = lend_slot(runtime, request.parent, blocks=not request.workflow.is_async)
     if lent is None:
-        return (yield from _call(runtime, request))
+        return (yield from _call(runtime, request, join))
     parent, loan = lent
     try:
-        ending = yield from _call(runtime, request)
+        ending = yield from _call(runtime, request, join)
     except GeneratorExit:  # nobody drives this any more
         raise
     except BaseException:
@@ -106,7 +116,7 @@ def lend_slot(runtime: Runtime, waiting: Execution | None, *, blocks: bool) -> t
     return active, active.lend_slot(limit)
 
 
-def _call(runtime: Runtime, request: Request) -> Course:
+def _call(runtime: Runtime, request: Request, join: Callable[[], Any] | None) -> Course:
     result = request.workflow.signature.result
     while True:
         mine = runtime.prepare(request)
@@ -120,8 +130,11 @@ def _call(runtime: Runtime, request: Request) -> Course:
             if ending.error is not None and (ending.record is None or ending.record.status not in FINISHED):
                 raise ending.error
             return ending
-        if admission.active is None:
+        if admission.record.status in FINISHED:
             return recorded(admission.record, result)
+        if join is not None and request.joins(admission.record):
+            return (yield Join(join))
+        assert admission.active is not None
         is_resumed = admission.active.origin == "resume" and request.is_child(admission.record)
         yield Over(admission.active, request.parent if is_resumed else None)
         record = runtime.journal.run(admission.record.id)
@@ -253,6 +266,9 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
         return run_body(runtime, effect)
     if isinstance(effect, TakeSlot):
         return take_slot(runtime, effect.active, effect.slots)
+    if isinstance(effect, Join):
+        with lending():
+            return effect.wait()
     if effect.active.thread == threading.get_ident():
         msg = f"run {effect.active.run_id} is waiting for this call: a run cannot wait for itself"
         raise RunConflictError(msg)

@@ -17,7 +17,7 @@ from ._past_order import despite_cancellation
 from ._port import LoopPort, settle
 from ._rests import Suspended
 from ._run_task import RunTask, run_body
-from ._running import Body, Course, Effect, TakeSlot, Write, lend_slot
+from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
 from ._suspension import rest
 from .errors import Cancelled, RunBlockedError
@@ -59,6 +59,8 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
         return await _take_slot(effect.active, effect.slots)
+    if isinstance(effect, Join):
+        return await effect.wait()
     if effect.parent is None:
         await over(effect.active)
     else:

@@ -168,7 +168,7 @@ class Runtime:
                 require_same_call(found, request)
             if found.status in FINISHED:
                 return Admission(found, None, is_mine=False, is_new=False, unsynced=0)
-            if (active := self.living(found.id)) is not None:
+            if (active := self.living(found.id)) is not None or request.joins(found):
                 return Admission(found, active, is_mine=False, is_new=False, unsynced=0)
             mine.run_id = found.id
             self.active[found.id] = mine

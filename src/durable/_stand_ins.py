@@ -155,7 +155,7 @@ class EngineStandIn:
         return nullcontext()
 
     @contextmanager
-    def watching(self, run_id: str, _: Any) -> Iterator[None]:
+    def watching(self, run_id: str, *_: Any) -> Iterator[None]:
         """While the end of a run is waited for."""
         try:
             yield

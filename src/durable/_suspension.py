@@ -78,8 +78,7 @@ def _suspend_if_all_wait(outermost: Execution) -> bool:
     found: list[Execution] = []
     if not _all_wait(outermost, found) or not is_long(found):
         return False
-    for execution in reversed(found):  # a child before the one that called it
-        suspend(execution)
+    suspend(found)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ._active import Request
@@ -16,7 +17,7 @@ from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
-from ._results import HALTS, record_of
+from ._results import HALTS, joined, joined_async, record_of
 from ._running import call, drive_run
 from .errors import Halt, RunBlockedError, RunCancelledError, RunFinishedError
 from .run import Run
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._execution import Execution
     from ._outcome import Ending
-    from ._runtime import Runtime
     from ._scheduler import Scheduler
 
 Q = ParamSpec("Q")
@@ -128,10 +128,10 @@ class Workflow(Decorated[P, R]):
         execution = scope.execution
         if self.is_async:
             require_async_run(execution, f"workflow {self.name!r}")
-        runtime = current_engine()._runtime
+        scheduler = current_engine()._scheduler
         kind = "child"
         if not self.is_async:
-            body = lambda request: _result_of_child(runtime, request, execution)  # noqa: E731
+            body = lambda request: _result_of_child(scheduler, request, execution)  # noqa: E731
             child = self._child(scope, args, kwargs, kind, body, self.signature.result)
             return drive(execution, take_place(scope, child, decide_step))
 
@@ -150,7 +150,8 @@ class Workflow(Decorated[P, R]):
             assert execution.branches is not None
             telling = execution.branches.telling
             try:
-                ending: Ending = await drive_run_async(runtime, call(runtime, request))
+                join = partial(joined_async, scheduler, request)
+                ending: Ending = await drive_run_async(scheduler.runtime, call(scheduler.runtime, request, join))
                 if isinstance(ending.error, RunCancelledError) and execution.is_being_cancelled():
                     await telling.come_first()
             except RunBlockedError as error:
@@ -212,8 +213,9 @@ def _start(scheduler: Scheduler, request: Request, parent: Execution) -> str:
     return run_id
 
 
-def _result_of_child(runtime: Runtime, request: Request, parent: Execution) -> Any:
-    ending: Ending = _or_halt(lambda: drive_run(runtime, call(runtime, request)))
+def _result_of_child(scheduler: Scheduler, request: Request, parent: Execution) -> Any:
+    course = call(scheduler.runtime, request, partial(joined, scheduler, request))
+    ending: Ending = _or_halt(lambda: drive_run(scheduler.runtime, course))
     if isinstance(ending.error, RunCancelledError) and _or_halt(parent.is_being_cancelled):
         raise parent.cancellation() from ending.error  # with its parent, which is told so
     return ending.result()
