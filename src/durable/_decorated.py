@@ -55,6 +55,10 @@ class Decorated(Generic[P, R]):
         other.__dict__.update(self.__dict__, **changes)
         return other
 
+    def __reduce__(self) -> str:
+        """Pickled by its name, as a function is: for the processes of a pool, outside of a run."""
+        return self.__qualname__
+
     def __repr__(self) -> str:
         return f"<durable.{type(self).__name__.lower()} {self.name}>"
 

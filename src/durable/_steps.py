@@ -149,6 +149,8 @@ class Step(Decorated[P, R]):
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
     @overload
     def __get__(self: Step[Concatenate[T, Q], R], instance: T, owner: type | None = None) -> Step[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Self: ...  # of a static method
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As for any function: a method of its instance."""
         return self._bind_to(instance)

@@ -77,10 +77,13 @@ class Workflow(Decorated[P, R]):
         engine = current_engine()
         return Run(engine._scheduler, engine._scheduler.start(self._request(args, kwargs, "start")))
 
+    # A workflow of one argument, as the callable that it is: others may have defaults.
     @overload
-    def start_many(self: Workflow[[T], Coroutine[Any, Any, Q_]], items: Iterable[T]) -> list[Run[Q_]]: ...
+    def start_many(  # type: ignore[misc]  # mypy takes the erased type of an overload for the type itself
+        self: Callable[[T], Coroutine[Any, Any, Q_]], items: Iterable[T]
+    ) -> list[Run[Q_]]: ...
     @overload
-    def start_many(self: Workflow[[T], R], items: Iterable[T]) -> list[Run[R]]: ...
+    def start_many(self: Callable[[T], Q_], items: Iterable[T]) -> list[Run[Q_]]: ...
     def start_many(self, items: Iterable[Any]) -> list[Run[Any]]:
         """Start a run for each item, which is its one argument; all are acknowledged in one commit, or none is."""
         items = iterable(items, f"items of {self.name}.start_many")
@@ -94,6 +97,8 @@ class Workflow(Decorated[P, R]):
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
     @overload
     def __get__(self: Workflow[Concatenate[T, Q], R], instance: T, owner: type | None = None) -> Workflow[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Self: ...  # of a static method
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As for any function: a method of its instance."""
         return self._bind_to(instance)

@@ -1,10 +1,12 @@
 """What the decorators make of functions, methods and names; which things they refuse."""
 
 import asyncio
+import copy
 import functools
 import gc
 import importlib.util
 import inspect
+import pickle
 import subprocess
 import sys
 
@@ -486,3 +488,13 @@ def test_a_workflow_called_in_an_async_step_is_a_run_of_its_own(journal, run_asy
 
     assert run_async(outer(1)) == (2, 2)
     assert sorted(run.workflow for run in durable.runs()) == ["inner", "inner", "outer"]
+
+
+@durable.step
+def square(n: int) -> int:
+    return n * n
+
+
+def test_a_step_is_pickled_by_its_name_as_a_function_is():
+    assert pickle.loads(pickle.dumps(square)) is square
+    assert copy.copy(square) is square

@@ -146,3 +146,22 @@ def inside() -> None:
     assert_type(durable.uuid4(), uuid.UUID)
     print(durable.random() * random.random())
     assert_type(durable.logger, Logger)
+
+
+# A workflow whose other parameters have defaults takes one item too.
+
+
+@durable.workflow
+def mail(to: str, lang: str = "en") -> str:
+    return to + lang
+
+
+@durable.workflow
+async def mail_async(to: str, lang: str = "en") -> str:
+    return to + lang
+
+
+async def many() -> None:
+    assert_type(mail.start_many(["ada"]), list[durable.Run[str]])
+    assert_type(mail_async.start_many(["ada"]), list[durable.Run[str]])
+    mail.start_many([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
