@@ -37,9 +37,11 @@ class Hands(Clock):
     def sleep(self, seconds: float) -> None:  # type: ignore[override]
         self._pass(seconds)
 
-    def wait(self, event: threading.Event, seconds: float | None) -> bool:  # type: ignore[override]
+    def wait(  # type: ignore[override]
+        self, event: threading.Event, seconds: float | None, patience: float | None = None
+    ) -> bool:
         if event.is_set() or seconds is None or threading.current_thread() is not threading.main_thread():
-            return event.wait(seconds)  # the engine's own threads, which have nothing to do here
+            return event.wait(patience if seconds is None else seconds)  # the engine's own threads, with nothing to do
         self._pass(seconds)
         return event.is_set()
 

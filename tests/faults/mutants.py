@@ -47,8 +47,8 @@ def _without_sync(is_meant: Callable[[Any], bool]) -> Callable[[], None]:
     def apply() -> None:
         write, submit = _commits.Commits.write, _commits.Commits.submit
 
-        def write_without(self: Any, work: Any, full: bool, *, alone: bool = False) -> Any:
-            return write(self, work, full and (alone or not is_meant(work)), alone=alone)
+        def write_without(self: Any, work: Any, full: bool, *, alone: bool = False, **options: Any) -> Any:
+            return write(self, work, full and (alone or not is_meant(work)), alone=alone, **options)
 
         def submit_without(self: Any, entry: Entry) -> None:
             entry.full = entry.full and not is_meant(entry.work)

@@ -353,8 +353,8 @@ def test_a_thread_that_is_given_up_just_when_it_comes_to_what_had_begun(journal,
     canceller.join()
     journal.restart()
     assert [(step.kind, step.status) for step in durable.get("run").steps()] == [
-        ("cancel", "completed"),
         ("step", "running"),
+        ("cancel", "completed"),
     ]
 
     begun_again = PastOrder.begun_again
