@@ -294,22 +294,26 @@ def _fired_around(timer: StepRecord, cut: StepRecord) -> bool:
 def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> list[StepRecord]:
     """The operations before `from_step`, counted from 1, less what came of others; with what is hidden around them.
 
-    `ValueError` where there is no such operation, or one before it has no outcome.
+    One that has no outcome is done anew, wherever it stands. `ValueError` where there is no such operation, or none
+    before it has an outcome.
     """
     by_place = {(step.branch, step.position): step for step in every}
     every = as_called(every)
     steps = [step for step in every if step.kind not in HIDDEN_KINDS]
-    taken, left = steps[: from_step - 1], steps[from_step - 1 :]
-    if not 1 <= from_step <= len(steps) + 1 or any(step.turn is None for step in taken):
-        done = sum(step.turn is not None for step in steps)
-        msg = f"from_step is from 1 to {done + 1} for run {record.id}, which has {done} finished operations"
+    done = [number for number, step in enumerate(steps, 1) if step.turn is not None]
+    most = done[-1] + 1 if done else 1
+    if not 1 <= from_step <= most:
+        msg = f"from_step is from 1 to {most} for run {record.id}, which has {len(done)} finished operations"
         raise ValueError(msg)
+    before, first = steps[: from_step - 1], steps[from_step - 1 : from_step]
+    taken = [step for step in before if step.turn is not None]
+    left = steps[from_step - 1 :] + [step for step in before if step.turn is None]
     taken = _without_needless_cancellation(_without_what_came_after(left, taken))
     newest = max((step.started_at for step in taken), default=0.0)
     last = max((step.finished_at or 0.0 for step in taken), default=0.0)
     until = min(last, _first_end(left))
-    before = every[: every.index(left[0])] if left else every
-    marks = [step for step in before if step.kind == "map" and step.started_at <= newest]
+    called = every[: every.index(first[0])] if first else every
+    marks = [step for step in called if step.kind == "map" and step.started_at <= newest]
     timers = [step for step in every if step.kind == TIMER and step.started_at <= until]
     return [by_place[step.branch, step.position] for step in marks + timers + taken]
 

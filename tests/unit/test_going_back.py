@@ -338,6 +338,13 @@ def test_a_fork_leaves_out_what_began_or_was_cut_when_one_that_is_left_had_ended
     assert names(2, at_one_time[0], at_one_time[1]._replace(turn=None)) == ["/a:00"]
 
 
+def test_what_has_no_outcome_is_done_anew_wherever_it_stands():
+    waits, late = step("/a:0", 0, 1, 2)._replace(turn=None), step("/b:0", 0, 3, 4)
+    assert [names(at, waits, late) for at in (1, 2, 3)] == [[], [], ["/b:00"]]
+    with pytest.raises(ValueError, match="from 1 to 3 for run run, which has 1 finished operations"):
+        names(4, waits, late)
+
+
 def test_branches_stand_side_by_side_in_the_order_in_which_they_called():
     late = step("/a:0", 0, 5, 9), step("/b:0", 0, 1, 5)
     assert [names(at, *late) for at in (1, 2, 3)] == [[], ["/b:00"], ["/b:00", "/a:00"]]
