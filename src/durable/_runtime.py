@@ -123,6 +123,9 @@ class Runtime:
         self._wait_for(elsewhere, seconds)
         given_up = [active for active in elsewhere if active.give_up()]
         self._wait_for(given_up, 1.0)
+        for active in running:  # also where its loop stands still for good: whoever waits for it hears of this
+            if not active.is_over():
+                active.finish(RunInterruptedError(f"run {active.run_id} was interrupted: the engine was closed"))
         self.watchers.tell()
 
     def _interrupt_all(self) -> list[Active]:

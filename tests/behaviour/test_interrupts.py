@@ -11,7 +11,7 @@ import pytest
 
 import durable
 from durable import RetryPolicy, RunInterruptedError, _threads
-from tests.behaviour.patience import wait_until
+from tests.behaviour.patience import PATIENCE, wait_until
 
 
 def is_being_closed(engine):
@@ -951,3 +951,35 @@ def test_error_of_the_body_fails_the_run_as_itself(journal):
     assert run.status == "failed"
     assert run.error.args == ("a", 1)
     assert run.finished_at >= run.created_at
+
+
+def test_whoever_waits_for_a_run_whose_loop_stands_still_hears_that_the_engine_was_closed(journal):
+    """Ctrl-C came out of a loop that nobody runs again, so that the run there never comes to its end."""
+    waits, heard = threading.Event(), []
+
+    @durable.step
+    async def work():
+        await asyncio.to_thread(waits.wait, PATIENCE)
+        raise KeyboardInterrupt
+
+    @durable.workflow(id="run")
+    async def flow():
+        await asyncio.gather(work(), work())
+
+    def other():
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(flow())
+        except durable.RunInterruptedError as error:
+            heard.append(str(error))
+
+    thread, loop = threading.Thread(target=other), asyncio.new_event_loop()
+    loop.call_later(0.05, thread.start)
+    loop.call_later(0.25, waits.set)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(flow())
+    journal.engine.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    loop.close()
+    assert heard == ["run run was interrupted: the engine was closed"]
