@@ -152,10 +152,15 @@ def as_called(steps: Iterable[StepRecord]) -> list[StepRecord]:
     return sorted(found, key=lambda step: (step.started_at, step.branch, step.position))
 
 
-def in_order(steps: Iterable[StepRecord]) -> list[StepRecord]:
-    """The operations that `run.steps()` lists, as it lists them: as they were called."""
+def by_call(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """In the order in which they were called, as they are."""
     by_place = {step[1:3]: step for step in steps}
-    return [by_place[step[1:3]] for step in as_called(by_place.values()) if step.kind not in HIDDEN_KINDS]
+    return [by_place[step[1:3]] for step in as_called(by_place.values())]
+
+
+def in_order(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """The operations that `run.steps()` lists, as it lists them."""
+    return [step for step in by_call(steps) if step.kind not in HIDDEN_KINDS]
 
 
 def operation_number(steps: Iterable[StepRecord], place: tuple[str, int]) -> int:

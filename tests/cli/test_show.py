@@ -227,6 +227,14 @@ def test_a_wait_with_a_timeout_says_when_it_is_over(left):
     assert any(re.fullmatch(r"unread to be cancelled, sent \d+s ago", row) for row in rows)
 
 
+def test_a_map_stands_where_it_was_called(left):
+    names = [(each["kind"], each["name"], each["number"]) for each in left.objects("show", "saga")[1:]]
+    assert names == [
+        ("step", "ask", 1), ("map", "ask", None), ("step", "ask", 2), ("step", "ask", 3), ("step", "pay", 4),
+        ("step", "undo", 5),
+    ]  # fmt: skip
+
+
 def test_a_run_that_went_on_after_a_failure_is_forked_and_not_retried(left):
     text = " ".join(squeezed(shown(left, "saga")))
     assert "went on after step 'pay' failed" in text

@@ -1,10 +1,11 @@
 """Everything that the journal has about one run, put together."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 from durable._clock import SYSTEM_CLOCK
-from durable._model import HAS_RUN, TIMER, AttemptRecord, RunRecord, StepRecord, in_order
+from durable._model import HAS_RUN, HIDDEN_KINDS, TIMER, AttemptRecord, RunRecord, StepRecord, by_call
 from durable.cli._errors import error_object
 from durable.cli._facts import Facts, Owners, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
@@ -74,10 +75,10 @@ class Story:
         for attempt in reader.sound_attempts(run.seq, self.damage.append):
             attempts.setdefault((attempt.branch, attempt.position), []).append(attempt)
         self._steps = reader.sound_steps(run.seq, self.damage.append)
-        numbers = {step[1:3]: number for number, step in enumerate(in_order(self._steps), 1)}
+        numbers = count(1)
         self.trials = [
-            Trial(step, attempts.get(step[1:3], []), numbers.get(step[1:3]))
-            for step in sorted(self._steps, key=lambda step: (numbers.get(step[1:3], 0), step[1:3]))
+            Trial(step, attempts.get(step[1:3], []), next(numbers) if step.kind not in HIDDEN_KINDS else None)
+            for step in by_call(self._steps)
             if step.kind != TIMER
         ]
         self.run = run
