@@ -180,8 +180,7 @@ class Result:
         from ._running_async import Change
 
         change, end, ended = Change(), _turn_of_end(), Ended()
-        on_loop = change if SCOPE.get() is None else None  # it is the run that waits, and not who called or started it
-        with self._runtime.watchers.watching(self._id, ended.then(change.tell), on_loop):
+        with self._runtime.watchers.watching(self._id, ended.then(change.tell), change.outside_of_runs()):
             while True:
                 change.clear()
                 if (since := ended.take()) is not None:

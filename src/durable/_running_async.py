@@ -10,7 +10,7 @@ from typing import Any
 from ._active import ENGINE, Active
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
-from ._execution import EXITS, Branch, Execution, current_branch
+from ._execution import EXITS, SCOPE, Branch, Execution, current_branch
 from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
@@ -62,7 +62,9 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Join):
         return await effect.wait()
     if effect.parent is None:
-        await over(effect.active)
+        change = Change()
+        with runtime.watchers.known(change.outside_of_runs()):
+            await change.of(effect.active)
     else:
         await _child_is_over(effect.active, effect.parent)
     return None
@@ -181,6 +183,10 @@ class Change:
     def waits(self) -> bool:
         """Whether it is waited for, and nobody has told of it."""
         return self._is_awaited and not self._is_told
+
+    def outside_of_runs(self) -> "Change | None":
+        """Itself, unless it is a run that waits, and not who called or started it."""
+        return self if SCOPE.get() is None else None
 
     def tell(self) -> None:
         """Called from any thread."""

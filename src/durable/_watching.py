@@ -28,19 +28,29 @@ class Watchers:
     @contextmanager
     def watching(self, run_id: str, watcher: Callable[[Any], None], on_loop: OnLoop | None = None) -> Iterator[None]:
         """Have `watcher` called from now on. `on_loop`: who waits, where that is no thread."""
+        with self._guard:
+            self._watchers.setdefault(run_id, []).append(watcher)
+        try:
+            with self.known(on_loop):
+                yield
+        finally:
+            with self._guard:
+                self._watchers[run_id].remove(watcher)
+                if not self._watchers[run_id]:
+                    del self._watchers[run_id]
+
+    @contextmanager
+    def known(self, on_loop: OnLoop | None) -> Iterator[None]:
+        """That somebody waits on an event loop, who has other ways to be told; `None`: nobody that counts."""
         own = [] if on_loop is None else [on_loop]
         with self._guard:
             self._on_loops += own
-            self._watchers.setdefault(run_id, []).append(watcher)
         try:
             yield
         finally:
             with self._guard:
                 for each in own:
                     self._on_loops.remove(each)
-                self._watchers[run_id].remove(watcher)
-                if not self._watchers[run_id]:
-                    del self._watchers[run_id]
 
     def are_there(self) -> bool:
         """Whether anybody waits for a run."""

@@ -420,3 +420,32 @@ def test_a_crash_lets_no_time_pass_up_to_the_timeout_of_a_run():
 
     for program in (short, short_async):
         assert not testing.crash_everywhere(program).problems
+
+
+@pytest.mark.parametrize("pause", [0.3, 60])
+def test_time_passes_for_who_awaits_a_run_that_goes_on_in_the_background(pause):
+    @durable.step
+    async def work(number: int) -> int:
+        return number
+
+    @durable.workflow(id="flow")
+    async def flow() -> int:
+        await work(1)
+        await durable.aio.sleep(pause)
+        return await work(2)
+
+    assert not testing.crash_everywhere(flow).problems
+    assert not testing.crash_everywhere(lambda: flow.start().result()).problems
+
+
+def test_a_simulated_crash_is_not_logged_as_an_error(caplog):
+    @durable.step
+    def work() -> int:
+        return 1
+
+    @durable.workflow(id="flow")
+    def flow() -> int:
+        return work()
+
+    testing.crash_everywhere(lambda: flow.start().result())
+    assert caplog.messages == []

@@ -15,6 +15,8 @@ from durable.errors import JournalError
 from ._plans import Never
 
 if TYPE_CHECKING:
+    import logging
+
     from durable._engine import Engine
     from durable._entries import Row
     from durable._transaction import Transaction
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 class SimulatedCrash(JournalError):  # noqa: N818 - an event, and nothing that went wrong
     """The process has died, as far as the journal is concerned: nothing of its runs is written any more."""
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record of a logger tells of more than of a simulated crash, of which the test knows."""
+    return not (isinstance(record.args, tuple) and any(isinstance(each, SimulatedCrash) for each in record.args))
 
 
 class MortalStore:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable import _engine
@@ -16,7 +18,7 @@ from durable._engine import Engine
 from durable._scheduler import DEFAULT_THREADS
 
 from ._clock import HandClock
-from ._death import MortalStore, SimulatedCrash, bury
+from ._death import MortalStore, SimulatedCrash, bury, is_news
 from ._plans import AtStep
 from ._quiet import AutoAdvance, Quiet
 
@@ -56,6 +58,7 @@ class Environment:
         self._before: Engine | None = None
         self._token: Token[Any] | None = None
         self._loop: Any = None
+        self._without_crashes = partial(is_news)  # each environment takes away its own
 
     @property
     def path(self) -> str:
@@ -67,6 +70,7 @@ class Environment:
     def __enter__(self) -> Self:
         self._folder = tempfile.mkdtemp(prefix="durable-testing-")
         self._before, self._token = _engine._default, ENGINE.set(ENGINE.get())
+        logging.getLogger("durable").addFilter(self._without_crashes)
         self._open()
         if self._is_auto:
             self._auto = AutoAdvance(self._quiet, self.clock)
@@ -102,6 +106,7 @@ class Environment:
     def _leave(self) -> None:
         if self._auto is not None:
             self._auto.stop()
+        logging.getLogger("durable").removeFilter(self._without_crashes)
         _engine._default = self._before
         if self._token is not None:
             with contextlib.suppress(ValueError):  # another task of the test's leaves it
