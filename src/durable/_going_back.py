@@ -7,6 +7,7 @@ failure, a retry is refused and names `fork`: to go on with what does not fit wo
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from heapq import nlargest
 from math import inf
@@ -47,8 +48,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
         cut = _cut_when_told(record, told, steps)
         _require_children(record, cut, children, steps)
         return Again([told, *cut], _failed_children(cut, children))
-    timers = [step for step in steps if step.kind == TIMER and step.name != END]
     others = [step for step in steps if step.kind != TIMER or step.name == END]
+    fired = _fired([step for step in steps if step.kind == TIMER and step.name != END], others)
     failed = [step for step in others if step.status == "failed"]
     last = _last(failed, others)
     raised = _raised(record, failed)
@@ -61,20 +62,21 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     since = min(map(_ended, causes), default=inf)
     cut = [step for step in last if step.error == CUT and (not causes or _ended(step) >= since)]
     repeated = [*causes, *cut]
-    dropped = [timer for timer in timers if any(_fired_around(timer, step) for step in cut)]
+    dropped = [timeout for timeout in fired if any(map(timeout.may_have_cut, cut))]
     places = {(step.branch, step.position) for step in repeated}
     kept = [step for step in others if (step.branch, step.position) not in places]
-    heard = _heard_last(since, [*kept, *timers]) if any(map(_started, causes)) else set()
+    heard = _heard_last(since, [*kept, *(timeout.timer for timeout in fired)]) if any(map(_started, causes)) else set()
     kept = [step for step in kept if step not in heard]
     is_passed = bool(raised) and raised.isdisjoint(last)
-    is_undone = any(map(outlived, causes)) or _is_compensated(since, dropped, kept, others, timers)
+    is_undone = any(map(outlived, causes)) or _is_compensated(since, dropped, kept, others, fired)
     if (failed or started) and (not repeated or is_passed or is_undone):
         first = max(raised, key=_came_to_end) if is_passed else (causes or failed)[0]
         what = f"{_subject(first)} failed at {place(first)} (it caught or compensated the failure)"
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
     _require_children(record, repeated, children, steps)
     own = [step for step in repeated if not _started(step)]
-    return Again([*own, *dropped, *heard], _failed_children(repeated, children))
+    timers = [timeout.timer for timeout in dropped]
+    return Again([*own, *timers, *heard], _failed_children(repeated, children))
 
 
 def _last(failed: list[StepRecord], steps: list[StepRecord]) -> list[StepRecord]:
@@ -267,25 +269,49 @@ def _errors_in(text: str | None) -> Iterator[tuple[str, str]]:
             left += [error.get("cause"), *error.get("members", ())]
 
 
+class _Fired(NamedTuple):
+    """A timeout that passed in the code."""
+
+    timer: StepRecord
+    until: float
+    """When its branch called the next operation: it had cut by then what it cut."""
+
+    def may_have_cut(self, step: StepRecord) -> bool:
+        """Whether it was what cut an operation, which then goes without it."""
+        timer, branch = self.timer, self.timer.branch
+        within = f"{step.branch}/".startswith(f"{branch}/") or branch.startswith(f"{step.branch}/")
+        in_turn = (timer.turn or 0) <= (step.turn or 0)
+        return within and in_turn and step.started_at <= timer.started_at and _ended(step) <= self.until
+
+
+def _fired(timers: list[StepRecord], steps: list[StepRecord]) -> list[_Fired]:
+    begun: dict[str, list[float]] = {timer.branch: [] for timer in timers}
+    for step in steps:
+        if step.branch in begun:
+            begun[step.branch].append(step.started_at)
+    for times in begun.values():
+        times.sort()
+        times.append(inf)
+    return [_Fired(timer, _next(timer.started_at, begun[timer.branch])) for timer in timers]
+
+
+def _next(after: float, times: list[float]) -> float:
+    return times[bisect_right(times, after)]
+
+
 def _is_compensated(
-    since: float, dropped: list[StepRecord], kept: list[StepRecord], every: list[StepRecord], timers: list[StepRecord]
+    since: float, dropped: list[_Fired], kept: list[StepRecord], every: list[StepRecord], fired: list[_Fired]
 ) -> bool:
     """Whether something that is `kept` was cut, or done in a clean-up, because of what is not.
 
     Because of a failure, as by a `TaskGroup` (the first ended at `since`), or of a timeout that is `dropped`. What
     another timeout cut stays cut.
     """
-    if any(step.error == CUT and _fired_around(timer, step) for timer in dropped for step in kept):
+    if any(step.error == CUT and timeout.may_have_cut(step) for timeout in dropped for step in kept):
         return True
     torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
-    is_torn_down = any(not any(_fired_around(timer, step) for timer in timers) for step in torn_down)
+    is_torn_down = any(not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down)
     return is_torn_down and any(_came_at(step) >= since for step in kept)
-
-
-def _fired_around(timer: StepRecord, cut: StepRecord) -> bool:
-    """Whether the timeout may have cut the operation, which then goes without it."""
-    within = f"{cut.branch}/".startswith(f"{timer.branch}/") or timer.branch.startswith(f"{cut.branch}/")
-    return within and timer.started_at >= cut.started_at
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._codec import codec_for
 from ._drive import drive, known_rest
 from ._effects import Call, Callee
-from ._execution import SCOPE, current_branch, require_all_called, require_not_halted
+from ._execution import current_branch, require_all_called, require_not_halted
 from ._model import FINISHED, RunRecord
 from ._operations import take_place
 from ._outcome import Ending, recorded, recorded_error

@@ -94,6 +94,21 @@ def test_a_timeout_of_its_own_is_no_reason_to_refuse():
     assert repeated(error("broken"), failure, timer, cut, after) == ["/a:00"]
 
 
+def test_a_timeout_that_cut_nothing_is_no_excuse_for_what_the_failure_cut():
+    """It passed around what it left to go on, as in `wait_for(shield(task))`: its branch went on before that was cut."""
+    timer, failure = step("", -2, 2, 2, kind=TIMER), step("", 0, 3, 4, error("broken"))
+    cut, after = step("/a:0", 0, 1, 5, CUT), step("/a:0", 1, 6, 7)
+    with pytest.raises(RunConflictError, match=r"run\.fork"):
+        repeated(error("broken"), timer, failure, cut, after)
+
+
+def test_a_timeout_that_passed_when_the_failure_had_cut_something_is_no_excuse_for_that():
+    failure, cut = step("/b:0", 0, 1, 2, error("broken"))._replace(turn=1), step("/a:0", 0, 1, 3, CUT)._replace(turn=2)
+    timer, after = step("", -2, 3, 3, kind=TIMER)._replace(turn=3), step("/a:0", 1, 3, 4)._replace(turn=4)
+    with pytest.raises(RunConflictError, match=r"run\.fork"):
+        repeated(error("broken"), failure, cut, timer, after)
+
+
 def told(turn=3, at=5):
     return step("", -1, at, at, kind="cancel")._replace(turn=turn)
 
