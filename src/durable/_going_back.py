@@ -46,8 +46,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     told = next((step for step in steps if step.kind == "cancel"), None)
     if told is not None:  # an async run whose time was up: one that was cancelled has ended for good
         cut = _cut_when_told(record, told, steps)
-        _require_children(record, cut, children, steps)
-        return Again([told, *cut], _failed_children(cut, children))
+        return Again([told, *cut], _failed_children(record, cut, children, steps))
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     fired = _fired([step for step in steps if step.kind == TIMER and step.name != END], others)
     failed = [step for step in others if step.status == "failed"]
@@ -73,10 +72,10 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
         first = max(raised, key=_came_to_end) if is_passed else (causes or failed)[0]
         what = f"{_subject(first)} failed at {place(first)} (it caught or compensated the failure)"
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
-    _require_children(record, repeated, children, steps)
+    failed_children = _failed_children(record, repeated, children, steps)
     own = [step for step in repeated if not _started(step)]
     timers = [timeout.timer for timeout in dropped]
-    return Again([*own, *timers, *heard], _failed_children(repeated, children))
+    return Again([*own, *timers, *heard], failed_children)
 
 
 def _last(failed: list[StepRecord], steps: list[StepRecord]) -> list[StepRecord]:
@@ -117,13 +116,24 @@ def _started(step: StepRecord) -> str:
     return json.loads(step.output) if step.kind == "start" and step.output else ""
 
 
-def _failed_children(repeated: list[StepRecord], children: list[RunRecord]) -> list[RunRecord]:
-    """The runs that failed and took this one with them: called by what is attempted again, or started."""
-    called = {step.name for step in repeated if step.kind == "child"}
-    started = set(map(_started, repeated))
-    return [
-        child for child in children if child.status == "failed" and (child.workflow in called or child.id in started)
-    ]
+def _failed_children(
+    record: RunRecord, repeated: list[StepRecord], children: list[RunRecord], steps: list[StepRecord]
+) -> list[RunRecord]:
+    """The runs that failed and took this one with them: called by what is attempted again, or started.
+
+    `RunConflictError` where one was cancelled.
+    """
+    called = {child.id: child for child in runs_called(record, repeated, children).values()}
+    for child in called.values():
+        if child.status == "cancelled":
+            number = min(operation_number(steps, (each.branch, each.position)) for each in repeated)
+            msg = (
+                f"run {record.id} of {record.workflow!r} called run {child.id} of {child.workflow!r}, which was "
+                f"cancelled, and would get that again: run.fork(from_step={number}), or durable fork {record.id} "
+                f"--from-step {number}, starts a new run, with children of its own"
+            )
+            raise RunConflictError(msg)
+    return [child for child in children if child.id in called and child.status == "failed"]
 
 
 def _heard_last(since: float, steps: list[StepRecord]) -> set[StepRecord]:
@@ -156,20 +166,6 @@ def _went_on(record: RunRecord, what: str, number: int) -> RunConflictError:
         f"run.fork(from_step={number}), or durable fork {record.id} --from-step {number}, "
         "starts a new run from any step"
     )
-
-
-def _require_children(
-    record: RunRecord, repeated: list[StepRecord], children: list[RunRecord], steps: list[StepRecord]
-) -> None:
-    for child in runs_called(record, repeated, children).values():
-        if child.status == "cancelled":
-            number = min(operation_number(steps, (each.branch, each.position)) for each in repeated)
-            msg = (
-                f"run {record.id} of {record.workflow!r} called run {child.id} of {child.workflow!r}, which was "
-                f"cancelled, and would get that again: run.fork(from_step={number}), or durable fork {record.id} "
-                f"--from-step {number}, starts a new run, with children of its own"
-            )
-            raise RunConflictError(msg)
 
 
 def _latest(steps: list[StepRecord]) -> dict[str, tuple[float, int]]:

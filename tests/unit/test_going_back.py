@@ -263,6 +263,16 @@ def test_a_cancelled_child_that_would_be_called_again_is_named():
         repeated(error("broken"), first, called, children=[child._replace(id="mine", workflow="1")])
 
 
+def test_of_two_runs_of_a_workflow_that_failed_only_the_one_that_is_called_again_is_retried():
+    first, second = (step("", number, number, number + 1, error(str(number)), kind="child") for number in (0, 1))
+    children = [
+        failed_run(error(str(number)))._replace(id=idempotency_key("run", "", number), workflow="charge")
+        for number in (0, 1)
+    ]
+    both = [first._replace(name="charge"), second._replace(name="charge")]
+    assert again(error("1"), both, *children) == ([1], [children[1].id])
+
+
 def start(branch, position, started_at, run_id):
     return step(branch, position, started_at, started_at, kind="start")._replace(output=json.dumps(run_id), name="kid")
 
