@@ -132,6 +132,10 @@ class Execution:
         """What becomes of each decision where the run is only rehearsed."""
         self.root = Branch(self, "")
 
+    def has_step(self, module: str, name: str) -> bool:
+        """Whether `module` declares a step of this name."""
+        return self.registry.has_step(module, name)
+
     def is_other_step(self, module: str, step: Any) -> bool:
         """Whether another step of this name is declared in `module`."""
         return self.registry.is_other_step(module, step)

@@ -106,6 +106,10 @@ class Registry:
         """Remember that a module declares a step of this name."""
         self._steps[step.module, step.name] = step.source
 
+    def has_step(self, module: str, name: str) -> bool:
+        """Whether a module declares a step of this name."""
+        return (module, name) in self._steps
+
     def is_other_step(self, module: str, step: Declared) -> bool:
         """Whether the step of this name in `module` is still declared, and is not `step` under another module name."""
         source = self._steps.get((module, step.name))

@@ -257,6 +257,10 @@ def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
             f"at {place(past)} the journal has {describe(past)}, but the code called {describe(call)}. "
             "The workflow was changed under this run: put its code back, or start a new run; completed steps are kept"
         )
+        if past.kind == callee.kind == "step" and not world.has_step(past.module, past.name):
+            msg += (
+                f". If the step was only renamed, let the journal know it as before: @durable.step(name={past.name!r})"
+            )
         raise Halt(NonDeterminismError(msg))
     if past.module != callee.module and world.is_other_step(past.module, callee):
         msg = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
@@ -48,6 +49,8 @@ class Workflow(Decorated[P, R]):
         if isinstance(run_id, str):
             _require_fields(run_id, self)
         self._fixed_id: str | None = None
+        if self.is_async:  # now, and not on the caller's loop at the first call: it takes some milliseconds
+            importlib.import_module("durable._running_async")
         REGISTRY.declare_workflow(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -14,6 +14,7 @@ import pytest
 
 import durable
 from durable import NonDeterminismError, RunBlockedError
+from durable._engine import REGISTRY
 
 
 class Plan:
@@ -114,6 +115,33 @@ def test_message_says_what_to_do_next(plan):
         assert remedy in str(caught.value)
     with pytest.raises(NonDeterminismError, match="put its code back"):
         plan.run("one")
+
+
+def test_a_step_that_was_renamed_goes_on_under_its_old_name(journal, monkeypatch):
+    done = []
+
+    def work() -> str:
+        done.append("work")
+        return "done"
+
+    def flow(step) -> str:
+        @durable.workflow(name="flow", id="run")
+        def body() -> str:
+            value = step()
+            journal.crash()
+            return value
+
+        return body()
+
+    journal.crashing = True
+    with pytest.raises(KeyboardInterrupt):
+        flow(durable.step(name="gone")(work))
+    monkeypatch.setattr(REGISTRY, "_steps", {})  # as in the next process
+    journal.restart()
+    with pytest.raises(NonDeterminismError, match=r"only renamed, .*: @durable\.step\(name='gone'\) \(run run"):
+        flow(durable.step(name="work")(work))
+    assert flow(durable.step(name="gone")(work)) == "done"
+    assert done == ["work"]
 
 
 def test_steps_appended_at_the_end_are_no_change(plan):

@@ -59,6 +59,7 @@ class World:
     time: float = 1000.0
     dice: float = 0.5
     others: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ("charge",)
     trusting: bool = False
     cancelled: BaseException = field(default_factory=Cancelled)
 
@@ -72,6 +73,9 @@ class World:
 
     def chance(self):
         return self.dice
+
+    def has_step(self, module, name):
+        return name in self.declared
 
     def is_other_step(self, module, step):
         return module in self.others and step.name == "charge"
@@ -721,6 +725,15 @@ def test_another_name_stops_the_run(past):
         "step 'refund'. The workflow was changed under this run: put its code back, or start a new run; completed steps "
         "are kept"
     )
+
+
+def test_where_the_step_is_declared_no_more_the_refusal_tells_how_to_rename_one():
+    error = halted(call(name="refund"), completed, World(declared=("refund",)))
+    assert str(error).endswith(
+        "completed steps are kept. If the step was only renamed, let the journal know it as before: "
+        "@durable.step(name='charge')"
+    )
+    assert "renamed" not in str(halted(call(name="refund"), record(kind="child"), World(declared=("refund",))))
 
 
 def test_another_kind_stops_the_run():

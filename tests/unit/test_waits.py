@@ -24,6 +24,9 @@ class World:
         self.time += 1
         return self.time
 
+    def has_step(self, module, name):
+        return True
+
     def is_other_step(self, module, step):
         return module == "other"
 
