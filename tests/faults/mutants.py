@@ -39,6 +39,7 @@ class Mutant(NamedTuple):
     """At most so many: the first fault ends them."""
     apply: Callable[[], None]
     seed: int = 1
+    """One with which the fault comes soon."""
 
 
 def _without_sync(is_meant: Callable[[Any], bool]) -> Callable[[], None]:
@@ -237,20 +238,20 @@ def _no_escapes() -> None:
 _MUTANTS = (
     Mutant("every sync", "power", 2000, _no_sync_at_all),
     Mutant("sync of outcomes", "power", 2000, _without_sync(_is_outcome)),
-    Mutant("sync of starts and ends of runs", "power", 4800, _without_sync(_is_of_run)),
+    Mutant("sync of starts and ends of runs", "power", 4800, _without_sync(_is_of_run), 8),
     Mutant("sync of at-most-once starts", "power", 7200, _without_sync(_is_start_of_once), 775),
-    Mutant("sync of failed attempts", "power", 4800, _without_sync_of_failed_attempts),
-    Mutant("sync of signals", "power", 4800, _without_sync(_of_request("signal"))),
-    Mutant("sync of cancellations", "power", 4800, _without_sync(_of_request("cancel")), 4),
-    Mutant("sync of what visitors write", "power", 4800, _without_sync_of_visitors),
+    Mutant("sync of failed attempts", "power", 4800, _without_sync_of_failed_attempts, 14),
+    Mutant("sync of signals", "power", 4800, _without_sync(_of_request("signal")), 12),
+    Mutant("sync of cancellations", "power", 4800, _without_sync(_of_request("cancel")), 5),
+    Mutant("sync of what visitors write", "power", 4800, _without_sync_of_visitors, 9),
     Mutant("sync of what a step shows", "power", 4800, _never_needs_sync),
     Mutant("acknowledgement after the commit", "power", 2000, _acknowledge_before_commit),
     Mutant("end of acknowledgements after a failed commit", "power", 12000, _go_on_after_a_failed_commit, 7),
     Mutant("mending of the WAL after a failed sync", "failed-syncs", 2000, _never_mend),
-    Mutant("checksum", "bits", 2000, _no_checksum),
-    Mutant("comparison of the schema", "files", 600, _any_schema),
+    Mutant("checksum", "bits", 2000, _no_checksum, 2),
+    Mutant("comparison of the schema", "files", 600, _any_schema, 5),
     Mutant("types of columns", "files", 600, _any_types),
-    Mutant("refusal of what is no file", "files", 300, _any_kind_of_file),
+    Mutant("refusal of what is no file", "files", 300, _any_kind_of_file, 2),
     Mutant("look at the files before an acknowledgement", "moved", 8, _never_look_at_files),
     Mutant("owner's lock", "owners", 3, _no_lock),
     Mutant("engines that are gone in a child of fork", "owners", 4, _keep_engines_in_children),
