@@ -169,6 +169,33 @@ def test_time_stands_still_while_a_step_executes(by_hand):
     assert by_hand.clock.time == start + dt.timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("what", ["before", "a child", "a sleep"])
+def test_a_thread_of_a_run_is_at_work_from_the_moment_at_which_it_is_handed_over(env, what):
+    @durable.step(name="work")
+    def work() -> str:
+        return "done"
+
+    @durable.workflow(name="child")
+    def child() -> str:
+        durable.sleep(60)
+        return work()
+
+    def in_thread() -> str:
+        time.sleep(0.1)  # real time, in which nothing of the library is called
+        if what == "a child":
+            return child()
+        if what == "a sleep":
+            durable.sleep(60)
+        return work()
+
+    @durable.workflow(name="flow", timeout=3600)
+    async def flow() -> str:
+        return await asyncio.to_thread(in_thread)
+
+    assert flow.start().result(PATIENCE) == "done"
+    assert asyncio.run(flow()) == "done"
+
+
 def test_a_step_that_does_not_end_is_named():
     begun, gate = threading.Event(), threading.Event()
 
