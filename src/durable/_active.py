@@ -195,8 +195,13 @@ def new_run(
         crashes=0,
         progress=0,
         trusting=0,
-        deadline=None if workflow.timeout_seconds is None else now + workflow.timeout_seconds,
+        deadline=deadline(workflow, now),
     )
+
+
+def deadline(workflow: Declaration, now: float) -> float | None:
+    """When the timeout of a run of the workflow passes, counted from now."""
+    return None if workflow.timeout_seconds is None else now + workflow.timeout_seconds
 
 
 def require_same_call(found: RunRecord, request: Request) -> None:

@@ -290,12 +290,14 @@ def _work_of_more(row: Row, attempt: AttemptRecord | None, message: MessageRecor
 class Cancellation:
     """Whether a run is to be cancelled, and whether its body was told. It is told once."""
 
-    __slots__ = ("deliver", "delivered", "requested", "timed_out")
+    __slots__ = ("deliver", "delivered", "requested", "timed_out", "timeout_seconds")
 
     def __init__(self) -> None:
         self.requested = False
         self.timed_out = False
         """Whether it was the run's timeout, and not `cancel()`."""
+        self.timeout_seconds: float | None = None
+        """That timeout, as the workflow declares it."""
         self.delivered = False
         self.deliver: Callable[[], None] | None = None
         """How an async run is told; a sync one finds out at its next operation."""

@@ -32,6 +32,10 @@ MAXIMUM_CRASHES: Final = 100
 """Deaths of the process in one run, without a new outcome between them, after which the run is blocked."""
 
 
+NOT_COUNTED_YET: Final = inf
+"""The deadline of a run whose timeout is counted from when it goes on."""
+
+
 class RunRecord(NamedTuple):
     """One run. `seq` is its place in the order of creation and its key inside the journal."""
 

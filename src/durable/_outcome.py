@@ -89,7 +89,7 @@ def halted(execution: Execution, halt: Halt) -> Ending:
 def _cancelled(execution: Execution) -> Ending:
     """Whatever the body made of its cancellation, the run ends cancelled, or failed where its time was up."""
     if execution.cancel.timed_out:
-        return failed(execution, time_is_up(execution.record))
+        return failed(execution, time_is_up(execution.record, execution.cancel.timeout_seconds))
     return cancelled(execution.record, execution.now())
 
 
@@ -98,10 +98,10 @@ def cancelled(record: RunRecord, now: float) -> Ending:
     return Ending(_finished(record, now, "cancelled"), None, cancelled_error(record))
 
 
-def time_is_up(record: RunRecord) -> TimeoutError:
-    """Why a run failed whose timeout passed."""
-    seconds = round((record.deadline or record.created_at) - record.created_at, 6)  # as exactly as times are kept
-    return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout of {seconds:g} s")
+def time_is_up(record: RunRecord, timeout_seconds: float | None) -> TimeoutError:
+    """Why a run failed whose timeout passed; `None` where its workflow declares none any more."""
+    limit = "" if timeout_seconds is None else f" of {timeout_seconds:g} s"
+    return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout{limit}")
 
 
 def failed(execution: Execution, error: BaseException) -> Ending:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from ._going_back import taken_over, to_repeat
 from ._journal import Journal
-from ._model import FINISHED, HAS_RUN, MessageRecord, RunRecord
+from ._model import FINISHED, HAS_RUN, NOT_COUNTED_YET, MessageRecord, RunRecord
 from ._records import require_outcomes, step_row
 from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -147,7 +147,7 @@ def retry(
             progress=min(record.progress, transaction.outcomes(record.seq)),
             trusting=1 if trust_journal else record.trusting,
             epoch=record.epoch if by_owner else NOBODY,
-            deadline=_deadline_anew(record, now) if record.status == "failed" else record.deadline,
+            deadline=_deadline_anew(record) if record.status == "failed" else record.deadline,
         )
         transaction.put_run(queued)
         _tell_owner(transaction, queued, now)
@@ -156,9 +156,9 @@ def retry(
     return work
 
 
-def _deadline_anew(record: RunRecord, now: float) -> float | None:
-    """The run's timeout, counted from now."""
-    return None if record.deadline is None else now + record.deadline - record.created_at
+def _deadline_anew(record: RunRecord) -> float | None:
+    """The run's timeout is counted anew, from when it goes on."""
+    return None if record.deadline is None else NOT_COUNTED_YET
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
             parent=None,
             crashes=0,
             progress=0,
-            deadline=_deadline_anew(record, now),
+            deadline=_deadline_anew(record),
         )
         new = begin(fresh, now, epoch)(transaction)
         for step in taken:

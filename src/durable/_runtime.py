@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request, new_run, require_same_call
+from ._active import Active, Admission, Declaration, Request, deadline, new_run, require_same_call
 from ._clock import Clock
 from ._codec import dump_error
 from ._effects import CANCELLED, TIMED_OUT
@@ -19,20 +19,14 @@ from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
 from ._journal import Journal
 from ._limits import Limit, Limits
-from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
+from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
 from ._outcome import Ending, halted
 from ._records import require_outcomes
 from ._rests import Suspended, Threads
 from ._timer import Timer, Waker
 from ._transaction import Transaction
 from ._watching import Watchers
-from .errors import (
-    EngineClosedError,
-    Halt,
-    RunBlockedError,
-    RunInterruptedError,
-    SerializationError,
-)
+from .errors import EngineClosedError, Halt, RunBlockedError, RunInterruptedError, SerializationError
 
 CLOSE_SECONDS = 5.0
 """How long `close` lets steps in flight end."""
@@ -245,6 +239,8 @@ class Runtime:
         claimed = found._replace(
             status="running", error=None, wake_at=None, epoch=self.journal.epoch, crashes=crashes, progress=progress
         )
+        if found.deadline == NOT_COUNTED_YET:
+            claimed = claimed._replace(deadline=deadline(mine.workflow, self.clock.now()))
         if crashes >= MAXIMUM_CRASHES:
             msg = (
                 f"the process died {crashes} times in a row in this run without a step completing: it is not tried "
@@ -276,6 +272,7 @@ class Runtime:
         self._share_threads(active, execution)
         execution.cancel.delivered = any(step.error in {CANCELLED, TIMED_OUT} for step in past)
         execution.cancel.requested = admission.is_cancelled
+        execution.cancel.timeout_seconds = active.workflow.timeout_seconds
         active.execution = execution
         active.thread = threading.get_ident()
         self.began(admission.record)

@@ -838,6 +838,52 @@ def test_a_timeout_is_counted_anew_for_a_retry_and_for_a_fork(journal):
     assert run.result(PATIENCE) == "done"
 
 
+def test_each_retry_and_a_fork_of_a_retried_run_have_the_time_that_the_workflow_declares():
+    with durable.testing.engine(auto_advance=False) as env:
+
+        @durable.workflow(id="run", timeout=60)
+        def flow() -> None:
+            durable.wait_for_signal("never")
+
+        def take_too_long(run: durable.Run[None]) -> None:
+            env.clock.advance(seconds=59)
+            assert run.status == "waiting"
+            env.clock.advance(seconds=1)
+            with pytest.raises(TimeoutError, match=r"took longer than its timeout of 60 s$"):
+                run.result(PATIENCE)
+
+        run = flow.start()
+        take_too_long(run)
+        for _ in range(2):
+            env.clock.advance(hours=1)
+            run.retry()
+            take_too_long(run)
+        take_too_long(run.fork(from_step=1))
+
+
+def test_a_retried_run_has_its_time_from_when_it_goes_on():
+    with durable.testing.engine(auto_advance=False) as env:
+
+        @durable.workflow(id="run", timeout=60)
+        def flow() -> None:
+            durable.wait_for_signal("never")
+
+        run = flow.start()
+        env.clock.advance(seconds=60)
+        with pytest.raises(TimeoutError):
+            run.result(PATIENCE)
+        env.engine.close()
+        with durable.Engine(env.path) as asked:
+            asked.get("run").retry()
+        env.clock.advance(hours=1)
+        env.restart()
+        env.engine.resume()
+        env.clock.advance(seconds=59)
+        assert env.engine.get("run").status == "waiting"
+        env.clock.advance(seconds=1)
+        assert env.engine.get("run").status == "failed"
+
+
 def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_does_not_ask_for(journal):
     begun, cancelled, told = threading.Event(), threading.Event(), []
 
