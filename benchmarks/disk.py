@@ -85,20 +85,23 @@ def cold(path: Path, most_seconds: float = 20.0) -> Iterator[None]:
 
 
 class Calibration(NamedTuple):
-    """Seconds for one bare commit with and without fsync, and for one fdatasync, of several turns."""
+    """Seconds for one bare commit with and without fsync, one fdatasync, and one call in Python, of several turns."""
 
     full: list[float]
     normal: list[float]
     fdatasync: list[float]
+    call: list[float]
+    """Of the interpreter: one that was built without PGO and LTO takes half as long again, or twice as long."""
 
 
 def calibrate(folder: Path, repeat: int) -> Calibration:
     full, normal = Bare(folder / "full.db", "FULL"), Bare(folder / "normal.db", "NORMAL")
-    found = Calibration([], [], [])
+    found = Calibration([], [], [], [])
     for _ in range(repeat):
         found.full.append(full.commits(200).wall)
         found.normal.append(normal.commits(2000).wall)
         found.fdatasync.append(_fdatasync(folder / "sync", 200).wall)
+        found.call.append(_calls(100_000).wall)
     full.close()
     normal.close()
     return found
@@ -117,6 +120,18 @@ def _fdatasync(path: Path, count: int) -> Lap:
         return watch.lap(count)
     finally:
         os.close(descriptor)
+
+
+def _calls(count: int) -> Lap:
+    """Call a function that makes a tuple."""
+
+    def pair(number: int) -> tuple[int, int]:
+        return number, count
+
+    watch = Stopwatch()
+    for number in range(count):
+        pair(number)
+    return watch.lap(count)
 
 
 class _SyncCounter(apsw.VFS):

@@ -89,7 +89,7 @@ def print_head(facts: dict[str, str], disk: Calibration) -> None:
     print(" · ".join(facts.values()))
     print(
         f"one bare commit: FULL {spread(disk.full)}, NORMAL {spread(disk.normal)}; "
-        f"one fdatasync: {spread(disk.fdatasync)}",
+        f"one fdatasync: {spread(disk.fdatasync)}; one call in Python: {spread(disk.call)}",
         flush=True,
     )
     if is_noisy(disk.full) or is_noisy(disk.normal):

@@ -236,9 +236,7 @@ class _Rehearsal:
                 effect = decision.send((yield effect) if isinstance(effect, Deliver) else None)
             if call.callee.kind == "child" and not isinstance(effect, Conclude):
                 self._await(call.args[0].run_id)
-            cut: Cut | None = yield End(lambda: self._stop(call), self._park)
-            if cut is None:  # released
-                raise self.end()
+            cut: Cut = yield End(lambda: self._stop(call), self._park)
             yield effect if isinstance(effect, Conclude) else decision.send(cut)
         except StopIteration as done:
             return done.value
@@ -249,7 +247,7 @@ class _Rehearsal:
         """The end, for an operation that blocks."""
         branches = self.execution.branches
         if branches is not None and not branches.is_here():
-            branches.threads.wait(call.branch, self._park, goes_on=False)
+            branches.threads.wait(call.branch, self._park, goes_on=False)  # raises
         elif self.is_submitted:
             raise ThreadEnds
         self._require_called(call)
@@ -269,7 +267,7 @@ class _Rehearsal:
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    async def _park(self) -> None:
+    async def _park(self) -> NoReturn:
         """The end, for an operation that is awaited: its task waits for ever, and the others go on."""
         branches = self.execution.branches
         assert branches is not None
@@ -278,6 +276,7 @@ class _Rehearsal:
         self._parked.append(future)
         self._look_soon()
         await future
+        raise self.end()  # released
 
     def wait_for(self, run_id: str) -> None:
         """The code waits for another run, which does not end here: its task waits for ever."""

@@ -410,3 +410,62 @@ def test_a_submitted_step_begins_when_all_was_called(journal):
     changed = False
     assert flow() == "beside"
     assert ran == ["beside", "work", "beside"]
+
+
+def test_a_step_that_a_task_called_directly_may_be_awaited_later(journal, run_async):
+    """Its outcome blocked the loop, and has no turn among the others."""
+    ran = []
+
+    def work(number: int) -> int:
+        ran.append(number)
+        return number
+
+    async def work_async(number: int) -> int:
+        return work(number)
+
+    async def directly(number: int) -> int:
+        return called(number)
+
+    async def awaited(number: int) -> int:
+        return await called(number)
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> list[int]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(branch(number)) for number in (1, 2)]
+        journal.crash()
+        return [task.result() for task in tasks]
+
+    branch, called = directly, durable.step(name="work")(work)
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    awaited.__name__, awaited.__qualname__ = directly.__name__, directly.__qualname__
+    branch, called = awaited, durable.step(name="work")(work_async)
+    assert run_async(flow()) == [1, 2]
+    assert ran == [1, 2]
+
+
+def test_a_task_that_takes_very_many_turns_of_the_loop_is_waited_for(journal, run_async):
+    """While it does, nobody can say that nothing goes on any more."""
+
+    @durable.step(name="work")
+    async def work(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    async def after_many_turns() -> float:
+        for _ in range(25_000 if not journal.crashing else 0):
+            await asyncio.sleep(0)
+        return await work(0.0)
+
+    @durable.workflow(name="flow", id="run")
+    async def flow() -> list[float]:
+        values = await asyncio.gather(after_many_turns(), work(0.1))
+        journal.crash()
+        return values
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == [0.0, 0.1]

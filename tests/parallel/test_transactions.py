@@ -332,8 +332,9 @@ def test_in_async_runs_called_and_in_threads(journal, rows, insert, run_async):
     assert sorted(insert.calls) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("transaction", [False, True])
 @pytest.mark.parametrize("how", ["submitted", "in a thread"])
-def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, how):
+def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, how, transaction):
     """Somebody else may be executing the run by then."""
     executions, began, ended = [], threading.Event(), threading.Event()
 
@@ -342,9 +343,9 @@ def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, h
         while not executions[0].over:
             time.sleep(0.001)
 
-    @durable.step(retry=None, transaction=how == "in a thread")
+    @durable.step(retry=None, transaction=transaction)
     def step():
-        if how == "in a thread":
+        if transaction:
             durable.connection().execute("CREATE TABLE mine(value)")
             durable.connection().execute("INSERT INTO mine VALUES (1)")
         outlive()

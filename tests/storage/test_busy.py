@@ -9,7 +9,8 @@ from contextlib import closing
 import apsw
 import pytest
 
-from durable import _patience
+from durable import _database, _patience
+from durable._journal import Journal
 from durable.errors import JournalError
 
 HOLD = """
@@ -76,6 +77,14 @@ def test_a_write_that_gives_up_fails_and_the_next_goes_on(open_journal, holding,
     assert other.line() == "let go"
     journal.write(works(make)[kind])
     assert len(journal.steps(1)) == 1
+
+
+def test_who_does_not_own_the_journal_gives_up_too(open_journal, holding, monkeypatch, path):
+    monkeypatch.setattr(_database, "BUSY_MILLISECONDS", 100)
+    open_journal().close(None)
+    holding()
+    with pytest.raises(JournalError, match="another process keeps it locked"):
+        Journal(path).visit(lambda transaction: transaction.run_of_id("run"))
 
 
 def test_a_transaction_is_for_writing_from_its_first_statement_on(open_journal, make, path):

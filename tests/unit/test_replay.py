@@ -29,6 +29,7 @@ from durable._replay import (
     Transact,
     decide_cancelled,
     decide_step,
+    decide_told,
     describe,
     place,
     refuse_to_wait,
@@ -680,6 +681,13 @@ def test_the_first_operation_after_a_cancellation_is_journaled_in_its_place_and_
         record(status="failed", attempt=0, error=CANCELLED, started_at=1001.0, finished_at=1001.0, turn=0), None
     )
     assert type(play.answer(None).error) is Cancelled
+
+
+def test_who_is_told_where_there_is_no_operation_has_one_for_that():
+    decision = decide_told(call(), None, World())
+    assert type(next(decision)) is Conclude
+    with pytest.raises(Cancelled):
+        decision.send(None)
 
 
 @pytest.mark.parametrize(
