@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import types
 from dataclasses import dataclass
 
 import pytest
@@ -444,6 +445,17 @@ def test_a_step_that_a_task_called_directly_may_be_awaited_later(journal, run_as
     branch, called = awaited, durable.step(name="work")(work_async)
     assert run_async(flow()) == [1, 2]
     assert ran == [1, 2]
+
+
+def test_what_is_delivered_twice_counts_once():
+    """As where a thread is given up, and who waited for its turn says so once more."""
+    news = []
+    of_turn_1 = types.SimpleNamespace(turn=1, error=None)
+    past = PastOrder(types.SimpleNamespace(past={("", 0): of_turn_1}), None, lambda: news.append("news"))
+    for turn in (1, 1, 0, None):
+        past.delivered(turn)
+    assert not past
+    assert news == ["news"]
 
 
 def test_a_task_that_takes_very_many_turns_of_the_loop_is_waited_for(journal, run_async):
