@@ -123,6 +123,14 @@ def test_space_is_given_back_and_an_owner_goes_on_meanwhile(folder):
     assert done(folder, "doctor").count("✗") == 0
 
 
+def test_without_an_owner_the_file_is_smaller_at_once_and_lies_alone(folder):
+    folder.run("for n in range(100): flow(n)", PROGRAM)
+    size = (folder.path / "durable.db").stat().st_size
+    assert "100 runs deleted" in done(folder, "gc", "--older-than", "0s")
+    assert (folder.path / "durable.db").stat().st_size < size / 4
+    assert not {"durable.db-wal", "durable.db-shm"} & {path.name for path in folder.path.iterdir()}
+
+
 def test_the_owner_deletes_what_is_older_than_keep(families):
     families.environment["KEEP"] = "1s"
     time.sleep(1.1)

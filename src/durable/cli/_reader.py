@@ -4,9 +4,10 @@ The newest runs are found as keys, by indexes, and each record is then read by i
 and no other.
 """
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from durable._database import mapped, open_reader
 from durable._format import named_statements
@@ -16,8 +17,6 @@ from durable._records import attempt_from, message_from, naming_the_run, step_fr
 from durable._transaction import Transaction
 from durable.cli._files import footprint, require_readable
 from durable.errors import JournalError
-
-T = TypeVar("T")
 
 _SQL: Final = named_statements("reading.sql")
 _FIRST_PAGE: Final = 64
@@ -88,13 +87,20 @@ class Reader(Journal):
             self.openings += 1
         return self._reader
 
-    def ask(self, work: Callable[[Transaction], T]) -> T:
-        """Ask something of a run: write it to the journal, whose owner, if there is one, goes on with it."""
+    @contextlib.contextmanager
+    def visiting(self) -> Iterator[Callable[[Callable[[Transaction], Any]], Any]]:
+        """As always, but what reads is closed before: closed later, it would drop the locks of what writes.
+
+        And before what writes is closed: the last to close the file is to move the WAL into it, and that one may.
+        """
         self._let_go()
-        return self.visit(work)
+        with super().visiting() as write:
+            try:
+                yield write
+            finally:
+                self._let_go()
 
     def _let_go(self) -> None:
-        """Close the connection that reads: closed later, it would drop the locks of one that writes."""
         with self._reading:
             self._close_reader()
 

@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     found = find(reader, options.id, options.db)
-    asked, *children = reader.ask(_requests.cancel(found.id, SYSTEM_CLOCK.now()))
+    asked, *children = reader.visit(_requests.cancel(found.id, SYSTEM_CLOCK.now()))
     what = "is cancelled" if asked.status == "cancelled" else "is to be cancelled"
     others = f", and {len(children)} that it called or started" if children else ""
     return tell("cancel", asked, f"run {asked.id} of {asked.workflow} {what}{others}", options, screen, reader)

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     number, name = _first_step(options.from_step, found, reader, options.db)
     new_id = SYSTEM_CLOCK.new_id()
     try:
-        new = reader.ask(_requests.fork(found.id, new_id, number, SYSTEM_CLOCK.now()))
+        new = reader.visit(_requests.fork(found.id, new_id, number, SYSTEM_CLOCK.now()))
     except ValueError as error:
         raise DurableError(str(error).replace("from_step", "--from-step")) from error
     what = f"run {new.id} of {new.workflow} is queued: run {found.id} anew from step {number}{name} on"

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     found = find(reader, options.id, options.db)
     seen = status_of(found, Owners(reader))
     work = _requests.retry(found.id, SYSTEM_CLOCK.now(), trust_journal=options.trust_journal, seen=seen)
-    *children, queued = reader.ask(work)
+    *children, queued = reader.visit(work)
     others = f", and {len(children)} that it called" if children else ""
     what = f"run {queued.id} of {queued.workflow} is queued again, from what failed{others}"
     return tell("retry", queued, what, options, screen, reader)

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     found = find(reader, options.id, options.db)
     value = codec_for(Any).dump(options.value) if options.error is None else None
     error = None if options.error is None else dump_error(RuntimeError(options.error))
-    sent = reader.ask(_requests.signal(found.id, options.name, value, error, SYSTEM_CLOCK.now()))
+    sent = reader.visit(_requests.signal(found.id, options.name, value, error, SYSTEM_CLOCK.now()))
     what = f"signal {options.name!r} is sent to run {sent.id} of {sent.workflow}, and kept until it reads it"
     return tell("signal", sent, what, options, screen, reader)
 

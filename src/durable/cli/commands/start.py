@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, screen: Screen, _: Reader) -> int:
         require_same_call(found, request)
         return found, False
 
-    started, is_new = journal.ask(work)
+    started, is_new = journal.visit(work)
     what = f"is {'queued' if is_new else f'there already, and {started.status}'}"
     return tell("start", started, f"run {started.id} of {started.workflow} {what}", options, screen, journal)
 
