@@ -110,20 +110,28 @@ def require_vfs(name: Any) -> None:
         raise ValueError(msg) if isinstance(name, str) else TypeError(msg)
 
 
-def copy_journal(path: str, target: str, vfs: str | None, *, still: bool, reached: Callable[[int, int], None]) -> None:
+def copy_journal(
+    path: str, target: str, vfs: str | None, what: str, *, still: bool, reached: Callable[[int, int], None]
+) -> None:
     """Copy the journal as it is now to the empty file `target`, on disk then; others may write to it meanwhile.
 
-    `reached` is told how many pages of how many are done. `still`: as in `open_reader`.
+    `reached` is told how many pages of how many are done. `still`: as in `open_reader`. `what` is done, for an error.
     """
     source = open_reader(path, vfs, still=still)
     try:
         copy = apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
+            copy.pragma("journal_mode", "off")  # a copy that fails is thrown away; its journal would be left behind
             source.execute("BEGIN; SELECT 1 FROM sqlite_schema").fetchall()  # one moment, however long it takes
-            with copy.backup("main", source, "main") as backup:
+            backup = copy.backup("main", source, "main")
+            try:
                 while not backup.done:
                     backup.step(_PAGES_AT_ONCE)
                     reached(backup.page_count - backup.remaining, backup.page_count)
+            finally:
+                backup.finish()  # raises what a step failed with once more, and only then SQLite says what that was
+        except apsw.Error as error:
+            raise as_journal_error(error, what, copy) from error
         finally:
             copy.close()
     finally:

@@ -186,6 +186,19 @@ def test_a_disk_that_is_full(shop, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_copy_that_cannot_grow_says_why(folder, tmp_path_factory):
+    folder.run("attempt(lambda: buy({'id': 1, 'item': 'x' * 50_000}))")
+    target = tmp_path_factory.mktemp("copies")
+    done = subprocess.run(
+        [sys.executable, "-m", "durable", "backup", str(target / "copy.db")],
+        cwd=folder.path, env=folder.environment, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "copy.db: disk I/O error (File too large); raise the limit on the size of files (ulimit -f)" in done.stderr
+    assert list(target.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", ["backup", "export"])
 def test_control_c_leaves_nothing(shop, tmp_path, command):
     code = f"""

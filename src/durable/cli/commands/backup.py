@@ -22,8 +22,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     require_readable(reader.path)
-    with new_file(options.file) as draft, mapped(f"copying {options.db} to {options.file}"):
-        _copy(reader.path, draft)
+    with new_file(options.file) as draft, mapped(what := f"copying {options.db} to {options.file}"):
+        _copy(reader.path, draft, what)
     found = os.path.getsize(options.file)
     if options.json:
         screen.write(json_line({"kind": "backup", "path": options.file, "bytes": found}))
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     return 0
 
 
-def _copy(source: str, target: str) -> None:
+def _copy(source: str, target: str, what: str) -> None:
     """Where nobody has the file open it is copied as it is, unless somebody opened it meanwhile."""
     before = footprint(source)
     with Progress("copying", "pages") as progress:
@@ -41,6 +41,6 @@ def _copy(source: str, target: str) -> None:
             progress.total = total
             progress.reach(done)
 
-        copy_journal(source, target, None, still=before is not None, reached=reached)
+        copy_journal(source, target, None, what, still=before is not None, reached=reached)
         if before is not None and before != footprint(source):
-            copy_journal(source, target, None, still=False, reached=reached)
+            copy_journal(source, target, None, what, still=False, reached=reached)
