@@ -513,6 +513,37 @@ def test_error_whose_class_is_made_on_demand_is_a_step_error_on_the_first_run_to
     assert type(caught[0].__cause__) is refused
 
 
+def test_error_whose_class_a_step_has_imported_is_a_step_error_on_the_first_run_too(journal, tmp_path, monkeypatch):
+    """In the next process the step does not run again, and nobody imports it."""
+    (tmp_path / "imported_late.py").write_text("class Refused(Exception): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    caught = []
+
+    @durable.step(retry=None)
+    def flaky():
+        from imported_late import Refused
+
+        raise Refused(1)
+
+    @durable.workflow
+    def flow():
+        try:
+            flaky()
+        except Exception as error:
+            caught.append(error)
+        journal.crash()
+        return "caught"
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    del sys.modules["imported_late"]
+    assert flow() == "caught"
+    assert [type(error) for error in caught] == [StepError, StepError]
+    assert str(caught[0]) == str(caught[1]) == "imported_late:Refused: 1"
+    assert type(caught[0].__cause__).__name__ == "Refused"
+
+
 def test_result_that_cannot_be_held_is_the_failure_of_its_step_and_is_not_retried(journal):
     calls = []
 

@@ -25,6 +25,9 @@ _kinds: dict[type, Kind] = {}
 _strays: dict[str, ref[type]] = {}
 """Classes that their name does not lead to: local ones, and those of a module loaded twice."""
 
+_at_start: set[str] = set()
+"""Modules that are loaded before anything is executed, as they will be in the next process."""
+
 user_hooks.on_change(_kinds.clear)
 
 
@@ -112,6 +115,21 @@ def is_lasting(name: str) -> bool:
     not be there when a run goes on. A local class is taken to be made again by the function that names it.
     """
     return "<locals>" in name or _by_name(name) is not None
+
+
+def note_modules() -> None:
+    """The modules that are loaded now are those of a program that begins: it declares something, or goes to work."""
+    _at_start.update(sys.modules)
+
+
+def is_there_from_the_start(name: str) -> bool:
+    """Whether the module of a class is there in the next process too, before a body asks for what it had.
+
+    One that was imported in a step is not, since a finished step does not run again. Nobody has taken note of any
+    where no program is executed: then every class is.
+    """
+    module = name.partition(":")[0]
+    return not _at_start or module in _at_start or module == module_name("__main__")
 
 
 def _by_name(name: str) -> type | None:
