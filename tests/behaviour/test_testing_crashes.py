@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -12,6 +13,7 @@ import durable
 from durable import RetryPolicy, testing
 
 PATIENCE = 60.0
+DAY = 24 * 3600
 ASYNC = pytest.mark.parametrize("asynchronous", [False, True])
 
 
@@ -449,3 +451,43 @@ def test_a_simulated_crash_is_not_logged_as_an_error(caplog):
 
     testing.crash_everywhere(lambda: flow.start().result())
     assert caplog.messages == []
+
+
+def test_a_program_that_looks_at_its_run_again_and_again_dies_too():
+    @durable.step
+    def work() -> int:
+        return 1
+
+    @durable.workflow(id="flow")
+    def flow() -> int:
+        return work()
+
+    def program() -> int:
+        run = flow.start()
+        while run.status != "completed":
+            time.sleep(0.001)
+        return run.result()
+
+    assert not testing.crash_everywhere(program).problems
+
+
+def test_no_time_passes_while_the_process_dies():
+    """Where the timer of a run has gone with it, the next moment is that of its timeout."""
+
+    @durable.workflow(id="short-{days}", timeout=2 * DAY)
+    def short(days: int) -> int:
+        durable.sleep(days * DAY)
+        return days
+
+    @durable.workflow(id="all")
+    def run_all() -> list[int | str]:
+        found: list[int | str] = []
+        for run in short.start_many([1, 3]):
+            try:
+                found.append(run.result())
+            except TimeoutError:
+                found.append("late")
+        return found
+
+    for _ in range(3):
+        assert not testing.crash_everywhere(run_all).problems

@@ -8,7 +8,7 @@ one whose start was just committed has not begun.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from durable.errors import JournalError
 
@@ -53,11 +53,20 @@ class MortalStore:
     def die(self) -> SimulatedCrash:
         """Nothing is written from now on; returns what everybody gets."""
         if self._crash is None:
-            self._crash = SimulatedCrash("the process has died here (a simulated crash): nothing is journaled any more")
+            self._crash = SimulatedCrash(
+                "the process has died here (a simulated crash): nothing is written or read any more"
+            )
+            vars(self._journal)["_query"] = (
+                self._refuse
+            )  # till the next engine is there: nobody goes on by what he reads
             self._journal.commits.refuse(self._crash)
             self.dead.set()
             self._watchers.tell()
         return self._crash
+
+    def _refuse(self, *_: object) -> NoReturn:
+        assert self._crash is not None
+        raise self._crash
 
     def put_alone(self, row: Row, full: bool) -> int:
         """In a transaction like any other."""
@@ -104,3 +113,4 @@ def bury(engine: Engine) -> None:
             engine._closed = True
             engine._scheduler.stop(0.0)
             engine._runtime.journal.close(None)
+            vars(engine._runtime.journal).pop("_query")

@@ -67,9 +67,14 @@ class Quiet:
         return self.somebody_waits() and not self.at_work() and self.somebody_waits()
 
     def somebody_waits(self) -> bool:
-        """Whether the test itself waits for a run, in a thread or on an event loop of its own."""
+        """Whether the test itself waits for a run, in a thread or on an event loop of its own.
+
+        It is about to hear of it where the process has died: no time passes between that and the next one.
+        """
         scheduler = self._engine()._scheduler
         runtime = scheduler.runtime
+        if runtime.journal.commits.is_broken():
+            return False
         threads = [holder._thread for holder in (runtime.timer, scheduler._loop_thread) if holder is not None]
         own = {*scheduler._pool.at_work, *runtime.step_pool.at_work, *(thread.ident for thread in threads)}
         if self._clock.resting_threads() - own or runtime.watchers.wait_on_loops():
@@ -179,8 +184,9 @@ class AutoAdvance:
             self._clock.changed.wait(_LOOK_SECONDS)
             self._clock.changed.clear()
             with self._clock.moving:
-                due = self._clock.next_due()
-                if due is not None and self._quiet.everybody_waits():
+                if self._clock.next_due() is None or not self._quiet.everybody_waits():
+                    continue
+                if (due := self._clock.next_due()) is not None:  # another one, where a wait has begun or ended since
                     self._clock.jump(due)
 
 
