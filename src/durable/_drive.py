@@ -37,6 +37,7 @@ from ._rests import Rest
 from ._transaction import Transaction
 from .errors import (
     Cancelled,
+    DurableError,
     EngineClosedError,
     Halt,
     JournalError,
@@ -65,7 +66,7 @@ def drive(execution: Execution, decision: Decision) -> Any:
             except SerializationError as error:
                 effect = decision.throw(error)
             except (JournalError, EngineClosedError) as error:  # of the file, and not of the code
-                raise execution.halt(error) from error
+                raise _taken_down(execution, error)  # noqa: B904 - its cause is the error, or it is that
             else:
                 effect = decision.send(answer)
     except StopIteration as done:
@@ -83,6 +84,15 @@ def drive(execution: Execution, decision: Decision) -> Any:
             branches.end_if_held_up()
     assert stop is not None  # every other way out returns or raises
     raise stop
+
+
+def _taken_down(execution: Execution, error: DurableError) -> BaseException:
+    """What the journal raises ends the execution; but not in a child of `fork`, which is no part of the run."""
+    if not execution.journal.epoch:
+        return error
+    halt = execution.halt(error)
+    halt.__cause__ = error
+    return halt
 
 
 def _unpacked(carried: CarriedStopError, branches: "Branches | None") -> StopIteration:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import sqlite3
 import threading
@@ -178,6 +179,11 @@ def test_who_waits_for_a_run_of_another_thread_is_told_that_its_disk_failed(jour
     assert run.status in {"running", "interrupted"}
 
 
+@durable.step
+def step_of_a_pool(number):
+    return number
+
+
 # -- a child of fork -----------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +226,7 @@ def test_a_step_that_is_called_in_a_child_of_fork_says_that_the_engine_is_the_pa
             try:
                 step()
             except BaseException as error:
-                os.write(write, f"{type(error).__name__}: {type(error.error).__name__}: {error.error}".encode())
+                os.write(write, f"{type(error).__name__}: {error}".encode())
             os._exit(0)
         os.close(write)
         with os.fdopen(read, "rb") as file:
@@ -230,8 +236,20 @@ def test_a_step_that_is_called_in_a_child_of_fork_says_that_the_engine_is_the_pa
         return told
 
     told = flow()
-    assert told.startswith("Halt: EngineClosedError: the engine on ")
+    assert told.startswith("EngineClosedError: the engine on ")
     assert "belongs to the parent of this forked process" in told
+
+
+def test_a_step_in_a_pool_of_forked_processes_is_an_error_of_its_task(journal):
+    """What is no `Exception` ends the process of the pool, which waits for it ever after."""
+
+    @durable.workflow
+    def flow():
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.map_async(step_of_a_pool, [1]).get(60)
+
+    with pytest.raises(durable.EngineClosedError, match="belongs to the parent of this forked process"):
+        flow()
 
 
 # -- loops ---------------------------------------------------------------------------------------------------------------
