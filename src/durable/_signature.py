@@ -104,8 +104,12 @@ class Signature:
 
     @functools.cached_property
     def _defaults(self) -> dict[str, Any]:
+        import inspect
+
         parameters = self._inspected.parameters
-        return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        nothing: dict[Any, Any] = {inspect.Parameter.VAR_POSITIONAL: (), inspect.Parameter.VAR_KEYWORD: {}}
+        defaults = {name: nothing.get(each.kind, each.default) for name, each in parameters.items()}
+        return {name: default for name, default in defaults.items() if default is not inspect.Parameter.empty}
 
     # -- binding ------------------------------------------------------------------------------------------------------
 

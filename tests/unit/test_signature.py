@@ -351,6 +351,18 @@ def test_a_new_defaulted_parameter_differs_from_nothing():
     assert signature.without_defaults(before) == signature.without_defaults(recorded(defaulted, Order("a"), 2))
 
 
+def test_further_arguments_that_may_be_given_and_are_not_differ_from_nothing():
+    def before(a: int) -> None: ...
+    def after(a: int, *rest: str, **options: int) -> None: ...
+
+    old, new = (Signature(function).dump_step_inputs((1,), {}, "s") for function in (before, after))
+    signature = Signature(after)
+    assert signature.differences(old, new) == []
+    assert signature.without_defaults(new) == Signature(before).without_defaults(old)
+    given = signature.dump_step_inputs((1, "x"), {"n": 2}, "s")
+    assert [name for name, _, _ in signature.differences(old, given)] == ["rest", "options"]
+
+
 def test_a_new_field_with_a_default_differs_from_nothing():
     """The journal has what an older version of the class wrote; read and written again it is what today's writes."""
     signature = Signature(plain)
