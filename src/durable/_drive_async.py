@@ -10,6 +10,7 @@ from ._effects import (
     CUT,
     Append,
     Attempt,
+    CarriedStopError,
     Completed,
     Conclude,
     Cut,
@@ -56,6 +57,8 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
             effect = decision.send(answer)
     except StopIteration as done:
         return done.value
+    except CarriedStopError as carried:
+        raise carried.in_coroutine() from carried.stop
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     finally:

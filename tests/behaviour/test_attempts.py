@@ -429,8 +429,12 @@ def test_stop_iteration_in_an_async_run(journal, run_async):
         with pytest.raises(RuntimeError) as caught:
             await asyncio.to_thread(step)
         assert isinstance(caught.value.__cause__, StopIteration)
+        raise caught.value
 
-    run_async(flow())
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as raised:
+            run_async(flow())
+        assert type(raised.value) is RuntimeError
 
 
 def test_original_traceback_on_the_first_run(journal):

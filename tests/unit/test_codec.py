@@ -533,7 +533,8 @@ def test_says_what_to_do_instead() -> None:
     async def pay() -> None: ...
 
     to_await = pay()
-    no, awaited = "cannot be journaled", "await it, and use what it returns"
+    no = "cannot be journaled"
+    awaited = "await it, and use what it returns; a plain function around an async one has to be async too"
     plain = "use plain data (JSON types, dataclasses and their like), or register hooks for it on durable.converter"
     for value, todo in (object(), f"$: an object {no}; {plain}"), (to_await, f"$: a coroutine {no}; {awaited}"):
         with pytest.raises(SerializationError) as error:

@@ -144,7 +144,7 @@ def _tag_error(value: BaseException) -> Any:
 def _tag_opaque(value: Any) -> Any:
     todo = "use plain data (JSON types, dataclasses and their like), or register hooks for it on durable.converter"
     if isinstance(value, Awaitable):
-        todo = "await it, and use what it returns"
+        todo = "await it, and use what it returns; a plain function around an async one has to be async too"
     reason = f"{described(value)} cannot be journaled; {todo}"
     raise Misfit(reason)
 
