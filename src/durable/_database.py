@@ -15,7 +15,7 @@ from ._clock import SYSTEM_CLOCK
 from ._entries import NotWrittenError
 from ._format import format_of, migrate, refuse_changed_schema, refuse_older_format, refuse_other_format
 from ._owner import is_owned, owner_pid
-from ._place import has_content, require_place
+from ._place import has_content, require_one_name, require_place
 from ._wal import keep_wal, mend_wal
 from .errors import JournalError, SerializationError
 
@@ -52,6 +52,7 @@ def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
 
 
 def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
+    require_one_name(path)
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         keep_wal(connection)

@@ -29,6 +29,17 @@ def require_place(path: str) -> None:
             raise JournalError(msg)
 
 
+def require_one_name(path: str) -> None:
+    """Whoever opens a file by another name (a hard link) has another lock and another WAL: he sees nothing of ours."""
+    names = os.stat(path).st_nlink
+    if names > 1:
+        msg = (
+            f"{path} has {names} names (hard links), and by each of them another process could write to the journal, "
+            "and lose what this one writes: remove all but one of them, or copy the file"
+        )
+        raise JournalError(msg)
+
+
 def has_content(path: str) -> bool:
     """Whether there is something in a file; its owner may take it away at any moment, by closing the journal."""
     try:

@@ -376,6 +376,19 @@ def test_a_file_whose_maker_died_over_it_is_no_journal(start, path, moment, kind
         kind(path).owners(9)
 
 
+def test_a_file_with_a_second_name_is_written_by_nobody(path, tmp_path, open_journal, folder_bytes):
+    open_journal().close(1.0)
+    os.link(path, tmp_path / "link.db")
+    before = folder_bytes(path)
+    for write in (open_journal, lambda: Journal(path).visit(lambda _: None)):
+        with pytest.raises(JournalError, match=r"has 2 names \(hard links\).*remove all but one"):
+            write()
+    assert Journal(path).runs() == []
+    assert {name: folder_bytes(path)[name] for name in before} == before
+    os.unlink(tmp_path / "link.db")
+    open_journal()
+
+
 # -- symbolic links ---------------------------------------------------------------------------------------------------
 
 
