@@ -20,6 +20,10 @@ _VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
 _VARIADIC: Final = _VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS
 
 
+NOT_GIVEN: Final = "(not given)"
+"""In a difference: on this side there is no such argument."""
+
+
 class Signature:
     """How to write down the inputs of one function, read them back, and tell two of them apart."""
 
@@ -233,7 +237,7 @@ class Signature:
         given_before, given_now = self._given(recorded), self._given(current)
         found = []
         for name in dict.fromkeys((*given_before, *given_now)):
-            old, new = before.get(name, "(not given)"), now.get(name, "(not given)")
+            old, new = before.get(name, NOT_GIVEN), now.get(name, NOT_GIVEN)
             if old != new and not (_is_opaque(old) or _is_opaque(new) or self._respelled(name, old) == new):
                 found.append((name, old, new))
         return found

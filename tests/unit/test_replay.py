@@ -778,6 +778,14 @@ def test_other_inputs_stop_the_run_and_the_message_names_them_and_the_remedies()
     )
 
 
+def test_a_parameter_that_is_gone_may_have_been_renamed():
+    renamed = str(halted(call(inputs='{"purchase":"o","cents":1}'), completed))
+    hint = (
+        '(order: journal "o", code (not given); purchase: journal (not given), code "o"). If a parameter was renamed, '
+    )
+    assert hint + "give it its name back. If the value is a time" in renamed
+
+
 def test_every_differing_argument_is_named_and_long_values_are_cut():
     long = "x" * 1000
     error = halted(call(inputs=f'{{"order":"{long}","cents":2}}'), completed)
