@@ -227,6 +227,43 @@ def test_a_wait_with_a_timeout_says_when_it_is_over(left):
     assert any(re.fullmatch(r"unread to be cancelled, sent \d+s ago", row) for row in rows)
 
 
+PARENTS = """
+@durable.workflow(id="parent-{ids[0]}")
+def parent(ids: list[int], naps: bool = False) -> None:
+    started = [approve.start(n) for n in ids]
+    if naps:
+        durable.sleep(7200)
+    started[0].result()
+
+@durable.workflow(id="caller")
+def caller() -> None:
+    approve(1)
+"""
+ALL_WAIT_FOR_RUNS = """
+caller.start(), parent.start([2]), parent.start([3, 4]), parent.start([5], naps=True)
+suspended("caller", "parent-2", "parent-3", "parent-5")
+"""
+
+
+def test_who_waits_for_a_run_says_for_which(folder):
+    process = folder.start(ALL_WAIT_FOR_RUNS, WAITING + PARENTS)
+    try:
+        wait_for_hanging(process, 1)
+        why = {row[2]: row[8] for row in folder.rows()}
+        assert why["caller"] == "waits for run approve-1" == shown_now(folder, "caller")
+        assert why["parent-2"] == "waits for run approve-2" == shown_now(folder, "parent-2")
+        several = "waits for run approve-3, or for another of 2 that it called or started"
+        assert why["parent-3"] == several == shown_now(folder, "parent-3")
+        assert why["parent-5"].startswith("sleeps, goes on in")
+        assert not shown_now(folder, "parent-5")
+    finally:
+        kill(process)
+
+
+def shown_now(folder, run_id):
+    return "".join(row.removeprefix("now ") for row in squeezed(shown(folder, run_id)) if row.startswith("now "))
+
+
 def test_a_map_stands_where_it_was_called(left):
     names = [(each["kind"], each["name"], each["number"]) for each in left.objects("show", "saga")[1:]]
     assert names == [

@@ -1,6 +1,6 @@
 """What can be said of a run and its steps: the status that people see, how far it is, and why it does not go on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable._model import FINISHED, WAITS, MessageRecord, OwnerRecord, RunRecord, StepRecord, seen_status
@@ -27,6 +27,8 @@ class Facts(NamedTuple):
     """The error of the latest attempt, where the step waits for its next one."""
     unread: Sequence[MessageRecord] = ()
     """What was sent to the run and it has not read, where it waits and nobody is there to go on with it."""
+    awaited: Sequence[str] = ()
+    """The runs that it has called or started, where it can only wait for some of these."""
     damage: str = ""
     """What is to be said of a damaged record of a step."""
 
@@ -62,6 +64,7 @@ def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Fac
     """What a list tells of a run."""
     step, failure, damage = None, None, list[str]()
     unread: Sequence[MessageRecord] = ()
+    awaited: Sequence[str] = ()
     try:
         if status not in {"completed", "queued"}:
             step = reader.latest_step(run.seq, "running", "retrying")
@@ -71,10 +74,17 @@ def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Fac
             failure = reader.last_failure(step)
         if status == "waiting" and owners.live is None:
             unread = reader.unread(run.seq, damage.append)
+        awaited = awaited_by(reader, run, () if step is None else (step,))
     except JournalError as error:
         damage.append(str(error))
     tally, owner = reader.tally(run.seq), owners.of(run.epoch)
-    return Facts(run, status, tally, step, owner, owners.live, failure, unread, damage[0] if damage else "")
+    return Facts(run, status, tally, step, owner, owners.live, failure, unread, awaited, damage[0] if damage else "")
+
+
+def awaited_by(reader: Reader, run: RunRecord, steps: Iterable[StepRecord]) -> list[str]:
+    """Ids of the runs of which a suspended run awaits one: there is nothing else, where no step of it is a wait."""
+    under_way = {step.kind for step in steps if step.status in {"running", "retrying"}}
+    return reader.unfinished_children(run.seq) if run.status == "waiting" and under_way <= {"child"} else []
 
 
 def status_of(run: RunRecord, owners: Owners) -> str:
@@ -144,9 +154,18 @@ def _under_way(facts: Facts, now: float, *, utc: bool) -> Iterator[str]:
     elif step is not None and step.kind in WAITS:
         yield from waiting(step, facts.unread, now, utc=utc)
     elif run.status == "waiting":
-        yield until(run.wake_at, now, utc=utc) or "until something happens"
+        yield waits_for(facts.awaited)
+        yield until(run.wake_at, now, utc=utc) or ("" if facts.awaited else "until something happens")
     if run.status == "waiting" and facts.live is None:
         yield NOBODY
+
+
+def waits_for(awaited: Sequence[str]) -> str:
+    """That a run waits for the end of one of these, "" for none."""
+    if not awaited:
+        return ""
+    others = f", or for another of {len(awaited):,} that it called or started" if len(awaited) > 1 else ""
+    return f"waits for run {awaited[0]}{others}"
 
 
 def waiting(step: StepRecord, unread: Sequence[MessageRecord], now: float, *, utc: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from durable._database import mapped, open_reader
 from durable._format import named_statements
 from durable._journal import Journal
-from durable._model import RUN_TRANSITIONS, AttemptRecord, MessageRecord, OwnerRecord, StepRecord
+from durable._model import FINISHED, RUN_TRANSITIONS, AttemptRecord, MessageRecord, OwnerRecord, StepRecord
 from durable._records import attempt_from, message_from, naming_the_run, step_from
 from durable._transaction import Transaction
 from durable.cli._files import footprint, require_readable
@@ -25,6 +25,8 @@ _FIRST_SORTED_PAGE: Final = 4_096
 _LARGEST_PAGE: Final = 65_536
 _MOST_COUNTED: Final = 10_000
 """Operations of one run that are counted for a list."""
+_MOST_CHILDREN: Final = 1_000
+"""Runs that one run has called or started, which are looked through for those that it may wait for."""
 _NO_END: Final = 2**63 - 1
 
 
@@ -183,6 +185,11 @@ class Reader(Journal):
         """The error of the latest attempt of a step that waits for the next one."""
         rows = self._ask("attempt", step.run, step.branch, step.position, step.attempt)
         return attempt_from(rows[0]).error if rows else None
+
+    def unfinished_children(self, seq: int) -> list[str]:
+        """Ids of the runs that a run has called or started and that have not ended; none where it has too many."""
+        rows = self._ask("some_children", seq, _MOST_CHILDREN + 1)
+        return [run_id for run_id, status in rows if status not in FINISHED and len(rows) <= _MOST_CHILDREN]
 
     def unread(self, seq: int, damaged: Callable[[str], None]) -> list[MessageRecord]:
         """What was sent to a run and it has not read yet, less what is damaged, of which `damaged` is told."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from durable._clock import SYSTEM_CLOCK
 from durable._model import HAS_RUN, HIDDEN_KINDS, TIMER, AttemptRecord, RunRecord, StepRecord, by_call
 from durable.cli._errors import error_object
-from durable.cli._facts import Facts, Owners, run_object, status_of, value
+from durable.cli._facts import Facts, Owners, awaited_by, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
 from durable.errors import JournalError, RunConflictError
@@ -88,7 +88,9 @@ class Story:
         owner = owners.of(run.epoch)
         owners.look()
         unread = reader.unread(run.seq, self.damage.append)
-        self.facts = Facts(run, status, Tally(0, 0, capped=False), None, owner, owners.live, unread=unread)
+        awaited = awaited_by(reader, run, self._steps)
+        tally = Tally(0, 0, capped=False)
+        self.facts = Facts(run, status, tally, None, owner, owners.live, unread=unread, awaited=awaited)
 
     def refusal_of_retry(self) -> str:
         """Of a failed run: why it cannot be retried; "" where it can."""

@@ -50,6 +50,10 @@ FROM (SELECT kind, status FROM durable_step WHERE run = ? LIMIT ?);
 -- The operation of a run that began last among those of two statuses.
 SELECT * FROM durable_step WHERE run = ? AND status IN (?, ?) ORDER BY started_at DESC LIMIT 1;
 
+-- name: some_children
+-- Id and status of the runs that a run has called or started, oldest first, no more than a limit.
+SELECT id, status FROM durable_run WHERE parent = ? ORDER BY seq LIMIT ?;
+
 -- name: owner
 -- One process that owned the journal.
 SELECT epoch, pid, started_at, closed_at FROM durable_owner WHERE epoch = ?;

@@ -15,6 +15,7 @@ from durable.cli._facts import (
     to_be_resumed,
     unread_of,
     until,
+    waits_for,
 )
 from durable.cli._find import find
 from durable.cli._reader import Reader
@@ -84,6 +85,8 @@ def _show_head(story: Story, screen: Screen) -> None:
         screen.entry("elapsed", span(took))
     if facts.status == "waiting" and run.wake_at is not None:
         screen.entry("due", ahead(run.wake_at, now, utc=story.utc) if run.wake_at > now else "now")
+    if facts.awaited:
+        screen.entry("now", waits_for(facts.awaited))
     screen.entry("input", arguments(run.input, screen))
 
 
