@@ -25,7 +25,7 @@ def require_place(path: str) -> None:
         except OSError:
             continue
         if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
-            msg = f"{each} is no plain file: give another path for the journal, or remove it"
+            msg = f"{each} is no plain file: give another path for the journal"
             raise JournalError(msg)
 
 
