@@ -41,6 +41,13 @@ def test_counts_of_a_killed_owner(shop):
     assert (failed["workflow"], failed["error"]["type"], failed["count"]) == ("buy", "Closed", 1)
 
 
+def test_what_a_fork_took_over_counts_once(folder):
+    folder.run("buy({'id': 1, 'item': 'tea'}); print(durable.get('order-1').fork(from_step=2).result())")
+    assert [len(folder.objects("show", run["id"])) for run in folder.objects("ls")] == [3, 3]
+    times = {each["step"]: each["count"] for each in by(folder.objects("stats"), "times")}
+    assert times == {"init": 1, "fulfill": 2}
+
+
 def test_running_and_interrupted_are_told_apart(live):
     counts = {(each["workflow"], each["status"]): each["count"] for each in by(live.objects("stats"), "runs")}
     assert counts["buy", "running"] == 2

@@ -77,8 +77,8 @@ SELECT workflow, count(*) FROM durable_run INDEXED BY durable_run_status
 WHERE status = 'running' AND epoch = ? AND seq >= ? AND seq < ? GROUP BY workflow;
 
 -- name: some_steps
--- The operations of a run, no more than a limit.
-SELECT * FROM durable_step WHERE run = ? LIMIT ?;
+-- The operations of a run, no more than a limit. What a fork took over has happened before it was created, in another.
+SELECT * FROM durable_step WHERE run = ?1 AND started_at >= (SELECT created_at FROM durable_run WHERE seq = ?1) LIMIT ?2;
 
 -- name: latest_attempts
 -- Attempts that did not complete their step, those of the newest runs first; with the name, the status and the last
