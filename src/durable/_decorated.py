@@ -6,7 +6,6 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from ._codec.classes import note_modules
 from ._identity import default_name, module_of, require_name, source_of
 from ._signature import Signature
 
@@ -31,7 +30,6 @@ class Decorated(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], name: str | None, what: str) -> None:
         self._is_static = isinstance(function, staticmethod)
-        note_modules()
         plain = cast("Callable[P, R]", function.__func__ if isinstance(function, staticmethod) else function)
         flags = _flags(plain, what)
         functools.update_wrapper(cast("Any", self), plain)

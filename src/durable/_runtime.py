@@ -13,7 +13,6 @@ from typing import Any
 from ._active import Active, Admission, Declaration, Request, deadline, new_run, require_same_call
 from ._clock import Clock
 from ._codec import dump_error
-from ._codec.classes import note_modules
 from ._effects import CANCELLED, TIMED_OUT
 from ._execution import Execution
 from ._helpers import ThreadPool
@@ -88,7 +87,6 @@ class Runtime:
         with self._owning:
             self.require_open()
             if not self.journal.epoch:
-                note_modules()
                 self.journal.own(os.getpid(), self.clock.now())
                 assert self.waker is not None
                 self.timer = Timer(self.journal, self.clock, self.waker)

@@ -25,9 +25,6 @@ _kinds: dict[type, Kind] = {}
 _strays: dict[str, ref[type]] = {}
 """Classes that their name does not lead to: local ones, and those of a module loaded twice."""
 
-_at_start: set[str] = set()
-"""Modules that are loaded before anything is executed, as they will be in the next process."""
-
 user_hooks.on_change(_kinds.clear)
 
 
@@ -117,19 +114,36 @@ def is_lasting(name: str) -> bool:
     return "<locals>" in name or _by_name(name) is not None
 
 
-def note_modules() -> None:
-    """The modules that are loaded now are those of a program that begins: it declares something, or goes to work."""
-    _at_start.update(sys.modules)
+class Imports:
+    """What steps have imported: it is not there in the next process, since a finished step does not run again.
 
-
-def is_there_from_the_start(name: str) -> bool:
-    """Whether the module of a class is there in the next process too, before a body asks for what it had.
-
-    One that was imported in a step is not, since a finished step does not run again. Nobody has taken note of any
-    where no program is executed: then every class is.
+    What a workflow imports is, since its body does. It is looked at when attempts begin and end, so that what others
+    import meanwhile counts too: then a `StepError` stands in for more than it has to, in both lives.
     """
-    module = name.partition(":")[0]
-    return not _at_start or module in _at_start or module == module_name("__main__")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._known: set[str] = set()
+        self._of_steps: set[str] = set()
+
+    def attempt_begins(self) -> None:
+        """What is loaded by now was loaded by others."""
+        if len(sys.modules) != self._count:
+            self._known = set(sys.modules)
+            self._count = len(self._known)
+
+    def attempt_ends(self) -> None:
+        """What has come since was loaded by the step."""
+        if len(sys.modules) != self._count:
+            self._of_steps |= sys.modules.keys() - self._known
+            self.attempt_begins()
+
+    def are_needed_for(self, name: str) -> bool:
+        """Whether a class of this name is there only because of them."""
+        return name.partition(":")[0] in self._of_steps
+
+
+IMPORTS: Final = Imports()
 
 
 def _by_name(name: str) -> type | None:
