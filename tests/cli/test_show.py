@@ -182,6 +182,7 @@ def test_an_operation_that_was_ended_from_outside_says_by_what(folder):
         assert any(message in line for line in shown(folder, id))
         assert folder.durable("step", id, str(ended["number"])).stdout.splitlines()[-1] == f"ended\t{message}"
     assert next(row[8] for row in folder.rows() if row[2] == "late").startswith("TimeoutError: run late of")
+    assert " ".join(shown(folder, "late")).count("TimeoutError") == 1
     assert folder.durable("stats").returncode == 0
 
 

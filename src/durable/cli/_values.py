@@ -31,12 +31,13 @@ def shortened(text: str, screen: Screen) -> str:
 
 
 def show_error(error: str, screen: Screen) -> None:
-    """A journaled error with its traceback."""
+    """A journaled error with its traceback, where that says more."""
     kind, message, traceback = parts_of(error)
-    name = kind.rpartition(":")[2]
-    screen.entry("error", f"{name}: {message}" if message else name, "red")
-    if traceback:
-        screen.entry("", users_frames(traceback), "dim")
+    module, _, name = kind.rpartition(":")
+    said, frames = f"{name}: {message}" if message else name, users_frames(traceback)
+    screen.entry("error", said, "red")
+    if not f"{module}.{said}".endswith(frames):  # that of an error which nobody raised is its last line alone
+        screen.entry("", frames, "dim")
 
 
 def users_frames(traceback: str) -> str:
