@@ -134,16 +134,16 @@ def test_a_set_that_a_model_declares_is_sorted():
         (dict[str, Item], "[]", "$: dict is expected here, not list"),
         (dict[int, str], "5", "$: list is expected here, not int"),
         (dict[str, Item], '{"a":{"sku":2}}', "$.a.sku: str is expected here, not int"),
-        (Item, '{"count":1}', "$.sku: the journal has no such field"),
-        (Item, '{"sku":"a","colour":1}', "$: Item has no field 'colour' any more"),
+        (Item, '{"count":1}', "$.sku: this field is missing"),
+        (Item, '{"sku":"a","colour":1}', "$: Item has no field 'colour'"),
         (Point, '{"x":"1"}', "$.x: int is expected here, not str"),
-        (Point, '{"x":1,"z":1}', "has no field 'z' any more"),
+        (Point, '{"x":1,"z":1}', "has no field 'z'"),
     ],
 )
 def test_a_text_that_does_not_fit_says_where(annotation, text, words):
     with pytest.raises(SerializationError) as error:
         codec_for(annotation).load(text)
-    assert words in str(error.value)
+    assert str(error.value).endswith(words)
 
 
 @pytest.mark.parametrize(

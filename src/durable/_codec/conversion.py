@@ -81,7 +81,7 @@ class DurableConverter(cattrs.Converter):
         """What went wrong while structuring, with the path that cattrs noted."""
         if isinstance(error, ForbiddenExtraKeysError):
             name = error.cl.__qualname__
-            return Misfit(f"{name} has no field {min(error.extra_fields)!r} any more")
+            return Misfit(f"{name} has no field {min(error.extra_fields)!r}")
         if not isinstance(error, (ClassValidationError, IterableValidationError)):
             return found(error)
         noted: list[tuple[Any, Any]] = list(error.group_exceptions()[0])
@@ -90,7 +90,7 @@ class DurableConverter(cattrs.Converter):
         inner, note = noted[0]
         is_field = isinstance(error, ClassValidationError)
         if is_field and isinstance(inner, KeyError):
-            inner = Misfit("the journal has no such field")
+            inner = Misfit("this field is missing")
         step = attribute_step(note.name) if is_field else key_step(note.index)
         finding = self.explain(inner)
         vars(finding).pop("__notes__", None)  # cattrs would take them for those of a level above
