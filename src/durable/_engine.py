@@ -14,9 +14,10 @@ from ._arguments import is_full, keep_time, path_name, run_name, statuses, whole
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
 from ._journal import Journal
-from ._results import not_found
+from ._results import not_found, run_here
 from ._runtime import Runtime
 from ._scheduler import DEFAULT_THREADS, Scheduler
+from .errors import RunConflictError
 from .run import Run
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Engine:
     def resume(self, *, wait: bool = False) -> list[Run[Any]]:
         """Go on, in the background, with what a crash left; see `durable.resume`."""
         is_waiting = yes_or_no(wait, "wait")
+        if is_waiting and run_here(self._scheduler):
+            msg = (
+                "background runs execute on this thread's event loop, which resume(wait=True) would block: use "
+                "'for run in durable.resume(): await run'"
+            )
+            raise RunConflictError(msg)
         going = self._scheduler.resume()
         if is_waiting:
             _wait_for([active for _, active in going], self._runtime.clock)
@@ -254,9 +261,11 @@ def resume(*, wait: bool = False) -> list[Run[Any]]:
     """Go on, in the background, with every run that a crash left: interrupted, queued or blocked.
 
     Call it at start-up, after the workflows are declared. Returns the runs that it set going. Runs of workflows that
-    this program does not declare are left as they are, with one warning. `wait=True` waits until each has ended or
-    blocked, and raises nothing of theirs: each `Run` tells. Raises `JournalLockedError` where another process owns
-    the journal.
+    this program does not declare are left as they are, with one warning. `wait=True` waits until each has ended, is
+    blocked, or is suspended because it waits for more than a second, and raises nothing of theirs: each `Run` tells.
+    Runs that wait already are not among them: they go on when they are due, as long as this process lives. Raises
+    `JournalLockedError` where another process owns the journal; with `wait=True`, `RunConflictError` on the event loop
+    that executes background runs, before anything is set going.
     """
     return current_engine().resume(wait=wait)
 

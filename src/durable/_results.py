@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -250,19 +251,9 @@ class Result:
         if here and execution is not None and execution.branches is None:
             msg = f"run {self._id} executes in this thread, and cannot wait for its own result"
             raise RunConflictError(msg)
-        if here or self._is_on_this_loop(active):
+        if here or (active.workflow.is_async and run_here(self._scheduler)):
             msg = f"run {self._id} executes on this thread's event loop, which result() would block: use 'await run'"
             raise RunConflictError(msg)
-
-    def _is_on_this_loop(self, active: Active) -> bool:
-        if not active.workflow.is_async:
-            return False
-        import asyncio
-
-        try:
-            return self._scheduler.runs_on(asyncio.get_running_loop())
-        except RuntimeError:
-            return False
 
 
 def joined(scheduler: Scheduler, request: Request) -> Ending:
@@ -275,6 +266,28 @@ async def joined_async(scheduler: Scheduler, request: Request) -> Ending:
     """The same without blocking the loop."""
     run_id = scheduler.start(request._replace(origin="start"))
     return await Result(scheduler, run_id).join_async()
+
+
+def run_here(scheduler: Scheduler) -> bool:
+    """Whether background async runs execute on the event loop of this thread: whoever blocks it keeps them from it."""
+    if "asyncio" not in sys.modules:  # which is slow to import, and without which there is no loop
+        return False
+    import asyncio
+
+    try:
+        return scheduler.runs_on(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
+
+
+def executes_here(scheduler: Scheduler, record: RunRecord) -> bool:
+    """Whether a run that is not finished executes on the event loop of this thread, or will when it is woken."""
+    runtime = scheduler.runtime
+    active = runtime.active.get(record.id)
+    if active is not None and active.thread is not None:
+        return active.workflow.is_async and active.thread == threading.get_ident()
+    workflow = runtime.registry.workflows.get(record.workflow)
+    return bool(runtime.journal.epoch and workflow is not None and workflow.is_async and run_here(scheduler))
 
 
 class Ended:

@@ -8,8 +8,8 @@ from ._arguments import waiting_time, yes_or_no
 from ._codec import codec_for, dump_error, load_error
 from ._identity import require_name
 from ._model import FINISHED, RunRecord, RunStatus, seen_status
-from ._results import Result, record_of
-from .errors import RunFinishedError, SerializationError
+from ._results import Result, executes_here, record_of
+from .errors import RunConflictError, RunFinishedError, SerializationError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -151,7 +151,8 @@ class Run(Generic[R]):
         """What the run has shown last under this key, with `durable.set_event`; `None` where it has shown nothing.
 
         With a `timeout`, in seconds: waits for it; `TimeoutError` where nothing was shown by then, `RunFinishedError`
-        where the run ended without.
+        where the run ended without. On the event loop that executes the run that is a `RunConflictError`: there, use
+        `await asyncio.to_thread(run.event, key, timeout)`.
         """
         timeout = waiting_time(timeout, "timeout of event()")
         runtime = self._runtime
@@ -173,6 +174,12 @@ class Run(Generic[R]):
                     f"run {self._id} of {record.workflow!r} did not set event {key!r} within {timeout:g} s; it goes on"
                 )
                 raise TimeoutError(msg)
+            if executes_here(self._scheduler, record):
+                msg = (
+                    f"run {self._id} executes on this thread's event loop, which event() would block while it waits: "
+                    "use 'await asyncio.to_thread(run.event, key, timeout)'"
+                )
+                raise RunConflictError(msg)
             clock.sleep(pause)
             pause = min(2 * pause, 0.1)
 

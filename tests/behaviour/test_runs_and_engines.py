@@ -809,6 +809,56 @@ def test_async_with_executes_background_runs_on_the_callers_loop(journal, run_as
         durable.runs()
 
 
+def test_resume_does_not_wait_on_the_loop_that_executes_background_runs(journal, run_async):
+    @durable.workflow(id="run")
+    async def flow():
+        journal.crash()
+        await asyncio.sleep(0.001)
+        return "on"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    closing = threading.Timer(60, journal.engine.close)  # a loop that is blocked is blocked for good otherwise
+
+    async def main():
+        async with journal.engine:
+            with pytest.raises(
+                RunConflictError, match=r"resume\(wait=True\) would block: use 'for run in durable.resume"
+            ):
+                durable.resume(wait=True)
+            assert durable.get("run").status == "interrupted"  # nothing was set going
+            return [await run for run in durable.resume()]
+
+    closing.start()
+    assert run_async(main()) == ["on"]
+    closing.cancel()
+
+
+def test_resume_waits_beside_the_loop_that_executes_background_runs(journal, run_async):
+    @durable.workflow(id="run")
+    async def flow():
+        journal.crash()
+        await asyncio.sleep(0.001)
+
+    async def beside():
+        async with journal.engine:
+            return [run.status for run in await asyncio.to_thread(durable.resume, wait=True)]
+
+    async def on_another_loop():
+        with journal.engine:
+            return [run.status for run in durable.resume(wait=True)]
+
+    for main in (beside, on_another_loop):
+        journal.crashing = True
+        flow_of_this = flow.with_options(id=main.__name__)
+        with pytest.raises(KeyboardInterrupt):
+            run_async(flow_of_this())
+        journal.restart()
+        assert run_async(main()) == ["completed"]
+        journal.restart()
+
+
 def test_leaving_async_with_lets_steps_in_flight_end(journal, run_async):
     ended, begun = [], asyncio.Event()
 

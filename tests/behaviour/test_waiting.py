@@ -294,6 +294,61 @@ def test_an_event_shows_what_was_set_last(journal):
         run.event("other", timeout=1)
 
 
+def test_an_event_is_not_waited_for_on_the_loop_that_executes_the_run(journal, run_async):
+    @durable.workflow(id="{name}")
+    async def flow(name):
+        await asyncio.sleep(0.01)
+        durable.set_event("shown", name)
+        await durable.aio.wait_for_signal("end")
+
+    async def check(run):
+        with pytest.raises(durable.RunConflictError, match=r"event\(\) would block.*asyncio.to_thread\(run.event, key"):
+            run.event("shown", PATIENCE)
+        assert run.event("shown") is None
+        assert await asyncio.to_thread(run.event, "shown", PATIENCE) == run.id
+        assert run.event("shown", PATIENCE) == run.id
+        with pytest.raises(durable.RunConflictError):
+            run.event("other", PATIENCE)  # whether the run waits in memory, or is suspended meanwhile
+        await asyncio.sleep(1.5)
+        with pytest.raises(durable.RunConflictError):
+            run.event("other", PATIENCE)
+        run.signal("end")
+
+    async def main():
+        async with journal.engine:
+            background = flow.start("background")
+            await check(background)
+            await background
+            called = asyncio.create_task(flow("called"))
+            await asyncio.sleep(0)
+            await check(durable.get("called"))
+            await called
+
+    run_async(main())
+
+
+def test_an_event_of_a_run_elsewhere_is_waited_for_on_a_loop(journal, run_async):
+    @durable.workflow
+    async def on_the_loop_of_the_engine():
+        await asyncio.sleep(0.01)
+        durable.set_event("shown", 1)
+
+    @durable.workflow
+    def in_a_thread():
+        durable.sleep(0.01)
+        durable.set_event("shown", 2)
+
+    async def main():
+        return [flow.start().event("shown", PATIENCE) for flow in (on_the_loop_of_the_engine, in_a_thread)]
+
+    async def on_a_loop_that_executes_others():
+        async with journal.engine:
+            return in_a_thread.start().event("shown", PATIENCE)
+
+    assert run_async(main()) == [1, 2]
+    assert run_async(on_a_loop_that_executes_others()) == 2
+
+
 def test_outside_of_a_workflow_messages_raise_and_sleep_is_plain(journal):
     durable.sleep(seconds=0.001)
     asyncio.run(durable.aio.sleep(0.001))
