@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import sqlite3
+import sys
 import types
 from collections.abc import Iterable
 from contextlib import closing
@@ -629,6 +630,49 @@ def test_moving_a_step_to_another_module_breaks_nothing(journal):
     durable._engine.REGISTRY._steps.pop(("old_module", "shared"))  # the program that starts now has no such module
     assert declare(module_with_step("new_module", calls))() == "old_module"
     assert calls == ["old_module"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_exception_that_was_moved_is_found_where_a_module_of_the_old_name_has_it(journal, monkeypatch, kept):
+    def error_of(module):
+        return type("OutOfStock", (Exception,), {"__module__": module})
+
+    def module_with(name, error):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        sys.modules[name].OutOfStock = error
+
+    def declare(error):
+        @durable.step(name="reserve", retry=None)
+        def reserve():
+            raise error("lamp")
+
+        @durable.step(name="order more")
+        def order_more():
+            journal.crash()
+
+        @durable.workflow(name="w", id="run")
+        def flow():
+            try:
+                reserve()
+            except error as caught:
+                order_more()
+                return str(caught)
+
+        return flow
+
+    old, new = error_of("old_errors"), error_of("new_errors")
+    module_with("old_errors", old)
+    with pytest.raises(KeyboardInterrupt):
+        declare(old)()
+    journal.restart()
+    module_with("new_errors", new)
+    if kept:
+        module_with("old_errors", new)  # from new_errors import OutOfStock
+        assert declare(new)() == "lamp"
+    else:
+        monkeypatch.delitem(sys.modules, "old_errors")
+        with pytest.raises(NonDeterminismError, match="raised StepError without calling step 'order more'"):
+            declare(new)()
 
 
 # -- what may change ---------------------------------------------------------------------------------------------------
