@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from ._codec.classes import IMPORTS
 from ._effects import (
     Append,
     Attempt,
@@ -244,7 +243,6 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     call = effect.call
     token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
     execution.attempts_in_flight += 1
-    IMPORTS.attempt_begins()
     try:
         if call.callee.timeout_seconds is None:
             return Completed(call.function(*call.args, **call.kwargs))
@@ -262,7 +260,6 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     except BaseException as error:
         return failed(execution, error)
     finally:
-        IMPORTS.attempt_ends()
         execution.attempts_in_flight -= 1
         SCOPE.reset(token)
 
@@ -300,7 +297,6 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
         return decoded
 
     execution.attempts_in_flight += 1
-    IMPORTS.attempt_begins()
     try:
         return Completed(execution.journal.write_alone(work))
     except _RolledBackError as rolled_back:
@@ -308,7 +304,6 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
     except RunInterruptedError as error:
         raise execution.halt(error) from error
     finally:
-        IMPORTS.attempt_ends()
         execution.attempts_in_flight -= 1
 
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 from ._branches import Branches
-from ._codec.classes import IMPORTS
 from ._drive import INTERRUPTS, failed, timed_out
 from ._effects import (
     CUT,
@@ -248,7 +247,6 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     call = effect.call
     token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
     execution.attempts_in_flight += 1
-    IMPORTS.attempt_begins()
     timeout: asyncio.Timeout | None = None
     try:
         if call.callee.timeout_seconds is None:
@@ -270,7 +268,6 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
             return Failed(timed_out(call, call.callee.timeout_seconds))
         return failed(execution, error)
     finally:
-        IMPORTS.attempt_ends()
         execution.attempts_in_flight -= 1
         try:  # noqa: SIM105 - what it suggests takes a microsecond
             SCOPE.reset(token)

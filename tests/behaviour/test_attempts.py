@@ -562,6 +562,27 @@ def test_error_whose_class_a_step_has_imported_is_a_step_error_on_the_first_run_
     assert type(caught[0].__cause__).__name__ == "Refused"
 
 
+def test_what_others_import_while_a_step_executes_is_not_imported_in_it(journal, imported_late):
+    begun, imported = threading.Event(), threading.Event()
+
+    @durable.step(retry=None)
+    def refuse():
+        begun.set()
+        assert imported.wait(60)
+        raise sys.modules[imported_late].Refused(1)
+
+    @durable.workflow
+    def flow():
+        refuse()
+
+    run = flow.start()
+    assert begun.wait(60)
+    refused = importlib.import_module(imported_late).Refused
+    imported.set()
+    with pytest.raises(refused):
+        run.result(60)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_error_whose_class_the_workflow_has_imported_is_one_of_that_class(journal, imported_late, asynchronous):
     caught = []

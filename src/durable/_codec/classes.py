@@ -25,6 +25,9 @@ _kinds: dict[type, Kind] = {}
 _strays: dict[str, ref[type]] = {}
 """Classes that their name does not lead to: local ones, and those of a module loaded twice."""
 
+imported_in_steps: set[str] = set()
+"""Modules that are not there in the next process, since a finished step does not run again: see `_imports.py`."""
+
 user_hooks.on_change(_kinds.clear)
 
 
@@ -112,38 +115,6 @@ def is_lasting(name: str) -> bool:
     not be there when a run goes on. A local class is taken to be made again by the function that names it.
     """
     return "<locals>" in name or _by_name(name) is not None
-
-
-class Imports:
-    """What steps have imported: it is not there in the next process, since a finished step does not run again.
-
-    What a workflow imports is, since its body does. It is looked at when attempts begin and end, so that what others
-    import meanwhile counts too: then a `StepError` stands in for more than it has to, in both lives.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._known: set[str] = set()
-        self._of_steps: set[str] = set()
-
-    def attempt_begins(self) -> None:
-        """What is loaded by now was loaded by others."""
-        if len(sys.modules) != self._count:
-            self._known = set(sys.modules)
-            self._count = len(self._known)
-
-    def attempt_ends(self) -> None:
-        """What has come since was loaded by the step."""
-        if len(sys.modules) != self._count:
-            self._of_steps |= sys.modules.keys() - self._known
-            self.attempt_begins()
-
-    def are_needed_for(self, name: str) -> bool:
-        """Whether a class of this name is there only because of them."""
-        return name.partition(":")[0] in self._of_steps
-
-
-IMPORTS: Final = Imports()
 
 
 def _by_name(name: str) -> type | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-from durable._codec.classes import IMPORTS, find_class, is_lasting, remember
+from durable._codec.classes import find_class, imported_in_steps, is_lasting, remember
 from durable._codec.exact import identical
 from durable._codec.json_text import decode, encode, splits_a_pair
 from durable._codec.misfit import described, type_name
@@ -113,7 +113,7 @@ class _Description:
         tree: dict[str, Any] = {"type": name}
         if self.in_words:
             tree["message"] = _text_of(error)
-        if not is_lasting(name) or (self.is_raised and IMPORTS.are_needed_for(name)):
+        if not is_lasting(name) or (self.is_raised and name.partition(":")[0] in imported_in_steps):
             tree["stand_in"] = True
         arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
         tree["args"] = [_tag_or_show(item) for item in arguments]
