@@ -92,6 +92,7 @@ class Runtime:
                 self.journal.own(os.getpid(), self.clock.now())
                 assert self.waker is not None
                 self.timer = Timer(self.journal, self.clock, self.waker)
+                self.timer.start()
                 if self.keep_seconds is not None:
                     from ._retention import Keeper
 

@@ -50,6 +50,9 @@ class Timer:
         """What was said last of a journal that cannot be read, until it can."""
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="durable-timer", daemon=True)
+
+    def start(self) -> None:
+        """Begin: by now it is known to those whom it tells."""
         self._thread.start()
 
     def look(self) -> None:

@@ -144,6 +144,11 @@ class HandClock(Clock):
         with self._guard:
             return min((wait.due for wait in self._waits if wait.due is not None and not wait.woken()), default=None)
 
+    def forget(self) -> None:
+        """Those that waited are gone, though their threads may take a moment to find out."""
+        with self._guard:
+            self._waits.clear()
+
     def jump(self, when: float) -> None:
         """Be there at once, and wake what is due."""
         with self._guard:

@@ -134,8 +134,10 @@ class Environment:
         Nothing of the dead engine's runs is written any more, its close is not recorded, and its lock is free. The
         bodies of steps that execute in other threads cannot be killed: they go on, and nothing comes of them.
         """
-        bury(self.engine)
-        self._open()
+        with self.clock.moving:  # no time passes
+            bury(self.engine)
+            self.clock.forget()
+            self._open()
         return self.engine
 
     def crash_before(self, step: str, number: int = 1) -> contextlib.AbstractContextManager[None]:
