@@ -295,9 +295,12 @@ def test_an_event_shows_what_was_set_last(journal):
 
 
 def test_an_event_is_not_waited_for_on_the_loop_that_executes_the_run(journal, run_async):
+    begun, shows = asyncio.Event(), asyncio.Event()
+
     @durable.workflow(id="{name}")
     async def flow(name):
-        await asyncio.sleep(0.01)
+        begun.set()
+        await shows.wait()
         durable.set_event("shown", name)
         await durable.aio.wait_for_signal("end")
 
@@ -305,6 +308,7 @@ def test_an_event_is_not_waited_for_on_the_loop_that_executes_the_run(journal, r
         with pytest.raises(durable.RunConflictError, match=r"event\(\) would block.*asyncio.to_thread\(run.event, key"):
             run.event("shown", PATIENCE)
         assert run.event("shown") is None
+        shows.set()
         assert await asyncio.to_thread(run.event, "shown", PATIENCE) == run.id
         assert run.event("shown", PATIENCE) == run.id
         with pytest.raises(durable.RunConflictError):
@@ -319,8 +323,10 @@ def test_an_event_is_not_waited_for_on_the_loop_that_executes_the_run(journal, r
             background = flow.start("background")
             await check(background)
             await background
+            begun.clear()
+            shows.clear()
             called = asyncio.create_task(flow("called"))
-            await asyncio.sleep(0)
+            await begun.wait()
             await check(durable.get("called"))
             await called
 
