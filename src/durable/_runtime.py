@@ -17,7 +17,6 @@ from ._effects import CANCELLED, TIMED_OUT
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
-from ._imports import watch_imports
 from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
@@ -88,7 +87,6 @@ class Runtime:
         with self._owning:
             self.require_open()
             if not self.journal.epoch:
-                watch_imports()
                 self.journal.own(os.getpid(), self.clock.now())
                 assert self.waker is not None
                 self.timer = Timer(self.journal, self.clock, self.waker)

@@ -3,9 +3,7 @@
 import asyncio
 import dataclasses
 import datetime as dt
-import importlib
 import itertools
-import os
 import sys
 import threading
 import time
@@ -517,111 +515,6 @@ def test_error_whose_class_is_made_on_demand_is_a_step_error_on_the_first_run_to
     assert [type(error) for error in caught] == [StepError, StepError]
     assert str(caught[0]) == str(caught[1]) == f"{__name__}:Refused: 1 and 2"
     assert type(caught[0].__cause__) is refused
-
-
-@pytest.fixture
-def imported_late(tmp_path, monkeypatch):
-    """A module that nobody has imported."""
-    name = f"imported_late_{os.urandom(4).hex()}"
-    (tmp_path / f"{name}.py").write_text("class Refused(Exception): ...")
-    monkeypatch.syspath_prepend(tmp_path)
-    return name
-
-
-@pytest.mark.parametrize("where", ["here", "in an earlier one", "in a transaction"])
-def test_error_whose_class_a_step_has_imported_is_a_step_error_on_the_first_run_too(journal, imported_late, where):
-    """In the next process the step does not run again, and nobody imports it."""
-    caught = []
-
-    @durable.step
-    def earlier():
-        importlib.import_module(imported_late)
-
-    @durable.step(retry=None, transaction=where == "in a transaction")
-    def flaky():
-        raise importlib.import_module(imported_late).Refused(1)
-
-    @durable.workflow
-    def flow():
-        try:
-            if where == "in an earlier one":
-                earlier()
-            flaky()
-        except Exception as error:
-            caught.append(error)
-        journal.crash()
-        return "caught"
-
-    with pytest.raises(KeyboardInterrupt):
-        flow()
-    journal.restart()
-    del sys.modules[imported_late]
-    assert flow() == "caught"
-    assert [type(error) for error in caught] == [StepError, StepError]
-    assert str(caught[0]) == str(caught[1]) == f"{imported_late}:Refused: 1"
-    assert type(caught[0].__cause__).__name__ == "Refused"
-
-
-def test_what_others_import_while_a_step_executes_is_not_imported_in_it(journal, imported_late):
-    begun, imported = threading.Event(), threading.Event()
-
-    @durable.step(retry=None)
-    def refuse():
-        begun.set()
-        assert imported.wait(60)
-        raise sys.modules[imported_late].Refused(1)
-
-    @durable.workflow
-    def flow():
-        refuse()
-
-    run = flow.start()
-    assert begun.wait(60)
-    refused = importlib.import_module(imported_late).Refused
-    imported.set()
-    with pytest.raises(refused):
-        run.result(60)
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_error_whose_class_the_workflow_has_imported_is_one_of_that_class(journal, imported_late, asynchronous):
-    caught = []
-
-    def refuse():
-        raise sys.modules[imported_late].Refused(1)
-
-    async def refuse_async():
-        refuse()
-
-    step = durable.step(retry=None, name="refuse")(refuse_async if asynchronous else refuse)
-
-    @durable.workflow(name="flow")
-    def flow():
-        refused = importlib.import_module(imported_late).Refused
-        try:
-            step()
-        except refused as error:
-            caught.append(error)
-        journal.crash()
-
-    @durable.workflow(name="flow")
-    async def flow_async():
-        refused = importlib.import_module(imported_late).Refused
-        try:
-            await step()
-        except refused as error:
-            caught.append(error)
-        journal.crash()
-
-    def run():
-        return asyncio.run(flow_async()) if asynchronous else flow()
-
-    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
-        run()
-    journal.restart()
-    del sys.modules[imported_late]
-    run()
-    assert [error.args for error in caught] == [(1,), (1,)]
 
 
 def test_result_that_cannot_be_held_is_the_failure_of_its_step_and_is_not_retried(journal):

@@ -35,7 +35,6 @@ ROWS: list[tuple[str, ...]] = [
     ("_rests",),
     # 3 one execution
     ("_execution",),
-    ("_imports",),
     ("_drive", "_port", "_waiting", "_logger", "_outcome"),
     ("_past_order", "_telling", "_threads", "_timers"),
     ("_branches", "_loop_hooks"),

@@ -25,9 +25,6 @@ _kinds: dict[type, Kind] = {}
 _strays: dict[str, ref[type]] = {}
 """Classes that their name does not lead to: local ones, and those of a module loaded twice."""
 
-imported_in_steps: set[str] = set()
-"""Modules that are not there in the next process, since a finished step does not run again: see `_imports.py`."""
-
 user_hooks.on_change(_kinds.clear)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-from durable._codec.classes import find_class, imported_in_steps, is_lasting, remember
+from durable._codec.classes import find_class, is_lasting, remember
 from durable._codec.exact import identical
 from durable._codec.json_text import decode, encode, splits_a_pair
 from durable._codec.misfit import described, type_name
@@ -45,7 +45,7 @@ def describe(error: BaseException, *, with_traceback: bool = False, in_words: bo
 
     Not `in_words`: without the messages, for comparisons.
     """
-    tree = _Description(in_words=in_words, is_raised=with_traceback).of(error)
+    tree = _Description(in_words=in_words).of(error)
     if with_traceback:
         tree["traceback"] = traceback_text(error)
     return tree
@@ -100,21 +100,16 @@ def traceback_text(error: BaseException) -> str:
 class _Description:
     """One exception with all that hangs on it, each of them once."""
 
-    def __init__(self, *, in_words: bool, is_raised: bool) -> None:
+    def __init__(self, *, in_words: bool) -> None:
         self.in_words = in_words
-        self.is_raised = is_raised
-        """Whether it is an outcome, and no value."""
         self.seen: set[int] = set()
 
     def of(self, error: BaseException, depth: int = 0) -> dict[str, Any]:
         """The tree, without what is empty; `depth` counts the links from the first exception."""
         self.seen.add(id(error))
-        name = remember(type(error))
-        tree: dict[str, Any] = {"type": name}
+        tree: dict[str, Any] = {"type": remember(type(error))}
         if self.in_words:
             tree["message"] = _text_of(error)
-        if not is_lasting(name) or (self.is_raised and name.partition(":")[0] in imported_in_steps):
-            tree["stand_in"] = True
         arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
         tree["args"] = [_tag_or_show(item) for item in arguments]
         further = {
@@ -199,11 +194,9 @@ def _held(value: Any) -> Any:
 
 
 def _rebuild(tree: dict[str, Any]) -> BaseException:
-    if tree.get("stand_in"):
-        raise TypeError  # of which nobody is told: a `StepError` stands in
     cls = find_class(tree["type"], "error", "hooked")
-    if not issubclass(cls, BaseException):
-        raise TypeError
+    if not issubclass(cls, BaseException) or not is_lasting(tree["type"]):
+        raise TypeError  # of which nobody is told: a `StepError` stands in
     if "members" in tree:
         error = _make(cls, tree["group"], [restore(member) for member in tree["members"]])
     else:
