@@ -106,8 +106,6 @@ def _has_called(execution: Execution, call: Call, past: StepRecord | None, *, be
         return
     if past is not None:
         del execution.past[call.branch, call.position]
-        if not execution.past and execution.parallel is not None:
-            execution.parallel.set_going()
     if past is None or past.turn is None:
         _has_no_outcome(execution, call, past, beside=beside)
 

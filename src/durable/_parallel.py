@@ -54,8 +54,6 @@ class StepFuture(Generic[R]):
         try:
             if self._unknown is not None and self._execution is not None and timeout is None:
                 self._execution.require_all_called(self._unknown)
-            elif self._execution is not None and self._execution.parallel is not None:
-                self._execution.parallel.set_going()
             self._wait(timeout)
         except BaseException as interrupt:
             if self._execution is not None:  # the body may catch it, but it calls nothing more
@@ -134,8 +132,6 @@ class Parallel:
         self._execution = execution
         self._pool = pool
         self._futures: list[StepFuture[Any]] = []
-        self._held: list[Callable[[], None]] = []
-        """What was submitted before the body had called all that the journal has: till then it may be another body."""
         self._of_thread: dict[int, StepFuture[Any]] = {}
         """Which one each thread of the pool carries out."""
         self._awaited: StepFuture[Any] | None = None
@@ -181,7 +177,9 @@ class Parallel:
             return self._read(call.callee.name, decision)
         future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown=call)
         future.is_item = then is not None
-        context, seat, threads = copy_context(), seat_here(), self._execution.threads
+        context = copy_context()
+
+        threads = self._execution.threads
 
         def job() -> None:
             me = threading.get_ident()
@@ -192,22 +190,11 @@ class Parallel:
                 if then is not None:
                     then(future)
 
-        def begin() -> None:
-            self._futures.append(future)
-            if threads is not None:
-                threads.queue()
-            self._pool.submit(job, under=seat)
-
-        self._held.append(begin)
-        if not self._execution.past:
-            self.set_going()
+        self._futures.append(future)
+        if threads is not None:
+            threads.queue()
+        self._pool.submit(job, under=seat_here())
         return future
-
-    def set_going(self) -> None:
-        """The body has called all that the journal has, or waits for no longer than it says."""
-        held, self._held = self._held, []
-        for begin in held:
-            begin()
 
     def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool) -> list[Any]:
         """Carry out the items, at most `limit` at a time; results in the order of the items.

@@ -370,49 +370,6 @@ def test_a_thread_that_is_given_up_just_when_it_comes_to_what_had_begun(journal,
     assert ran == ["after"]
 
 
-def test_a_submitted_step_begins_when_all_was_called(journal):
-    """Else changed code would begin, or leave behind, what the code that is put back does not call there."""
-    ran, began, over = [], threading.Event(), threading.Event()
-
-    @durable.step(name="beside", retry=None)
-    def beside() -> str:
-        ran.append("beside")
-        began.set()
-        over.wait(30)
-        journal.crash()
-        return "beside"
-
-    @durable.step(name="work", retry=None)
-    def work(text: str) -> str:
-        ran.append(text)
-        began.wait(30)
-        return text
-
-    @durable.workflow(name="flow", id="run")
-    def flow() -> str:
-        future = beside.submit()
-        time.sleep(0.1 if changed else 0)
-        work("changed" if changed else "work")
-        if journal.crashing:
-            over.set()
-            journal.crash()
-        return future.result()
-
-    changed = False
-    with pytest.raises((KeyboardInterrupt, RunInterruptedError)):
-        flow()
-    journal.restart()
-    before = [(step.name, step.attempt, step.status) for step in durable.get("run").steps()]
-    changed = True
-    with pytest.raises(NonDeterminismError, match="other inputs"):
-        flow()
-    assert [(step.name, step.attempt, step.status) for step in durable.get("run").steps()] == before
-    assert ran == ["beside", "work"]
-    changed = False
-    assert flow() == "beside"
-    assert ran == ["beside", "work", "beside"]
-
-
 def test_a_step_that_a_task_called_directly_may_be_awaited_later(journal, run_async):
     """Its outcome blocked the loop, and has no turn among the others."""
     ran = []
