@@ -195,11 +195,11 @@ def new_run(
         crashes=0,
         progress=0,
         trusting=0,
-        deadline=deadline(workflow, now),
+        deadline=deadline_of(workflow, now),
     )
 
 
-def deadline(workflow: Declaration, now: float) -> float | None:
+def deadline_of(workflow: Declaration, now: float) -> float | None:
     """When the timeout of a run of the workflow passes, counted from now."""
     return None if workflow.timeout_seconds is None else now + workflow.timeout_seconds
 

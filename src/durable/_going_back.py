@@ -276,7 +276,7 @@ class _Fired(NamedTuple):
         """Whether it was what cut an operation, which then goes without it."""
         timer, branch = self.timer, self.timer.branch
         within = f"{step.branch}/".startswith(f"{branch}/") or branch.startswith(f"{step.branch}/")
-        in_turn = (timer.turn or 0) <= (step.turn or 0)
+        in_turn = not step.turn or (timer.turn or 0) <= step.turn  # what is cut in a thread has none
         return within and in_turn and step.started_at <= timer.started_at and _ended(step) <= self.until
 
 

@@ -6,6 +6,7 @@ task of the run: "" is the workflow's own, "/fetch:1" the second task whose coro
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._codec import fingerprint, module_name
@@ -68,19 +69,28 @@ def idempotency_key(run_id: str, branch: str, position: int) -> str:
 def runs_called(run: RunRecord, steps: Iterable[StepRecord], children: list[RunRecord]) -> dict[Place, RunRecord]:
     """The run of each operation that called or started one, by its place; `children` are all of them.
 
-    Its id is the key of the operation, or else what its workflow made of its inputs.
+    Its id is the key of the operation, or else what its workflow, or the code, made of something: then it is the first
+    of the same inputs that was created since, and that ended as the operation did.
     """
     by_id = {child.id: child for child in children}
-    alike = {(child.workflow, child.input): child for child in reversed(children)}
+    alike: dict[tuple[str, str], list[RunRecord]] = {}
+    for child in children:
+        alike.setdefault((child.workflow, child.input), []).append(child)
     found: dict[Place, RunRecord] = {}
     for step in steps:
         if step.kind in HAS_RUN:
             own = json.loads(step.output) if step.kind == "start" and step.output else None
             key = own or idempotency_key(run.id, step.branch, step.position)
-            child = by_id.get(key) or alike.get((step.name, step.input or ""))
-            if child is not None:
-                found[step.branch, step.position] = child
+            others = alike.get((step.name, step.input or ""), ())
+            found_child = by_id.get(key) or min(others, key=partial(_how_unlikely, step), default=None)
+            if found_child is not None:
+                found[step.branch, step.position] = found_child
     return found
+
+
+def _how_unlikely(step: StepRecord, child: RunRecord) -> tuple[bool, bool, float]:
+    is_of_another_end = (child.status == "failed") != (step.status == "failed")
+    return child.created_at < step.started_at, is_of_another_end, child.created_at
 
 
 class Registry:

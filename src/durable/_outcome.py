@@ -99,8 +99,11 @@ def cancelled(record: RunRecord, now: float) -> Ending:
 
 
 def time_is_up(record: RunRecord, timeout_seconds: float | None) -> TimeoutError:
-    """Why a run failed whose timeout passed; `None` where its workflow declares none any more."""
-    limit = "" if timeout_seconds is None else f" of {timeout_seconds:g} s"
+    """Why a run failed whose timeout passed. `timeout_seconds`: what its workflow declares today, if anything."""
+    seconds = round((record.deadline or record.created_at) - record.created_at, 6)  # as exactly as times are kept
+    if timeout_seconds is not None:
+        seconds = min(seconds, timeout_seconds)  # in a retry it was counted from when the run went on
+    limit = f" of {seconds:g} s"
     return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout{limit}")
 
 

@@ -35,7 +35,7 @@ def require_one_name(path: str) -> None:
     if names > 1:
         msg = (
             f"{path} has {names} names (hard links), and by each of them another process could write to the journal, "
-            "and lose what this one writes: remove all but one of them, or copy the file"
+            "and lose what this one writes: remove all of them but the one that is in use, or copy the file"
         )
         raise JournalError(msg)
 

@@ -258,7 +258,7 @@ def require_same_operation(call: Call, past: StepRecord, world: World) -> None:
             f"at {place(past)} the journal has {describe(past)}, but the code called {describe(call)}. "
             "The workflow was changed under this run: put its code back, or start a new run; completed steps are kept"
         )
-        if past.kind == callee.kind == "step" and not world.has_step(past.module, past.name):
+        if past.kind == callee.kind == "step" and past.module and not world.has_step(past.module, past.name):
             msg += (
                 f". If the step was only renamed, let the journal know it as before: @durable.step(name={past.name!r})"
             )

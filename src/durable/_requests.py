@@ -147,7 +147,7 @@ def retry(
             progress=min(record.progress, transaction.outcomes(record.seq)),
             trusting=1 if trust_journal else record.trusting,
             epoch=record.epoch if by_owner else NOBODY,
-            deadline=_deadline_anew(record) if record.status == "failed" else record.deadline,
+            deadline=_deadline_anew(record),
         )
         transaction.put_run(queued)
         _tell_owner(transaction, queued, now)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request, deadline, new_run, require_same_call
+from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
 from ._clock import Clock
 from ._codec import dump_error
 from ._effects import CANCELLED, TIMED_OUT
@@ -241,7 +241,7 @@ class Runtime:
             status="running", error=None, wake_at=None, epoch=self.journal.epoch, crashes=crashes, progress=progress
         )
         if found.deadline == NOT_COUNTED_YET:
-            claimed = claimed._replace(deadline=deadline(mine.workflow, self.clock.now()))
+            claimed = claimed._replace(deadline=deadline_of(mine.workflow, self.clock.now()))
         if crashes >= MAXIMUM_CRASHES:
             msg = (
                 f"the process died {crashes} times in a row in this run without a step completing: it is not tried "

@@ -1,6 +1,7 @@
 """Retrying a run that failed with what it went on after, and one that failed with a run that it started."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -262,3 +263,46 @@ def test_where_a_started_child_cannot_be_retried_nothing_is(kid, broken):
     with pytest.raises(durable.RunConflictError, match="run untidy of .* went on after workflow 'kid' failed"):
         run.retry()
     assert statuses() == before
+
+
+def test_a_child_that_failed_is_retried_where_others_of_the_same_inputs_did_not(journal):
+    ended = []
+
+    @durable.step(retry=None)
+    def work(n):
+        ended.append(n)
+        if len(ended) == 2:
+            raise ConnectionError
+        return len(ended)
+
+    @durable.workflow
+    def child(n):
+        return work(n)
+
+    @durable.workflow(id="parent")
+    def parent():
+        return [child.with_options(id=f"child-{number}")(1) for number in range(2)]
+
+    with pytest.raises(ConnectionError):
+        parent()
+    durable.get("parent").retry()
+    assert durable.get("parent").result() == [1, 3]
+
+
+def test_a_thread_that_a_timeout_cut_is_attempted_again(journal, run_async):
+    seconds = [0.5, 0.0]
+
+    @durable.step(retry=None)
+    def slow():
+        time.sleep(seconds.pop(0))
+        return "done"
+
+    @durable.workflow(id="run")
+    async def flow():
+        async with asyncio.timeout(0.1):
+            return await asyncio.to_thread(slow)
+
+    with pytest.raises(TimeoutError):
+        run_async(flow())
+    durable.get("run").retry()
+    assert durable.get("run").result() == "done"

@@ -47,6 +47,40 @@ def did(items):
 # -- map ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_body_may_wait_for_what_a_step_does_that_goes_on_beside_it(journal):
+    """A server for a test, a worker with a queue: it is there again before the code goes on."""
+    started = threading.Event()
+
+    @durable.step
+    def serve():
+        started.set()
+        assert ended.wait(60)
+        return "served"
+
+    @durable.step
+    def use():
+        return "used"
+
+    @durable.workflow(id="run")
+    def flow():
+        serving = serve.submit()
+        assert started.wait(60)
+        used = use()
+        if journal.crashing:
+            ended.set()
+            journal.crash()
+        ended.set()
+        return used, serving.result()
+
+    ended = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    started.clear()
+    journal.restart()
+    ended.clear()
+    assert flow() == ("used", "served")
+
+
 def test_results_come_in_the_order_of_the_items(journal, work):
     work.until = {0: 5}
 

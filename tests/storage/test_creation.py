@@ -381,7 +381,9 @@ def test_a_file_with_a_second_name_is_written_by_nobody(path, tmp_path, open_jou
     os.link(path, tmp_path / "link.db")
     before = folder_bytes(path)
     for write in (open_journal, lambda: Journal(path).visit(lambda _: None)):
-        with pytest.raises(JournalError, match=r"has 2 names \(hard links\).*remove all but one"):
+        with pytest.raises(
+            JournalError, match=r"has 2 names \(hard links\).*remove all of them but the one that is in use"
+        ):
             write()
     assert Journal(path).runs() == []
     assert {name: folder_bytes(path)[name] for name in before} == before

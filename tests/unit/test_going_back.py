@@ -94,6 +94,11 @@ def test_a_timeout_of_its_own_is_no_reason_to_refuse():
     assert repeated(error("broken"), failure, timer, cut, after) == ["/a:00"]
 
 
+def test_a_timeout_goes_with_what_it_cut_in_a_thread():
+    timer, cut = step("", -2, 2, 2, kind=TIMER), step("/thread:0", 0, 1, 2, CUT)._replace(turn=0)
+    assert repeated(error("too late"), timer, cut) == ["/thread:00", "-2"]
+
+
 def test_a_timeout_that_cut_nothing_is_no_excuse_for_what_the_failure_cut():
     """It passed around what it left to go on, as in `wait_for(shield(task))`: its branch went on before that was cut."""
     timer, failure = step("", -2, 2, 2, kind=TIMER), step("", 0, 3, 4, error("broken"))
@@ -271,6 +276,18 @@ def test_of_two_runs_of_a_workflow_that_failed_only_the_one_that_is_called_again
     ]
     both = [first._replace(name="charge"), second._replace(name="charge")]
     assert again(error("1"), both, *children) == ([1], [children[1].id])
+
+
+def test_of_runs_of_the_same_inputs_with_ids_of_their_own_the_one_that_failed_is_retried():
+    first = step("", 0, 1, 2, kind="child")._replace(name="charge")
+    second = step("", 1, 3, 4, error("broken"), kind="child")._replace(name="charge")
+    children = [
+        failed_run(error("broken"))._replace(id="c1", workflow="charge", status="completed", created_at=1.0),
+        failed_run(error("broken"))._replace(id="c2", workflow="charge", created_at=3.0),
+    ]
+    assert again(error("broken"), [first, second], *children) == ([1], ["c2"])
+    beside = [first._replace(started_at=1.0), second._replace(started_at=1.0)]
+    assert again(error("broken"), beside, *children) == ([1], ["c2"])
 
 
 def start(branch, position, started_at, run_id):

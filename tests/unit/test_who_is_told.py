@@ -76,6 +76,7 @@ def timer(monkeypatch):
         return True
 
     made = _timer.Timer(Journal(), SYSTEM_CLOCK, SimpleNamespace(wake=wake, receive=None))
+    made.start()
     made.woken = woken
     return made
 

@@ -82,9 +82,11 @@ def facts_of(reader: Reader, run: RunRecord, status: str, owners: Owners) -> Fac
 
 
 def awaited_by(reader: Reader, run: RunRecord, steps: Iterable[StepRecord]) -> list[str]:
-    """Ids of the runs of which a suspended run awaits one: there is nothing else, where no step of it is a wait."""
+    """Ids of the runs of which a suspended run awaits one: no step of it is a wait, and it has no time to go on."""
     under_way = {step.kind for step in steps if step.status in {"running", "retrying"}}
-    return reader.unfinished_children(run.seq) if run.status == "waiting" and under_way <= {"child"} else []
+    has_timer = run.wake_at is not None and run.wake_at != run.deadline
+    awaits_run = run.status == "waiting" and under_way <= {"child"} and not has_timer
+    return reader.unfinished_children(run.seq) if awaits_run else []
 
 
 def status_of(run: RunRecord, owners: Owners) -> str:
