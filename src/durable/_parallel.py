@@ -12,11 +12,12 @@ from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
-from ._effects import Call, Decision
+from ._effects import CANCELLED, TIMED_OUT, Call, Decision
 from ._execution import Execution, current_branch, require_not_halted
 from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
+from .errors import Cancelled
 
 R = TypeVar("R")
 
@@ -29,6 +30,8 @@ class StepFuture(Generic[R]):
         self._execution = execution
         self._unknown = unknown
         """What was called, where the journal had no outcome of it."""
+        self._reader: Execution | None = None
+        """Who read its outcome in the journal."""
         self._ended = threading.Event()
         self.is_item = False
         """Whether it is one of a map, which waits for all of them."""
@@ -59,7 +62,7 @@ class StepFuture(Generic[R]):
             if self._execution is not None:  # the body may catch it, but it calls nothing more
                 self._execution.interrupt_by(interrupt)
             raise
-        if not self._ended.is_set():
+        if not self._ended.is_set() or (timeout is not None and self._was_cut_later()):
             msg = f"step {self._name!r} did not end within {timeout} s; it goes on"
             raise TimeoutError(msg)
         if self.error is None or isinstance(self.error, Exception):
@@ -67,6 +70,11 @@ class StepFuture(Generic[R]):
         if self.error is not None:
             raise self.error
         return self._value  # type: ignore[no-any-return]
+
+    def _was_cut_later(self) -> bool:
+        """Whether the journal has it as cut with its run, and the body was told of that later, at another operation."""
+        past = {} if self._reader is None else self._reader.past
+        return isinstance(self.error, Cancelled) and any(step.error in {CANCELLED, TIMED_OUT} for step in past.values())
 
     def _wait(self, patience: float | None = None) -> None:
         """While this thread of the run waits for the others without end, all of them may be waiting."""
@@ -242,7 +250,9 @@ class Parallel:
                 self._execution.clock.wait(slots.is_free, None)
 
     def _read(self, name: str, decision: Decision) -> StepFuture[Any]:
-        return StepFuture[Any](name).run(lambda: drive(self._execution, decision))
+        future = StepFuture[Any](name)
+        future._reader = self._execution
+        return future.run(lambda: drive(self._execution, decision))
 
     def wait_for_all(self) -> None:
         """Nothing of a run happens after its outcome: wait for what the body did not wait for."""

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
 import durable
 from durable import RetryPolicy
+from durable._effects import CANCELLED
+from durable._parallel import StepFuture
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
 
@@ -672,3 +675,23 @@ def test_a_step_that_waits_for_a_run_while_its_workflow_waits_for_another_lends_
     runs = [outer.start(number) for number in range(5)]
     assert [run.result(timeout=30) for run in runs] == [2, 4, 6, 8, 10]
     assert engine._scheduler._pool._size == engine._runtime.step_pool._size == 1
+
+
+def test_what_was_cut_with_its_run_had_not_ended_when_the_body_asked_for_it_for_a_moment():
+    """It has an outcome since, and the body heard of the cancellation at another operation, which it has yet to call."""
+
+    def cut():
+        raise durable.Cancelled
+
+    told_later = {("", 6): types.SimpleNamespace(error=CANCELLED)}
+    cleaned_up = {("", 6): types.SimpleNamespace(error=None)}
+    for past, timeout, error in (
+        (told_later, 0.0, TimeoutError),
+        (told_later, None, durable.Cancelled),
+        (cleaned_up, 0.0, durable.Cancelled),
+        ({}, 0.0, durable.Cancelled),
+    ):
+        future = StepFuture("step")
+        future._reader = types.SimpleNamespace(past=past)
+        with pytest.raises(error):
+            future.run(cut).result(timeout)
