@@ -310,7 +310,7 @@ class Cancellation:
 class Branch:
     """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
 
-    __slots__ = ("created", "execution", "interrupt", "name", "position", "timeouts")
+    __slots__ = ("created", "ended_at", "execution", "interrupt", "name", "position", "timeouts")
 
     def __init__(self, execution: Execution, name: str) -> None:
         self.execution = execution
@@ -322,6 +322,8 @@ class Branch:
         """How many timeouts of asyncio it has set, and runs it has awaited."""
         self.interrupt: BaseException | None = None
         """What the code handled that created this task or thread, in a `finally` or an `except`."""
+        self.ended_at: float | None = None
+        """When the body of an async run raised what ended it: the rest of its tasks is cut then."""
 
     def child(self, coroutine_name: str) -> "Branch":
         """The branch of a task created now."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, HIDDEN_KINDS, TIMER, RunRecord, StepRecord, as_called, operation_number
+from ._model import END, HIDDEN_KINDS, RAISED_AT, TIMER, RunRecord, StepRecord, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -67,7 +67,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     heard = _heard_last(since, [*kept, *(timeout.timer for timeout in fired)]) if any(map(_started, causes)) else set()
     kept = [step for step in kept if step not in heard]
     is_passed = bool(raised) and raised.isdisjoint(last)
-    is_undone = any(map(outlived, causes)) or _is_compensated(since, dropped, kept, others, fired)
+    is_undone = any(map(outlived, causes)) or _is_compensated(record, since, dropped, kept, others, fired)
     if (failed or started) and (not repeated or is_passed or is_undone):
         first = max(raised, key=_came_to_end) if is_passed else (causes or failed)[0]
         what = f"{_subject(first)} failed at {place(first)} (it caught or compensated the failure)"
@@ -296,18 +296,32 @@ def _next(after: float, times: list[float]) -> float:
 
 
 def _is_compensated(
-    since: float, dropped: list[_Fired], kept: list[StepRecord], every: list[StepRecord], fired: list[_Fired]
+    record: RunRecord,
+    since: float,
+    dropped: list[_Fired],
+    kept: list[StepRecord],
+    every: list[StepRecord],
+    fired: list[_Fired],
 ) -> bool:
     """Whether something that is `kept` was cut, or done in a clean-up, because of what is not.
 
-    Because of a failure, as by a `TaskGroup` (the first ended at `since`), or of a timeout that is `dropped`. What
-    another timeout cut stays cut.
+    Because of a failure, as by a `TaskGroup` (the first ended at `since`) or by the end of the body, that it led to; or
+    of a timeout that is `dropped`. What another timeout cut stays cut.
     """
     if any(step.error == CUT and timeout.may_have_cut(step) for timeout in dropped for step in kept):
         return True
+    over = _raised_at(record)
     torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
-    is_torn_down = any(not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down)
+    is_torn_down = any(
+        _ended(step) > over or not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down
+    )
     return is_torn_down and any(_came_at(step) >= since for step in kept)
+
+
+def _raised_at(record: RunRecord) -> float:
+    """When the body raised what the run failed with, where the journal says so."""
+    error = json.loads(record.error or "null")
+    return float(error.get(RAISED_AT, inf)) if isinstance(error, dict) else inf
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from ._codec import TypeCodec, dump_error, load_error
 from ._execution import Execution
-from ._model import RunRecord
+from ._model import RAISED_AT, RunRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
 from .errors import (
@@ -110,6 +110,8 @@ def time_is_up(record: RunRecord, timeout_seconds: float | None) -> TimeoutError
 def failed(execution: Execution, error: BaseException) -> Ending:
     """The run ends with this error, which its callers get in its decoded form."""
     text = dump_error(error)
+    if execution.root.ended_at is not None:  # for a retry, which is to know what was done because of that
+        text = f'{text[:-1]},"{RAISED_AT}":{execution.root.ended_at!r}}}'
     decoded = load_error(text)
     if isinstance(decoded, StepError) and not isinstance(error, StepError):
         decoded.__cause__ = error

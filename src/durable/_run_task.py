@@ -102,6 +102,7 @@ async def _body(branches: Branches, function: Callable[..., Any], args: Any, kwa
         await branches.end_all()
         raise
     except BaseException:
+        branches.execution.root.ended_at = branches.execution.now()
         await _end(branches)
         raise
     await _end(branches)

@@ -114,6 +114,16 @@ def test_a_timeout_that_passed_when_the_failure_had_cut_something_is_no_excuse_f
         repeated(error("broken"), failure, cut, timer, after)
 
 
+def test_what_the_end_of_the_body_cut_was_cut_by_no_timeout():
+    """Where one had passed just then, a task gets both; what it did in its clean-up is because of the end."""
+    failure, cut = step("/b:0", 0, 1, 3, error("broken")), step("/a:0", 0, 1, 5, CUT)
+    timer, after = step("/a:0", -2, 4, 4, kind=TIMER), step("/a:0", 1, 6, 7)
+    assert repeated(error("broken"), failure, cut, timer, after) == ["/b:00"]
+    assert repeated(error("broken", raised_at=5.0), failure, cut, timer, after) == ["/b:00"]
+    with pytest.raises(RunConflictError, match=r"run\.fork"):
+        repeated(error("broken", raised_at=4.5), failure, cut, timer, after)
+
+
 def told(turn=3, at=5):
     return step("", -1, at, at, kind="cancel")._replace(turn=turn)
 

@@ -1,5 +1,6 @@
 """How an execution ended: what is written, and what the caller gets."""
 
+import json
 import traceback
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ class Execution:
         self.past = {(step.branch, step.position): step for step in left}
         self.halted = self.exit = None
         self.cancel = SimpleNamespace(delivered=False, timed_out=False)
+        self.root = SimpleNamespace(ended_at=None)
 
     def now(self):
         return 43200.0
@@ -245,6 +247,14 @@ def test_a_run_whose_body_was_told_of_its_cancellation_ends_cancelled_whatever_i
     assert ending.record.status == "cancelled"
     assert ending.record.finished_at == 43200.0
     assert type(ending.error) is RunCancelledError
+
+
+def test_when_the_body_of_an_async_run_raised_is_in_its_error():
+    run = execution()
+    run.root.ended_at = 43199.5
+    ending = raised(run, ValueError("broken"))
+    assert json.loads(ending.record.error)["raised_at"] == 43199.5
+    assert (type(ending.error), ending.error.args) == (ValueError, ("broken",))
 
 
 @pytest.mark.parametrize(
