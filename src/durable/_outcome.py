@@ -1,15 +1,21 @@
 """How an execution ended, and what the journal is to say of it. Pure: the caller writes the record and raises."""
 
+import contextlib
+import json
 from typing import Any, NamedTuple
 
 from ._codec import TypeCodec, dump_error, load_error
+from ._codec.classes import is_here
 from ._execution import Execution
-from ._model import RAISED_AT, RunRecord
+from ._identity import listed
+from ._model import RAISED_AT, RunRecord, StepRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
 from .errors import (
     DurableError,
     Halt,
+    JournalError,
+    NonDeterminismError,
     RunBlockedError,
     RunCancelledError,
     RunInterruptedError,
@@ -81,9 +87,21 @@ def halted(execution: Execution, halt: Halt) -> Ending:
         return Ending(None, None, execution.exit or error)
     if not isinstance(error, RunBlockedError):
         return Ending(None, None, error)
+    if isinstance(error, NonDeterminismError) and (gone := _classes_that_are_gone(execution)):
+        hint = f"The journal has an exception of class {listed(gone)}, which this program has not: a StepError stood in"
+        error.args = (f"{error}. {hint} for it. Import its module where the workflow is declared, or keep its name",)
     error.of_run(execution.record.id, execution.record.workflow)
     record = execution.record._replace(status="blocked", error=dump_error(error))
     return Ending(record, None, error)
+
+
+def _classes_that_are_gone(execution: Execution) -> list[str]:
+    """Of the exceptions that the journal has of the run: what catches one by its class takes another path."""
+    steps: list[StepRecord] = []
+    with contextlib.suppress(JournalError):
+        steps = execution.journal.steps(execution.record.seq)
+    names = {json.loads(step.error)["type"] for step in steps if step.error and step.error.startswith("{")}
+    return [name for name in sorted(names) if not is_here(name)]
 
 
 def _cancelled(execution: Execution) -> Ending:

@@ -35,6 +35,7 @@ class Execution:
         self.halted = self.exit = None
         self.cancel = SimpleNamespace(delivered=False, timed_out=False)
         self.root = SimpleNamespace(ended_at=None)
+        self.journal = SimpleNamespace(steps=lambda _: [])
 
     def now(self):
         return 43200.0

@@ -105,6 +105,15 @@ def find_class(name: str, *kinds: Kind) -> type[Any]:
     return cls
 
 
+def is_here(name: str) -> bool:
+    """Whether this program has a class of this name whose values are data."""
+    try:
+        find_class(name, "error", "hooked")
+    except Misfit:
+        return False
+    return True
+
+
 def is_lasting(name: str) -> bool:
     """Whether a class can be counted on to be found by this name in the next process too.
 
