@@ -169,9 +169,7 @@ class RunThreads:
             self.wait(past.branch, self._branches.past.end, goes_on=False)
             self._conclude(past)
         else:
-            self._records[past.branch] = past
             self.wait(past.branch, lambda: self._deliver_here(past))
-            self._records.pop(past.branch, None)
 
     def _conclude(
         self, record: StepRecord, attempt: AttemptRecord | None = None, message: MessageRecord | None = None

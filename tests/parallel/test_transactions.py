@@ -437,3 +437,47 @@ def test_a_transaction_that_its_task_gives_up_when_it_is_on_disk_is_not_made_aga
     durable.get("run").retry()
     durable.get("run").result(60)
     assert rows() == ["a"]
+
+
+def test_an_outcome_whose_thread_is_given_up_again_before_its_turn_stays(journal, run_async, rows):
+    """Two outcomes are on their way to the disk, and what the first of them leads to gives up who waits for the second."""
+    in_body = threading.Event()
+
+    @durable.step(name="pay", retry=None, transaction=True)
+    def pay():
+        durable.connection().execute("CREATE TABLE mine (value)")
+        durable.connection().execute("INSERT INTO mine VALUES (?)", ("a",))
+        in_body.set()
+        return "paid"
+
+    @durable.step(name="beside", retry=None)
+    async def beside():
+        while not in_body.is_set():  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.001)
+
+    @durable.step(name="after", retry=None)
+    async def after(): ...
+
+    @durable.workflow(id="run")
+    async def flow():
+        paying = asyncio.create_task(asyncio.to_thread(pay))
+        await beside()
+        paying.cancel()
+        await asyncio.wait([paying])
+        await after()
+        journal.crash()
+
+    commit = journal.file.commit
+
+    def slow_commit(full):
+        time.sleep(0.05)
+        commit(full)
+
+    journal.file.commit = slow_commit
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    outcomes = {step.name: step.status for step in durable.get("run").steps()}
+    journal.restart()
+    run_async(flow())
+    assert {step.name: step.status for step in durable.get("run").steps()} == outcomes
+    assert (outcomes["pay"], rows()) == ("completed", ["a"])
