@@ -282,10 +282,10 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
     if not differing:
         return
     changes = "; ".join(f"{name}: journal {_short(old)}, code {_short(new)}" for name, old, new in differing)
-    is_renamed = any(new == NOT_GIVEN for _, _, new in differing)
+    is_gone = any(new == NOT_GIVEN for _, _, new in differing)
     msg = (
         f"at {place(past)} step {past.name!r} was called with other inputs than the journal has ({changes}). "
-        + ("If a parameter was renamed, give it its name back. " if is_renamed else "")
+        + ("If a parameter was renamed, give it its name back. " if is_gone else "")
         + "If the value is a time, random or read from outside in the workflow body, take it from durable.now(), "
         "durable.uuid4(), durable.random() or from a step that reads it; or accept other inputs for this step with "
         "@durable.step(match_inputs=False); or, for this one run, take the journal's word with "

@@ -56,9 +56,8 @@ class MortalStore:
             self._crash = SimulatedCrash(
                 "the process has died here (a simulated crash): nothing is written or read any more"
             )
-            vars(self._journal)["_query"] = (
-                self._refuse
-            )  # till the next engine is there: nobody goes on by what he reads
+            # Nor does anybody go on by what he reads, till the next engine is there.
+            vars(self._journal)["_query"] = self._refuse
             self._journal.commits.refuse(self._crash)
             self.dead.set()
             self._watchers.tell()

@@ -214,10 +214,9 @@ def _is_still(active: Active, actives: list[Active]) -> bool:
     resting = sum(not event.is_set() for event in list(execution.waits))
     threads = branches.threads  # of `asyncio.to_thread(step)`
     waiting = resting + sum(not wait.done() for wait in list(threads._waits))
-    looked_at = sum(
-        other.parent is execution and not other.workflow.is_async for other in actives
-    )  # as runs of their own
-    if execution.attempts_in_flight > children or len(threads._awaited) > waiting + looked_at:
+    # Sync children execute in threads too, and are looked at as runs of their own.
+    in_threads = sum(other.parent is execution and not other.workflow.is_async for other in actives)
+    if execution.attempts_in_flight > children or len(threads._awaited) > waiting + in_threads:
         return False
     if branches._committing or branches._ticking or any(not outcome.is_late for outcome in branches._outbox):
         return False
