@@ -437,6 +437,29 @@ def test_stop_iteration_in_an_async_run(journal, run_async):
         assert type(raised.value) is RuntimeError
 
 
+def test_stop_iteration_of_a_step_that_is_async_now(journal, run_async):
+    def stop():
+        return next(iter(()))
+
+    async def stop_async(): ...
+
+    directly, awaited = (durable.step(name="stop", retry=None)(function) for function in (stop, stop_async))
+
+    @durable.workflow(id="one")
+    async def flow():
+        with pytest.raises((StopIteration, RuntimeError)) as caught:
+            await awaited() if again else directly()
+        journal.crash()
+        return repr(caught.value.__cause__)
+
+    again = False
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    again = True
+    assert run_async(flow()) == "StopIteration()"
+
+
 def test_original_traceback_on_the_first_run(journal):
     @durable.step(retry=None)
     def flaky():
