@@ -308,13 +308,13 @@ def _is_compensated(
     Because of a failure, as by a `TaskGroup` (the first ended at `since`) or by the end of the body, that it led to; or
     of a timeout that is `dropped`. What another timeout cut stays cut.
     """
+    raised_at = _raised_at(record)
+    if any(_came_at(step) > raised_at for step in kept):  # whatever was cut by that may not have begun
+        return True
     if any(step.error == CUT and timeout.may_have_cut(step) for timeout in dropped for step in kept):
         return True
-    over = _raised_at(record)
     torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
-    is_torn_down = any(
-        _ended(step) > over or not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down
-    )
+    is_torn_down = any(not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down)
     return is_torn_down and any(_came_at(step) >= since for step in kept)
 
 

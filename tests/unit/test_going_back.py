@@ -119,9 +119,11 @@ def test_what_the_end_of_the_body_cut_was_cut_by_no_timeout():
     failure, cut = step("/b:0", 0, 1, 3, error("broken")), step("/a:0", 0, 1, 5, CUT)
     timer, after = step("/a:0", -2, 4, 4, kind=TIMER), step("/a:0", 1, 6, 7)
     assert repeated(error("broken"), failure, cut, timer, after) == ["/b:00"]
-    assert repeated(error("broken", raised_at=5.0), failure, cut, timer, after) == ["/b:00"]
+    assert repeated(error("broken", raised_at=7.5), failure, cut, timer, after) == ["/b:00"]
     with pytest.raises(RunConflictError, match=r"run\.fork"):
         repeated(error("broken", raised_at=4.5), failure, cut, timer, after)
+    with pytest.raises(RunConflictError, match=r"run\.fork"):  # what was cut had not begun, and is not there
+        repeated(error("broken", raised_at=4.5), failure, after)
 
 
 def told(turn=3, at=5):
