@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from durable._database import copy_journal
 from durable._journal import Journal
 from durable.errors import JournalError
 
@@ -115,6 +116,7 @@ def test_a_journal_that_nobody_owns_is_read_on_a_full_disk(small_disk, start, re
     owner = start(
         """
 import os, sys
+from durable._database import copy_journal
 from durable._journal import Journal
 journal = Journal(sys.argv[1])
 journal.own(os.getpid(), 1.0)
@@ -176,6 +178,7 @@ def test_a_full_disk_in_one_entry_s_work_is_not_the_end_of_the_others(open_journ
 def test_a_file_size_limit_is_a_journal_error_too(path, tmp_path):
     program = """
 import os, resource, signal, sys
+from durable._database import copy_journal
 from durable._journal import Journal
 from durable.errors import JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -226,6 +229,7 @@ def test_a_journal_is_read_from_a_folder_that_may_not_be_written(open_to_all, st
     owner = start(
         """
 import os, sys
+from durable._database import copy_journal
 from durable._journal import Journal
 from durable._model import AttemptRecord
 journal = Journal(sys.argv[1])
@@ -250,6 +254,7 @@ input()
     os.chmod(folder, 0o555)
     program = """
 import os, sys
+from durable._database import copy_journal
 from durable._journal import Journal
 if os.getuid() == 0:
     os.setgid(65534)
@@ -260,3 +265,9 @@ print(journal.has_tables(), len(journal.attempts(1)), [owner.epoch for owner in 
     # The package is found and loaded before the user is changed.
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
     assert done.stdout == "True 1 [1] None\n", done.stderr
+
+
+def test_a_copy_to_a_disk_that_is_full(open_journal, path):
+    open_journal()
+    with pytest.raises(JournalError, match=r"copying it: the disk is full .*; free some space"):
+        copy_journal(path, "/dev/full", None, "copying it", still=False, reached=lambda *_: None)

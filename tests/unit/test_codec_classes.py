@@ -14,7 +14,7 @@ import pytest
 
 import durable
 from durable._codec import codec_for, load_untyped, module_name
-from durable._codec.classes import MOST_REMEMBERED, _kinds, kind_of
+from durable._codec.classes import MOST_REMEMBERED, _kinds, is_here, kind_of
 from durable._codec.exact import identical
 from durable._codec.hooks import user_hooks
 from durable._codec.records import _plans, plan_of
@@ -273,3 +273,9 @@ def test_importing_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_whether_a_class_of_exceptions_is_here() -> None:
+    assert is_here("builtins:ValueError")
+    assert not is_here("nowhere:Gone")
+    assert not is_here("builtins:int")

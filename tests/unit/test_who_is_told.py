@@ -15,9 +15,11 @@ from durable._limits import Limit
 from durable._model import MessageRecord
 from durable._rests import Threads
 from durable._scheduler import Scheduler
+from durable._threads import RunThreads
 from durable._watching import Watchers
 from durable.errors import (
     EngineClosedError,
+    Halt,
     JournalError,
     JournalLockedError,
     RunConflictError,
@@ -450,3 +452,13 @@ def test_a_timeout_of_a_task_that_is_dropped_with_its_loop_is_cancelled_without_
     loop.close()
     timer.cancel()
     assert timer.cancelled()
+
+
+def test_a_thread_whose_loop_was_closed_is_interrupted_when_it_wants_something_of_it():
+    loop = asyncio.new_event_loop()
+    loop.close()
+    execution = SimpleNamespace(interrupt=lambda why: Halt(RunInterruptedError(why)))
+    threads = RunThreads(SimpleNamespace(loop=loop, execution=execution))
+    with pytest.raises(Halt) as halted:
+        threads._on_loop("/thread:0", lambda: None)
+    assert str(halted.value.error) == "its event loop ended"
