@@ -98,7 +98,7 @@ def _taken_down(execution: Execution, error: DurableError) -> BaseException:
 def _unpacked(carried: CarriedStopError, branches: "Branches | None") -> StopIteration:
     """But not in a thread of an async run: it hands over to a future, which takes no `StopIteration`."""
     if branches is not None and not branches.is_here():
-        raise carried.in_coroutine()
+        raise RuntimeError(str(carried)) from carried.stop
     return carried.stop
 
 

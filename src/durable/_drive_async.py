@@ -58,7 +58,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
     except StopIteration as done:
         return done.value
     except CarriedStopError as carried:
-        raise carried.in_coroutine() from carried.stop
+        raise RuntimeError(str(carried)) from carried.stop
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     finally:

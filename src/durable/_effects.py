@@ -216,17 +216,14 @@ class Cut(NamedTuple):
 
 
 class CarriedStopError(RuntimeError):
-    """Carries a `StopIteration` of the user's out of a generator, which cannot raise one; its driver unpacks it."""
+    """Carries a `StopIteration` of the user's out of a generator, which cannot raise one; its driver unpacks it.
+
+    A coroutine cannot raise it either, nor hand it to a future: there it becomes a `RuntimeError` with this text.
+    """
 
     def __init__(self, stop: StopIteration) -> None:
         super().__init__("a coroutine cannot raise StopIteration")
         self.stop = self.__cause__ = stop
-
-    def in_coroutine(self) -> RuntimeError:
-        """What a coroutine raises in its place, which cannot raise it either, nor hand it to a future."""
-        error = RuntimeError(str(self))
-        error.__cause__ = self.stop
-        return error
 
 
 def as_raised_in_generator(error: BaseException) -> BaseException:

@@ -30,8 +30,6 @@ FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
 
 MAXIMUM_CRASHES: Final = 100
 """Deaths of the process in one run, without a new outcome between them, after which the run is blocked."""
-
-
 RAISED_AT: Final = "raised_at"
 """In the error of an async run: when its body raised it."""
 NOT_COUNTED_YET: Final = inf

@@ -1,4 +1,7 @@
-"""How an execution ended, and what the journal is to say of it. Pure: the caller writes the record and raises."""
+"""How an execution ended, and what the journal is to say of it: the caller writes the record and raises.
+
+Nothing is read, but for the message of a run that is blocked.
+"""
 
 import contextlib
 import json
@@ -121,8 +124,7 @@ def time_is_up(record: RunRecord, timeout_seconds: float | None) -> TimeoutError
     seconds = round((record.deadline or record.created_at) - record.created_at, 6)  # as exactly as times are kept
     if timeout_seconds is not None:
         seconds = min(seconds, timeout_seconds)  # in a retry it was counted from when the run went on
-    limit = f" of {seconds:g} s"
-    return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout{limit}")
+    return TimeoutError(f"run {record.id} of {record.workflow!r} took longer than its timeout of {seconds:g} s")
 
 
 def failed(execution: Execution, error: BaseException) -> Ending:

@@ -106,7 +106,7 @@ def find_class(name: str, *kinds: Kind) -> type[Any]:
 
 
 def is_here(name: str) -> bool:
-    """Whether this program has a class of this name whose values are data."""
+    """Whether this program has a class of exceptions of this name."""
     try:
         find_class(name, "error", "hooked")
     except Misfit:
