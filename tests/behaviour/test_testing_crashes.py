@@ -11,6 +11,7 @@ import pytest
 
 import durable
 from durable import RetryPolicy, testing
+from durable.testing import _everywhere
 
 PATIENCE = 60.0
 DAY = 24 * 3600
@@ -440,7 +441,10 @@ def test_time_passes_for_who_awaits_a_run_that_goes_on_in_the_background(pause):
     assert not testing.crash_everywhere(lambda: flow.start().result()).problems
 
 
-def test_a_simulated_crash_is_not_logged_as_an_error(caplog):
+@pytest.fixture
+def one_step():
+    """A workflow of one step."""
+
     @durable.step
     def work() -> int:
         return 1
@@ -449,21 +453,17 @@ def test_a_simulated_crash_is_not_logged_as_an_error(caplog):
     def flow() -> int:
         return work()
 
-    testing.crash_everywhere(lambda: flow.start().result())
+    return flow
+
+
+def test_a_simulated_crash_is_not_logged_as_an_error(one_step, caplog):
+    testing.crash_everywhere(lambda: one_step.start().result())
     assert caplog.messages == []
 
 
-def test_a_program_that_looks_at_its_run_again_and_again_dies_too():
-    @durable.step
-    def work() -> int:
-        return 1
-
-    @durable.workflow(id="flow")
-    def flow() -> int:
-        return work()
-
+def test_a_program_that_looks_at_its_run_again_and_again_dies_too(one_step):
     def program() -> int:
-        run = flow.start()
+        run = one_step.start()
         while run.status != "completed":
             time.sleep(0.001)
         return run.result()
@@ -491,3 +491,22 @@ def test_no_time_passes_while_the_process_dies():
 
     for _ in range(2):
         assert not testing.crash_everywhere(run_all).problems
+
+
+def test_a_death_in_the_background_when_the_program_has_ended_is_one_too(one_step, monkeypatch):
+    run, died = _everywhere._run, []
+
+    def run_and_die(program, environment):
+        end, engine = run(program, environment), environment.engine
+
+        def die_and_look(**options):
+            died.append(engine._runtime.journal.commits._store.die())
+            return type(engine).runs(engine, **options)
+
+        if not died:
+            engine.runs = die_and_look
+        return end
+
+    monkeypatch.setattr(_everywhere, "_run", run_and_die)
+    assert not testing.crash_everywhere(one_step).problems
+    assert died

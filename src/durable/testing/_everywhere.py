@@ -124,11 +124,21 @@ def _trial(
     with engine(start=start) as environment:
         store = environment._die_by(plan)
         error, value = _run(program, environment)
-        if store.dead.is_set():
+        runs = _count_runs(environment)
+        if store.dead.is_set():  # asked last: something in the background may have died when the program had ended
             environment.crash().resume()
             error, value = _run(program, environment)
+            runs = _count_runs(environment)
         seen = None if effects is None else _snapshot(effects())
-        return _End(error, value, seen, len(environment.engine.runs(limit=_ALL))), plan.moment
+        return _End(error, value, seen, runs), plan.moment
+
+
+def _count_runs(environment: Environment) -> int:
+    """How many runs there are; 0 where the process has died, and nothing is read any more."""
+    try:
+        return len(environment.engine.runs(limit=_ALL))
+    except SimulatedCrash:
+        return 0
 
 
 def _run(program: Callable[[], Any], environment: Environment) -> tuple[BaseException | None, Any]:
