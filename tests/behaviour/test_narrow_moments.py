@@ -187,17 +187,13 @@ def step_of_a_pool(number):
 # -- a child of fork -----------------------------------------------------------------------------------------------------
 
 
-def test_in_a_child_of_fork_the_engine_is_gone(journal):
-    @durable.workflow
-    def flow():
-        return 1
-
-    flow()
+def raised_in_child(function):
+    """What a call raises in a child of `fork`, as text."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            flow()
+            function()
         except BaseException as error:
             os.write(write, f"{type(error).__name__}: {error}".encode())
         os._exit(0)
@@ -205,6 +201,16 @@ def test_in_a_child_of_fork_the_engine_is_gone(journal):
     with os.fdopen(read, "rb") as file:
         told = file.read().decode()
     assert os.waitpid(pid, 0)[1] == 0
+    return told
+
+
+def test_in_a_child_of_fork_the_engine_is_gone(journal):
+    @durable.workflow
+    def flow():
+        return 1
+
+    flow()
+    told = raised_in_child(flow)
     assert told.startswith("EngineClosedError: the engine on ")
     assert "belongs to the parent of this forked process" in told
     assert flow() == 1
@@ -213,25 +219,13 @@ def test_in_a_child_of_fork_the_engine_is_gone(journal):
 
 @pytest.mark.parametrize("kind", ["alone", "transaction"])
 def test_a_step_that_is_called_in_a_child_of_fork_says_that_the_engine_is_the_parent_s(journal, kind):
-    read, write = os.pipe()
-
     @durable.step(transaction=kind == "transaction")
     def step():
         return 1
 
     @durable.workflow
     def flow():
-        pid = os.fork()
-        if pid == 0:
-            try:
-                step()
-            except BaseException as error:
-                os.write(write, f"{type(error).__name__}: {error}".encode())
-            os._exit(0)
-        os.close(write)
-        with os.fdopen(read, "rb") as file:
-            told = file.read().decode()
-        assert os.waitpid(pid, 0)[1] == 0
+        told = raised_in_child(step)
         assert step() == 1
         return told
 
