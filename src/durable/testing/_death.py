@@ -56,10 +56,10 @@ class MortalStore:
             self._crash = SimulatedCrash(
                 "the process has died here (a simulated crash): nothing is written or read any more"
             )
+            self.dead.set()  # first: whoever gets the error looks whether it was this
             # Nor does anybody go on by what he reads, till the next engine is there.
             vars(self._journal)["_query"] = self._refuse
             self._journal.commits.refuse(self._crash)
-            self.dead.set()
             self._watchers.tell()
         return self._crash
 
