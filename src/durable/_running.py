@@ -13,15 +13,16 @@ from ._execution import SCOPE, Execution
 from ._helpers import lending
 from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
-from ._outcome import Ending, cancelled, failed, raised, recorded, recorded_error, returned
+from ._outcome import Ending, cancelled, failed, halted, raised, recorded, recorded_error, returned
 from ._rests import Suspended
-from ._runtime import Runtime, unable
+from ._runtime import Runtime
 from ._transaction import Transaction
 from .errors import (
     Cancelled,
     DurableError,
     Halt,
     JournalError,
+    RunBlockedError,
     RunConflictError,
     RunInterruptedError,
     SerializationError,
@@ -206,10 +207,20 @@ def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course
     past = [] if admission.is_new else runtime.journal.steps(record.seq)
     execution = runtime.begin(active, admission, past)
     try:
-        args, kwargs = runtime.arguments(execution, active.workflow)
-    except Halt as halt:
-        return unable(execution, halt)
+        args, kwargs = _arguments(execution, active.workflow)
+    except Halt as halt:  # the body cannot even be called
+        return halted(execution, execution.halt(halt.error))
     return (yield Body(execution, active.workflow, args, kwargs))
+
+
+def _arguments(execution: Execution, workflow: Declaration) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the body is called with: the decoded journal value. `Halt` where it no longer decodes."""
+    try:
+        loaded = workflow.signature.load_inputs(execution.record.input, f"workflow {workflow.name!r}")
+    except SerializationError as error:
+        msg = f"{error}. Nothing was lost: with code that fits, the run goes on"
+        raise Halt(RunBlockedError(msg)) from error
+    return workflow.signature.unbind(loaded)
 
 
 def background(runtime: Runtime, active: Active) -> Course:

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
@@ -20,13 +21,13 @@ from ._identity import Registry, claim_of
 from ._journal import Journal
 from ._limits import Limit, Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
-from ._outcome import Ending, halted
+from ._outcome import Ending
 from ._records import require_outcomes
 from ._rests import Suspended, Threads
 from ._timer import Timer, Waker
 from ._transaction import Transaction
 from ._watching import Watchers
-from .errors import EngineClosedError, Halt, RunBlockedError, RunInterruptedError, SerializationError
+from .errors import DurableError, EngineClosedError, RunBlockedError, RunInterruptedError
 
 CLOSE_SECONDS = 5.0
 """How long `close` lets steps in flight end."""
@@ -314,15 +315,6 @@ class Runtime:
         if execution.threads is not None:
             execution.threads.executions.append(execution)
 
-    def arguments(self, execution: Execution, workflow: Declaration) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What the body is called with: the decoded journal value. `Halt` where it no longer decodes."""
-        try:
-            loaded = workflow.signature.load_inputs(execution.record.input, f"workflow {workflow.name!r}")
-        except SerializationError as error:
-            msg = f"{error}. Nothing was lost: with code that fits, the run goes on"
-            raise Halt(RunBlockedError(msg)) from error
-        return workflow.signature.unbind(loaded)
-
     def over(self, active: Active, ending: Ending) -> None:
         """An execution has ended, and what it wrote is in the file."""
         if ending.record is None:
@@ -330,6 +322,8 @@ class Runtime:
         self._over(active, ending.error, is_written=ending.record is not None)
         if ending.record is not None:
             self._tell_timer(ending.record)
+            if ending.record.status == "cancelled":
+                self._end_children(ending.record)
         if not isinstance(ending.error, Suspended):
             self.watchers.tell(active.run_id, active)
         self.ended(active, ending)
@@ -345,6 +339,12 @@ class Runtime:
                 self.look_for_due_runs()
         elif record.wake_at is not None and self.timer is not None:
             self.timer.look_at(record.wake_at)
+
+    def _end_children(self, cancelled: RunRecord) -> None:
+        """Those that were cancelled with it before this process began, and that nobody has set going to be told."""
+        if self.waker is not None:
+            with suppress(DurableError):  # the engine closes: `resume` goes on with them
+                self.waker.go_on_with_children(cancelled)
 
     def abandon(self, active: Active, error: BaseException) -> None:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""
@@ -390,8 +390,3 @@ class Runtime:
         if record.claim is not None and record.parent is None and record.epoch < self.journal.epoch:
             self._resumed.setdefault(record.claim, []).append(record.id)
         return active
-
-
-def unable(execution: Execution, halt: Halt) -> Ending:
-    """The ending of an execution whose body could not even be called."""
-    return halted(execution, execution.halt(halt.error))

@@ -19,6 +19,8 @@ from ._transaction import Transaction
 from .errors import DurableError, JournalError
 
 DEFAULT_THREADS = 32
+LEFT_BY_A_CRASH = frozenset({"queued", "running"})
+"""The status of a run that nobody executes, and that nothing but `resume` would set going."""
 
 
 class Scheduler:
@@ -106,10 +108,17 @@ class Scheduler:
         active.watch(is_over)
         return True
 
+    def go_on_with(self, run_id: str) -> None:
+        """Set a run going that its parent has started, if a crash left it."""
+        if run_id not in self.runtime.active:
+            record = self.runtime.journal.run(run_id)
+            if record is not None and record.status in LEFT_BY_A_CRASH:
+                self.set_going(record)
+
     def go_on_with_children(self, record: RunRecord) -> None:
-        """Set those going again that are interrupted, and for which a suspended run may wait."""
+        """Set those going that a crash left: a suspended run may wait for them, or they were cancelled with it."""
         for child in self.runtime.journal.children(record.seq):
-            if child.status == "running" and child.id not in self.runtime.active:
+            if child.status in LEFT_BY_A_CRASH and child.id not in self.runtime.active:
                 active = self.set_going(child)
                 if active is not None:
                     active.watch(partial(self._may_have_stopped, active))

@@ -146,6 +146,9 @@ class EngineStandIn:
         """It is not."""
         return False
 
+    def go_on_with(self, _: str) -> None:
+        """Runs that were started are left as they are."""
+
     def runs_on(self, _: Any) -> bool:
         """Background runs that are async share a loop."""
         return True

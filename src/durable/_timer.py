@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ._clock import Clock
 from ._journal import Journal
-from ._model import MessageRecord
+from ._model import MessageRecord, RunRecord
 from .errors import JournalError
 
 _LOOK_SECONDS: Final = 0.25
@@ -27,6 +27,7 @@ class Waker(Protocol):
 
     def wake(self, seq: int, run_id: str, over: Callable[[], None]) -> bool: ...
     def receive(self, message: MessageRecord) -> None: ...
+    def go_on_with_children(self, record: RunRecord) -> None: ...
 
 
 class Timer:

@@ -181,7 +181,12 @@ class Workflow(Decorated[P, R]):
         scheduler = current_engine()._scheduler
         body = lambda request: _or_halt(lambda: _start(scheduler, request, scope.execution))  # noqa: E731
         child = self._child(scope, args, kwargs, "start", body, codec_for(str))
-        return Run(scheduler, drive(scope.execution, take_place(scope, child, decide_step)))
+        run_id = drive(scope.execution, take_place(scope, child, decide_step))
+        try:
+            scheduler.go_on_with(run_id)  # a replay starts nothing
+        except HALTS as error:
+            raise scope.execution.halt(error) from error
+        return Run(scheduler, run_id)
 
     def _child(
         self,

@@ -1,5 +1,6 @@
 """A run and those that it waits for are cancelled together: each hears of its own cancellation."""
 
+import asyncio
 import threading
 import time
 
@@ -132,3 +133,37 @@ def test_a_run_that_was_cancelled_after_it_heard_of_a_cancelled_child_hears_of_t
     with pytest.raises(durable.RunCancelledError, match="run parent"):
         run.result()
     assert [(step.name, step.status) for step in run.steps()][2:] == [("after", "completed"), ("dies", "failed")]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_children_that_a_crash_left_are_cancelled_when_their_parent_hears_of_it(journal, run_async, asynchronous):
+    """Asked by a process that executes nothing. One of them was at work, one in line for its slot."""
+    at_work = threading.Event()
+
+    @durable.workflow(name="child", concurrency=1)
+    async def child(_):
+        at_work.set()
+        await asyncio.sleep(3600)
+
+    @durable.step(name="dies")
+    def dies():
+        at_work.wait()
+        journal.crash()
+
+    def parent():
+        child.start_many([1, 2])
+        dies()
+
+    async def parent_async():
+        child.start_many([1, 2])
+        await asyncio.to_thread(dies)
+
+    flow = durable.workflow(name="parent", id="parent")(parent_async if asynchronous else parent)
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow()) if asynchronous else flow()
+    journal.restart()
+    durable.get("parent").cancel()
+    assert [run.status for run in durable.runs(workflow="child")] == ["queued", "interrupted"]
+    with pytest.raises(durable.RunCancelledError):
+        run_async(flow()) if asynchronous else flow()
+    wait_until(lambda: {run.status for run in durable.runs()} == {"cancelled"})

@@ -8,6 +8,7 @@ import pytest
 import durable
 from durable import RunConflictError
 from durable._execution import current_branch
+from tests.behaviour.patience import wait_until
 
 SOON = 60.0
 
@@ -946,3 +947,40 @@ def test_all_tasks_cancelled_in_one_go_interrupt_a_run_and_those_below_it_in_wha
     assert {step.status for run in runs for step in run.steps()} == {"running"}
     journal.restart()
     assert run_async(flow()) == "done"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_child_that_was_started_goes_on_when_its_parent_starts_it_again(journal, run_async, asynchronous):
+    """By a plain call of the parent, which waits for none of them: at work before the crash, or in line for a slot."""
+    at_work = threading.Event()
+
+    @durable.workflow(name="child", concurrency=1)
+    async def child(number: int) -> int:
+        at_work.set()
+        if journal.crashing:
+            await asyncio.sleep(3600)
+        return number
+
+    def dies() -> None:
+        at_work.wait(SOON)
+        journal.crash()
+
+    @durable.workflow(name="parent", id="parent")
+    def parent() -> None:
+        child.start_many([1, 2])
+        durable.step(dies)()
+
+    @durable.workflow(name="parent", id="parent")
+    async def parent_async() -> None:
+        child.start_many([1, 2])
+        await asyncio.to_thread(durable.step(dies))
+
+    def call() -> None:
+        run_async(parent_async()) if asynchronous else parent()
+
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    journal.restart()
+    assert [run.status for run in durable.runs(workflow="child")] == ["queued", "interrupted"]
+    call()
+    wait_until(lambda: {run.status for run in durable.runs()} == {"completed"})
