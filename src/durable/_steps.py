@@ -47,7 +47,7 @@ class Step(Decorated[P, R]):
             msg = f"step {self.name!r} has transaction=True, whose body holds the journal's writer, which {why}"
             raise ValueError(msg)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the step: journaled in a workflow, just the function outside of one and inside another step.
 
         Returns the decoded journal value; the outcome is on disk then. A crash before that repeats the attempt.
@@ -68,7 +68,7 @@ class Step(Decorated[P, R]):
             inputs = self.signature.as_fingerprint(inputs)
         return Call(self._callee, self.function, args, kwargs, inputs)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> StepFuture[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> StepFuture[R]:
         """Call the step on a thread of the engine, and go on; `result()` of what this returns waits for it.
 
         In a sync workflow only (in an async one: `asyncio.create_task`). The run ends only when the step has.

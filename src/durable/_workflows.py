@@ -53,7 +53,7 @@ class Workflow(Decorated[P, R]):
             importlib.import_module("durable._running_async")
         REGISTRY.declare_workflow(self)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the workflow here, and return its result or raise its error.
 
         Goes on with the run that the id, or the inputs, mean: see "Which run does a call mean?" in the docs.
@@ -69,10 +69,10 @@ class Workflow(Decorated[P, R]):
         return cast("R", ending.result())
 
     @overload
-    def start(self: Workflow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    def start(self: Workflow[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
     @overload
-    def start(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
-    def start(self, *args: Any, **kwargs: Any) -> Run[Any]:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+    def start(self, /, *args: Any, **kwargs: Any) -> Run[Any]:
         """Run the workflow in the background; the run is on disk when this returns its handle."""
         scope = SCOPE.get()
         if type(scope) is Branch:

@@ -120,6 +120,33 @@ def test_every_kind_of_parameter_comes_back_as_it_was_given(journal):
     assert seen == [expected, expected]
 
 
+def test_an_argument_may_be_called_self(journal, run_async):
+    @durable.step
+    def links(**kwargs):
+        return kwargs
+
+    @durable.step
+    async def links_async(**kwargs):
+        return kwargs
+
+    @durable.workflow(id="{kwargs[self]}")
+    def flow(**kwargs):
+        return [links(**kwargs), links.submit(**kwargs).result()]
+
+    @durable.workflow
+    async def flow_async(self):
+        return await links_async(self=self)
+
+    @durable.workflow
+    def parent():
+        return [*flow(self="/b"), flow.start(self="/c").result()[0]]
+
+    assert flow(self="/a") == flow.start(self="/a").result() == [{"self": "/a"}] * 2
+    assert run_async(flow_async(self="/a")) == {"self": "/a"}
+    assert parent() == [{"self": "/b"}, {"self": "/b"}, {"self": "/c"}]
+    assert links(self="/a") == links.submit(self="/a").result() == {"self": "/a"}
+
+
 def test_default_that_cannot_be_journaled_stands_there_again(journal):
     lock = object()
 
