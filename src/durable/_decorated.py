@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from ._identity import default_name, module_of, require_name, source_of
+from ._identity import code_of, default_name, module_of, require_name, source_of
 from ._signature import Signature
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _flags(function: Any, what: str) -> int:
     if isinstance(function, Decorated):
         msg = f"{function!r} is decorated already: one of @durable.workflow and @durable.step, once"
         raise TypeError(msg)
-    flags: int = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    flags: int = getattr(code_of(function), "co_flags", 0)
     if flags & _GENERATOR:
         msg = f"{default_name(function)} is a generator, which cannot be a {what}: return a list instead of yielding"
         raise TypeError(msg)

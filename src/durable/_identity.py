@@ -13,7 +13,7 @@ from ._codec import fingerprint, module_name
 from ._model import HAS_RUN, RunRecord, StepRecord
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 Place = tuple[str, int]
 """Branch and position of an operation."""
@@ -29,20 +29,38 @@ class Declared(Protocol):
 
 def default_name(function: Callable[..., Any]) -> str:
     """The qualified name without `<locals>`, so that moving a module breaks nothing."""
+    if not hasattr(function, "__qualname__"):  # a partial may have been given one
+        function = _whole(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")
 
 
 def module_of(function: Callable[..., Any]) -> str:
     """The module of a function, as it is journaled: `__main__` under its own name."""
-    return module_name(getattr(function, "__module__", None) or "")
+    return module_name(getattr(_whole(function), "__module__", None) or "")
 
 
 def source_of(function: Callable[..., Any]) -> str:
     """The file of a function, "" where it has none."""
+    function = _whole(function)
     while hasattr(function, "__wrapped__"):  # what a decorator made is written in the decorator's file
-        function = function.__wrapped__
+        function = _whole(function.__wrapped__)
     code = getattr(function, "__code__", None)
     return "" if code is None else str(code.co_filename)
+
+
+def code_of(function: Callable[..., Any]) -> "CodeType | None":
+    """What a call executes, also of a partial and of an object with `__call__`; `None` where that is no Python."""
+    function = _whole(function)
+    of_class: Any = type(function).__call__
+    code: CodeType | None = getattr(function, "__code__", None) or getattr(of_class, "__code__", None)
+    return code
+
+
+def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself behind a partial, which has no name, module and code of its own."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def require_name(name: object, what: str) -> str:

@@ -309,6 +309,35 @@ def test_a_wrapper_with_parameters_of_its_own_keeps_them(journal):
     assert [each.input for each in durable.get("flow-1").steps()] == [{"number": 1}, {"number": 10}]
 
 
+class Plus:
+    async def __call__(self, number):
+        return number + 1
+
+
+def test_an_async_function_is_known_behind_a_partial_and_a_callable_object(journal, run_async):
+    async def add(one, other):
+        return one + other
+
+    async def call(more, number):
+        return [await step(number) for step in steps] + more
+
+    steps = [durable.step(each) for each in (functools.partial(add, 3), Plus(), functools.partial(Plus()))]
+    flow = durable.workflow(functools.partial(call, [0]))
+    assert run_async(flow(5)) == [8, 6, 6, 0]
+    (run,) = durable.runs(workflow=flow)
+    assert [step.name.rpartition(".")[2] for step in run.steps()] == ["add", "Plus", "Plus"]
+
+
+def test_two_workflows_of_partials_of_one_module_have_two_names(journal):
+    def one(key, number):
+        return key, number
+
+    def other(key, number): ...
+
+    first, _ = (durable.workflow(functools.partial(function, "a")) for function in (one, other))
+    assert first.start(5).result() == ("a", 5)
+
+
 def test_an_async_step_that_is_never_awaited_is_named_in_the_warning(journal, run_async):
     @durable.step(name="forgotten")
     async def step():
@@ -336,7 +365,12 @@ def test_generators_classes_properties_and_decorated_functions_are_refused(decor
     async def async_generator():
         yield 1
 
-    for function in (generator, async_generator):
+    class Object:
+        def __call__(self):
+            yield 1
+
+    functions = (generator, async_generator, Object())
+    for function in (*functions, *map(functools.partial, functions)):
         with pytest.raises(TypeError, match="generator"):
             decorator(function)
     for thing in (int, 5, None, property(lambda self: 1), classmethod(lambda cls: 1), durable.step(lambda: 1)):

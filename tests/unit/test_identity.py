@@ -58,7 +58,9 @@ def outer():
         (Shop().order, "Shop.order"),
         (Shop.Till.open, "Shop.Till.open"),
         (Shop(), "Shop"),
-        (functools.partial(outer), "partial"),
+        (functools.partial(outer), "outer"),
+        (functools.update_wrapper(functools.partial(outer), Shop.order), "Shop.order"),
+        (functools.partial(functools.partial(Shop()), 1), "Shop"),
     ],
 )
 def test_a_name_is_the_qualified_one_without_locals(function, name):
@@ -70,11 +72,10 @@ def test_a_lambda_has_a_name_too():
 
 
 def test_a_module_is_named_as_it_is_imported():
-    assert module_of(outer) == __name__
+    assert module_of(outer) == module_of(functools.partial(outer)) == __name__
 
 
 def test_a_function_without_module_has_none():
-    assert module_of(functools.partial(outer)) in {"", "functools"}
     bare = types.SimpleNamespace()
     assert module_of(bare) == ""
     bare.__module__ = None
@@ -98,7 +99,7 @@ def test_main_is_written_under_its_own_name(monkeypatch, main, name):
 
 
 def test_a_source_is_the_file_of_the_code():
-    assert source_of(outer) == __file__
+    assert source_of(outer) == source_of(functools.partial(outer)) == __file__
     assert source_of(Shop()) == ""
     assert source_of(len) == ""
 
@@ -111,7 +112,7 @@ def test_a_source_is_the_file_of_what_was_decorated_and_not_of_the_decorator():
     exec(code, namespace)
     twice = functools.wraps(once)(namespace["wrapper"])
     assert twice.__code__.co_filename == "/lib/decorators.py"
-    assert source_of(once) == source_of(twice) == __file__
+    assert source_of(once) == source_of(twice) == source_of(functools.partial(twice)) == __file__
 
 
 @pytest.mark.parametrize("name", ["order", "order-{x}", "ünïcode 😀", " ", "a" * 10_000, "'; DROP TABLE durable_run"])
