@@ -76,7 +76,7 @@ class Callee:
 class Call:
     """One call in a workflow: everything that the decision needs to know of the code's side."""
 
-    __slots__ = ("args", "branch", "callee", "function", "inputs", "kwargs", "position", "release_slot", "run")
+    __slots__ = ("args", "branch", "callee", "child", "function", "inputs", "kwargs", "position", "release_slot", "run")
 
     run: int
     branch: str
@@ -90,6 +90,7 @@ class Call:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         inputs: str = "",
+        child: str | None = None,
     ) -> None:
         self.callee = callee
         self.function = function
@@ -97,6 +98,8 @@ class Call:
         self.args = args
         self.kwargs = {} if kwargs is None else kwargs
         self.inputs = inputs
+        self.child = child
+        """The id of the run that it calls or starts, as JSON: the `output` of its record until it has an outcome."""
 
 
 class World(Protocol):

@@ -87,8 +87,9 @@ def idempotency_key(run_id: str, branch: str, position: int) -> str:
 def runs_called(run: RunRecord, steps: Iterable[StepRecord], children: list[RunRecord]) -> dict[Place, RunRecord]:
     """The run of each operation that called or started one, by its place; `children` are all of them.
 
-    Its id is the key of the operation, or else what its workflow, or the code, made of something: then it is the first
-    of the same inputs that was created since, and that ended as the operation did.
+    Its id is in the record of a start, and of a call until that has an outcome. Else it is the key of the operation, or
+    what its workflow, or the code, made of something: then it is the first of the same inputs that was created since,
+    and that ended as the operation did.
     """
     by_id = {child.id: child for child in children}
     alike: dict[tuple[str, str], list[RunRecord]] = {}
@@ -97,7 +98,8 @@ def runs_called(run: RunRecord, steps: Iterable[StepRecord], children: list[RunR
     found: dict[Place, RunRecord] = {}
     for step in steps:
         if step.kind in HAS_RUN:
-            own = json.loads(step.output) if step.kind == "start" and step.output else None
+            has_id = step.kind == "start" or step.status == "running"
+            own = json.loads(step.output) if has_id and step.output else None
             key = own or idempotency_key(run.id, step.branch, step.position)
             others = alike.get((step.name, step.input or ""), ())
             found_child = by_id.get(key) or min(others, key=partial(_how_unlikely, step), default=None)

@@ -53,7 +53,7 @@ def _step_info(step: "StepRecord", error: str | None) -> StepInfo:
         status=step.status,
         attempt=step.attempt,
         input=None if step.input is None else _readable(step.input),
-        output=None if step.output is None else untyped.load(step.output),
+        output=untyped.load(step.output) if step.status == "completed" and step.output is not None else None,
         error=_step_error(error),
         started_at=utc(step.started_at),
         finished_at=utc_or_none(step.finished_at if step.turn is not None else None),

@@ -9,6 +9,7 @@ attempted again. An attempt is written down before it begins, an outcome before 
 disagree, nothing is returned at all: a `Halt` takes the execution down.
 """
 
+import json
 from typing import Any, Final, NoReturn
 
 from ._codec import add_note, dump_error, load_error
@@ -58,6 +59,7 @@ def decide_step(call: Call, past: StepRecord | None, world: World) -> Decision:
     require_same_inputs(call, past, world)
     if past.finished_at is not None and past.status in {"completed", "failed"}:
         return from_journal(call, past)
+    require_same_child(call, past)
     return _decide_again(call, past, world)
 
 
@@ -94,7 +96,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         cut = (yield Slot(call)) if callee.concurrency else None
         begun = StepRecord(
             call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "running", attempt, failures,
-            call.inputs, None, None, world.now(), None, None, None,
+            call.inputs, call.child, None, world.now(), None, None, None,
         )  # fmt: skip
         try:
             outcome = cut or (yield Append(begun, lost, callee.at_most_once)) or (yield _body(call, begun, world))
@@ -290,6 +292,21 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
         "durable.uuid4(), durable.random() or from a step that reads it; or accept other inputs for this step with "
         "@durable.step(match_inputs=False); or, for this one run, take the journal's word with "
         "run.retry(trust_journal=True)"
+    )
+    raise Halt(NonDeterminismError(msg))
+
+
+def require_same_child(call: Call, past: StepRecord) -> None:
+    """A child that has begun is called by its id: under another one it would be another run, and do all of it again."""
+    if past.output is None or past.output == call.child:
+        return
+    begun, called = json.loads(past.output), json.loads(call.child or "null")
+    msg = (
+        f"at {place(past)} the journal has {describe(past)} with the id {begun!r}, which has begun, but the code gives "
+        f"it the id {called!r}: that would be another run, which does again what the first one has done. If the code "
+        "was changed, put the id back. If the id is a time, random or read from outside in the workflow body, make it "
+        "of the inputs of the workflow, of durable.now() or durable.uuid4(), or of what a step returns; or, for this "
+        "one run, take the journal's word with run.retry(trust_journal=True)"
     )
     raise Halt(NonDeterminismError(msg))
 

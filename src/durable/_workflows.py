@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ._codec import TypeCodec
     from ._engine import Engine
     from ._execution import Execution
+    from ._model import StepRecord
     from ._outcome import Ending
     from ._scheduler import Scheduler
 
@@ -202,10 +204,21 @@ class Workflow(Decorated[P, R]):
         The child's id comes from the place of the call, so that it is the same run again after a crash.
         """
         request = self._request(args, kwargs, "call" if kind == "child" else "start")
-        run_id = request.run_id or idempotency_key(scope.execution.record.id, scope.name, scope.position)
-        request = request._replace(run_id=run_id, parent=scope.execution, ancestors=scope.execution.ancestors)
+        execution = scope.execution
+        run_id = request.run_id or idempotency_key(execution.record.id, scope.name, scope.position)
+        request = request._replace(run_id=run_id, parent=execution, ancestors=execution.ancestors)
+        if execution.trusts_journal():
+            request = _as_begun(request, execution.past.get((scope.name, scope.position)), kind)
         callee = Callee(kind, self.name, result, self.module, self.source, signature=self.signature)
-        return Call(callee, body, (request,), inputs=request.inputs)
+        return Call(callee, body, (request,), inputs=request.inputs, child=json.dumps(request.run_id))
+
+
+def _as_begun(request: Request, past: StepRecord | None, kind: str) -> Request:
+    """The request for the run that the journal has as begun at this place, whatever the code makes of its id."""
+    if past is None or past.status != "running" or past.kind != kind:
+        return request
+    run_id = request.run_id if past.output is None else json.loads(past.output)
+    return request._replace(run_id=run_id, inputs=past.input or request.inputs)
 
 
 def _or_halt(body: Callable[[], Any]) -> Any:

@@ -216,10 +216,10 @@ class Run(Generic[R]):
     def retry(self, *, trust_journal: bool = False) -> None:
         """Go on with a failed or blocked run, in the background, from what failed and with fresh attempts.
 
-        `trust_journal=True` takes the journal's word where the inputs of steps differ, for this run from now on. May be
-        called in any process: where another one owns the journal, that one goes on with it. `RunConflictError` where
-        there is nothing to retry, or where operations were journaled after the failure. Children that failed, and the
-        run with them, are queued again too.
+        `trust_journal=True` takes the journal's word where the inputs of steps, or the ids of the runs that it calls,
+        differ, for this run from now on. May be called in any process: where another one owns the journal, that one
+        goes on with it. `RunConflictError` where there is nothing to retry, or where operations were journaled after
+        the failure. Children that failed, and the run with them, are queued again too.
         """
         from ._operations import as_step
         from ._steering import retry

@@ -808,6 +808,17 @@ def test_other_inputs_stop_a_step_without_outcome_too(status):
     halted(call(inputs='{"order":"o","cents":2}'), record(status=status, finished_at=1.0, retry_at=2.0))
 
 
+@pytest.mark.parametrize("kind", ["child", "start"])
+def test_a_run_that_has_begun_is_called_by_its_id(kind):
+    made = call(kind=kind, child='"ship-1"')
+    begun = Driver(made).last.record
+    assert (begun.status, begun.output) == ("running", '"ship-1"')
+    message = str(halted(call(kind=kind, child='"ship-2"'), begun))
+    assert "with the id 'ship-1', which has begun, but the code gives it the id 'ship-2'" in message
+    assert type(Driver(made, begun).last) is Append
+    assert Driver(made, begun).answer(None, Completed(42)).last.record.output == "42"
+
+
 def test_other_inputs_are_fine_where_the_step_says_so():
     made = call(inputs='{"order":"o","cents":2}', match_inputs=False)
     assert Driver(made, completed).answer(None).value == 42

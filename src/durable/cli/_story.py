@@ -45,7 +45,7 @@ class Trial(NamedTuple):
             "attempt": step.attempt,
             "failures": step.failures,
             "input": value(step.input),
-            "output": value(step.output),
+            "output": value(step.output if step.status == "completed" else None),
             "error": error_object(step.error, traceback=traceback),
             "started_at": iso(step.started_at),
             "finished_at": iso(self.ended_at),
