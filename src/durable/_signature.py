@@ -3,16 +3,18 @@
 Types are looked up late, at the first call: annotations may name what is defined further down in the module.
 """
 
+import contextlib
 import functools
 import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from operator import call
+from types import MethodType
 from typing import Any, Final
 
 from ._codec import TypeCodec, codec_for, describe_opaque, fingerprint, fit, load_untyped, resolve_annotations
-from ._identity import level_outside
+from ._identity import code_of, level_outside
 from .errors import SerializationError
 
 _VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
@@ -61,6 +63,8 @@ class Signature:
         code = getattr(self._described, "__code__", None)
         if code is None:
             return None
+        if _own_signature(self._described) is not None:
+            return tuple(self._inspected.parameters)
         variadic = bool(code.co_flags & _VARIADIC_POSITIONAL) + bool(code.co_flags & _VARIADIC_KEYWORDS)
         return tuple(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic])
 
@@ -122,6 +126,22 @@ class Signature:
         bound = self._bound(args, kwargs, what)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+    def names_for_id(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments, and where an object takes anything for the function that it wraps, those by its names too.
+
+        In the journal they have the names of `__call__`.
+        """
+        function = self._described
+        wrapped = getattr(function, "__wrapped__", None)
+        code = getattr(type(function).__call__, "__code__", None)
+        if wrapped is None or code is None or not code.co_flags & _VARIADIC:
+            return arguments
+        with contextlib.suppress(TypeError):  # it may give the function other ones
+            return {**Signature(wrapped).bind(args, kwargs, "the call"), **arguments}
+        return arguments
 
     def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> Any:
         try:
@@ -276,10 +296,29 @@ class Signature:
 
 
 def _described(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Whose parameters those of a function are: of a wrapper that takes anything, those of what it wraps."""
-    while hasattr(function, "__wrapped__") and getattr(getattr(function, "__code__", None), "co_flags", 0) & _VARIADIC:
+    """Whose parameters those of a function are: of a wrapper that takes anything, those of what it wraps.
+
+    One with parameters of its own keeps them, where `inspect` would follow `__wrapped__` all the same: it may give the
+    function more than it is given.
+    """
+    if isinstance(function, MethodType):  # it has the attributes of its function, `__wrapped__` too
+        return MethodType(_described(function.__func__), function.__self__)
+    while hasattr(function, "__wrapped__") and _own_signature(function) is None and _takes_anything(function):
         function = function.__wrapped__
     return function
+
+
+def _own_signature(function: Any) -> Any:
+    """The `__signature__` that a function was given; `functools.wraps` copies that of what is wrapped."""
+    given = getattr(function, "__signature__", None)
+    return None if given is getattr(getattr(function, "__wrapped__", None), "__signature__", None) else given
+
+
+def _takes_anything(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None:  # a descriptor in C, as what `functools.lru_cache` makes, has no signature at all
+        return code_of(function) is None and hasattr(function, "__get__")
+    return bool(code.co_flags & _VARIADIC)
 
 
 def _is_known(parameter: Any, arguments: dict[str, Any]) -> bool:

@@ -126,7 +126,7 @@ class Workflow(Decorated[P, R]):
         if not isinstance(self._id, str):
             return require_name(self.signature.call_with(self._id, args, kwargs), what)
         try:
-            run_id = self._id.format(**arguments)
+            run_id = self._id.format(**self.signature.names_for_id(args, kwargs, arguments))
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             msg = f"{what} cannot be made from {self._id!r}: {error}"
             raise ValueError(msg) from error

@@ -309,6 +309,106 @@ def test_a_wrapper_with_parameters_of_its_own_keeps_them(journal):
     assert [each.input for each in durable.get("flow-1").steps()] == [{"number": 1}, {"number": 10}]
 
 
+class PassesOn:
+    """A decorator that is a class."""
+
+    def __init__(self, function):
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+class GivesTen(PassesOn):
+    def __call__(self, *args):
+        return self.function(*args, 10)
+
+
+def test_an_object_around_a_function_has_its_names_in_the_id_and_those_of_its_call_in_the_journal(journal):
+    @durable.step
+    @PassesOn
+    def step(number: int) -> int:
+        return number
+
+    @durable.workflow(id="flow-{number}-{other}")
+    @PassesOn
+    def flow(number: int, other: int = 2) -> int:
+        return step(number) + step(number=number)
+
+    @durable.workflow(id="other-{args[0]}")
+    @GivesTen
+    def other(number: int, hidden: int) -> int:
+        return number + hidden
+
+    assert flow(1) == 2
+    inputs = [each.input for each in durable.get("flow-1-2").steps()]
+    assert inputs == [{"args": [1], "kwargs": {}}, {"args": [], "kwargs": {"number": 1}}]
+    assert other(1) == 11
+    assert durable.get("other-1").input == {"args": (1,)}
+
+
+def test_what_is_in_c_has_the_parameters_of_what_it_wraps(journal):
+    @durable.step
+    @functools.lru_cache
+    @gives_ten
+    def step(number: int, hidden: int) -> int:
+        return number + hidden
+
+    @durable.workflow(id="flow-{number}")
+    @functools.lru_cache
+    def flow(number: int) -> int:
+        return step(number)
+
+    assert flow(1) == 11
+    assert durable.get("flow-1").steps()[0].input == {"number": 1}
+    with pytest.raises(ValueError, match="nummer"):
+        durable.workflow(id="flow-{nummer}")(functools.lru_cache(flow.function.__wrapped__))
+
+
+def test_a_signature_that_was_set_is_the_one(journal):
+    def with_client(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function("client", *args, **kwargs)
+
+        signature = inspect.signature(function)
+        wrapper.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+        return wrapper
+
+    @durable.step
+    @passes_on
+    @with_client
+    def step(client: str, number: int) -> str:
+        return f"{client} {number}"
+
+    @durable.workflow(id="flow-{number}")
+    @with_client
+    def flow(client: str, number: int) -> str:
+        return step(number) + step(number=number)
+
+    assert flow(1) == flow(number=1) == "client 1client 1"
+    assert [each.input for each in durable.get("flow-1").steps()] == [{"number": 1}] * 2
+    with pytest.raises(ValueError, match="client"):
+        durable.workflow(id="flow-{client}")(flow.function)
+
+
+def test_a_method_of_an_instance_under_a_decorator(journal):
+    class Till:
+        @passes_on
+        def pay(self, amount: int) -> int:
+            return amount
+
+    step = durable.step(Till().pay)
+
+    @durable.workflow
+    def flow() -> list[int]:
+        return [step(1), step(amount=2)]
+
+    assert flow() == [1, 2]
+    assert [each.input for each in durable.runs()[0].steps()] == [{"amount": 1}, {"amount": 2}]
+
+
 class Plus:
     async def __call__(self, number):
         return number + 1
