@@ -55,7 +55,7 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
 
 def drive(execution: Execution, decision: Decision) -> Any:
     """Carry out one operation, blocking this thread; return its value or raise its error."""
-    stop: StopIteration | None = None
+    stop: BaseException | None = None
     branches = execution.branches
     elsewhere = None if branches is None else perform if branches.is_here() else branches.threads.perform
     try:
@@ -71,8 +71,8 @@ def drive(execution: Execution, decision: Decision) -> Any:
                 effect = decision.send(answer)
     except StopIteration as done:
         return done.value
-    except CarriedStopError as carried:
-        stop = _unpacked(carried, branches)
+    except (CarriedStopError, Cancelled) as ended:
+        stop = _unpacked(ended, branches)
     except Halt as halt:
         raise execution.halt(halt.error) from halt.__cause__
     except INTERRUPTS as interrupt:  # wherever it struck: the body may catch it, but it calls nothing more
@@ -95,17 +95,21 @@ def _taken_down(execution: Execution, error: DurableError) -> BaseException:
     return halt
 
 
-def _unpacked(carried: CarriedStopError, branches: "Branches | None") -> StopIteration:
-    """But not in a thread of an async run: it hands over to a future, which takes no `StopIteration`."""
+def _unpacked(ended: CarriedStopError | Cancelled, branches: "Branches | None") -> BaseException:
+    """What the body gets. A thread of an async run hands over to a future, which takes no `StopIteration`."""
+    if isinstance(ended, Cancelled):
+        return ended if branches is None else branches.telling.at_operation(ended)
     if branches is not None and not branches.is_here():
-        raise RuntimeError(str(carried)) from carried.stop
-    return carried.stop
+        raise RuntimeError(str(ended)) from ended.stop
+    return ended.stop
 
 
 def perform(execution: Execution, effect: Effect) -> Any:
     """Carry out one effect of an async run here, in the thread that this is called in."""
     assert execution.branches is not None
     _flush(execution.branches, effect)
+    if type(effect) is Append and effect.record.status != "retrying" and (cut := _cut_by_cancel(execution)):
+        return cut
     return _PERFORM[type(effect)](execution, effect)
 
 

@@ -200,7 +200,18 @@ class Execution:
 
     def is_cut(self) -> bool:
         """Whether a cancellation ends the wait of this thread, which is the body's own or that of a submitted step."""
+        if self.branches is not None:
+            return self._is_told_at_operation()
         return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut()
+
+    def _is_told_at_operation(self) -> bool:
+        """Whether the own task of an async run, which blocks its loop in an operation, hears of its cancellation there.
+
+        Not before all that the journal has was called again: what other tasks have there would be left.
+        """
+        cancel, branches = self.cancel, self.branches
+        is_news = cancel.requested and not cancel.delivered and not self.past
+        return is_news and branches is not None and branches.is_here() and SCOPE.get() is self.root
 
     def wait(self, event: threading.Event, seconds: float | None, patience: float | None = None) -> None:
         """Wait for the event, as `Clock.wait` does; raises the `Halt` of an execution that is taken down meanwhile."""

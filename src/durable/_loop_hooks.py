@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ._execution import SCOPE, Branch
 from ._timers import arm
+from .errors import DurableError
 
 _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
 """Where the callbacks of `timeout`, `wait_for`, `wait` and `as_completed` are defined; that of `sleep` is elsewhere."""
@@ -30,17 +31,20 @@ class BranchFactory:
         """Executions on this loop."""
         self.replaced: dict[str, Any] = {}
         """What the loop had in the place of the other hooks, by name; `None` for the methods of its class."""
+        self._given: dict[asyncio.Task[Any], Context] = {}
+        """The contexts that the code of runs gave for their tasks."""
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         creator = SCOPE.get()
         if type(creator) is not Branch or (branches := creator.execution.branches) is None:
             return self._make(loop, coro, **options)
+        given: Context | None = options.get("context")
+        context = copy_context() if given is None else self._require_own(given, branches, coro)
         branch = creator.child(getattr(coro, "__name__", type(coro).__name__))
-        context = options.get("context") or copy_context()
         context.run(SCOPE.set, branch)
         branches.starting += 1
         try:
-            if options.get("context") is None:  # not handed on as an option: older factories take none
+            if given is None:  # not handed on as an option: older factories take none
                 options.pop("context", None)
                 task = context.run(self._make, loop, coro, **options)
             else:
@@ -48,7 +52,23 @@ class BranchFactory:
         finally:
             branches.starting -= 1
         branches.add(task, branch)
+        if given is not None:
+            self._given[task] = given
+            task.add_done_callback(self._given.pop)
         return task
+
+    def _require_own(self, context: Context, branches: Any, coro: Coroutine[Any, Any, Any]) -> Context:
+        """The context that is given for a task, which is to hold its branch: so no other task of a run may be in it."""
+        tasks = [*branches.tasks, branches.root]
+        taken = [*self._given.values(), *(task.get_context() for task in tasks if hasattr(task, "get_context"))]
+        if all(context is not other for other in taken):
+            return context
+        coro.close()
+        msg = (
+            "the context of a task of a workflow holds its place in the run, and this one is that of another task: "
+            "leave context= out, or pass contextvars.copy_context()"
+        )
+        raise DurableError(msg)
 
     def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         if self.inner is None:
@@ -98,7 +118,7 @@ def _timer_hooks(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[..., Any
     def at(when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         if (branch := branch_of(callback)) is None:
             return call_at(when, callback, *args, context=context)
-        return arm(branch, when, call_at, (context or copy_context(), callback, *args))
+        return arm(branch, when, call_at, (copy_context() if context is None else context, callback, *args))
 
     def later(delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         if branch_of(callback) is None:

@@ -15,7 +15,7 @@ from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
-from ._replay import decide_cancelled, decide_step, from_journal, require_same_operation
+from ._replay import decide_cancelled, decide_step, from_journal, journal_cut, require_same_operation
 from ._signature import Signature
 from .errors import DurableError, Halt, JournalError, NonDeterminismError
 
@@ -171,7 +171,8 @@ def _make_value(call: Call, world: World, full: bool) -> Decision:
         call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "completed", 1, 0,
         None, text, None, now, now, None, 0,
     )  # fmt: skip
-    yield Append(record, None, full=full)
+    if cut := (yield Append(record, None, full=full)):
+        return (yield from journal_cut(cut, record, world))
     return value
 
 

@@ -1,16 +1,20 @@
 """How an async run is told that it was cancelled, or that its time is up: as an operation of its own, called by nobody.
 
-It has a turn among the outcomes, and its task is cancelled in that turn, live and on replay. That a run which it waits
-for is blocked takes it down only after that, and only if it still waits: which of the two comes first is chance.
+It has a turn among the outcomes, and its task is cancelled in that turn, live and on replay. While that task blocks the
+loop in sync steps there are no turns: then it is told at one of these, as a sync run is. That a run which it waits for
+is blocked takes it down only after that, and only if it still waits: which of the two comes first is chance.
 """
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ._effects import CANCELLED, TIMED_OUT
+from ._execution import SCOPE
 from ._model import StepRecord
 from ._port import Outcome
+from .errors import Cancelled
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from ._branches import Branches
@@ -22,11 +26,12 @@ CANCEL_POSITION: Final = -1
 class Telling:
     """The cancellation of one execution."""
 
-    __slots__ = ("_branches", "_cancel", "awaited", "tell")
+    __slots__ = ("_branches", "_cancel", "_is_told_at_operation", "awaited", "tell")
 
     def __init__(self, branches: "Branches") -> None:
         self._branches = branches
         self._cancel = branches.execution.cancel
+        self._is_told_at_operation = False
         self.tell: Callable[[], object] = _nobody
         """Cancels the task of the run."""
         self.awaited: list[asyncio.Future[None]] = []
@@ -35,6 +40,8 @@ class Telling:
     def begin(self) -> None:
         """Journal that the run is cancelled, and tell its body when it is the turn of that."""
         execution = self._branches.execution
+        if self._is_told_at_operation or any(map(self._is_told_at, execution.past.values())):
+            return
         now, why = execution.now(), "timeout" if self._cancel.timed_out else "cancel"
         record = StepRecord(
             execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
@@ -54,7 +61,10 @@ class Telling:
     def _in_turn(self, turn: "asyncio.Future[None]", record: StepRecord) -> None:
         if turn.cancelled() or turn.exception() is not None:
             return
-        self.tell_now()
+        if self._branches.execution.halted is not None:  # it ends before it is told, and is told when it goes on
+            return
+        if not self._is_told_at_operation:
+            self.tell_now()
         for future in self.awaited:  # when all wait again: those that are cut by it are cut by then
             self._branches.deliver_unwritten(Outcome(record, None, future))
         self.awaited = []
@@ -63,6 +73,16 @@ class Telling:
         """Have the body know."""
         self._cancel.delivered = True
         self.tell()
+
+    def at_operation(self, told: Cancelled) -> BaseException:
+        """What the code gets that hears of its cancellation at an operation which blocks."""
+        if not self._branches.is_here():
+            return told
+        self._is_told_at_operation |= SCOPE.get() is self._branches.execution.root
+        return asyncio.CancelledError()
+
+    def _is_told_at(self, past: StepRecord) -> bool:
+        return not past.branch and past.error in {CANCELLED, TIMED_OUT}
 
     def end(self) -> None:
         """The run has ended: neither its task nor what that returned is kept any longer."""
