@@ -26,7 +26,7 @@ from ._past_order import PastOrder, despite_cancellation
 from ._port import Group, Letter, LoopPort, Outcome, Unawaited
 from ._telling import Telling
 from ._threads import RunThreads
-from ._waiting import held_by_these_only, interrupt_of, waits
+from ._waiting import closes_generator, held_by_these_only, interrupt_of, waits
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class Branches:
         """Cancel and await what outlives the body, so that nothing of the run happens after its outcome."""
         while left := [task for task in self.tasks if not task.done()]:
             for task in left:
-                task.cancel()
+                if self.execution.halted is not None or not closes_generator(task.get_coro()):
+                    task.cancel()
             await asyncio.wait(left)
 
     # -- outcomes that are new ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ._execution import SCOPE, Branch
 from ._timers import arm
+from ._waiting import closes_generator
 from .errors import DurableError
 
 _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
@@ -83,7 +84,11 @@ def enter_loop(loop: asyncio.AbstractEventLoop) -> None:
         factory = BranchFactory(factory)
         loop.set_task_factory(factory)
         with contextlib.suppress(AttributeError):  # a loop of another make that lets nobody in: its timers have no turn
-            hooks = {**_timer_hooks(loop), "run_in_executor": _thread_hook(loop.run_in_executor)}
+            hooks = {
+                **_timer_hooks(loop),
+                **_generator_hook(loop),
+                "run_in_executor": _thread_hook(loop.run_in_executor),
+            }
             factory.replaced = {name: vars(loop).get(name) for name in hooks}
             for name, hook in hooks.items():
                 setattr(loop, name, hook)
@@ -132,6 +137,24 @@ def _timer_hooks(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[..., Any
         return now()
 
     return {"call_at": at, "call_later": later, "time": time}
+
+
+def _generator_hook(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[..., Any]]:
+    """An async generator that its user leaves, by `break` for one, is closed by a task, which asyncio creates later.
+
+    In a run it is created at once: so it is there when the body ends, on replay too, and is waited for.
+    """
+    call_soon_threadsafe: Callable[..., Any] = loop.call_soon_threadsafe
+
+    def soon(callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        if args and closes_generator(args[0]) and callback == loop.create_task:
+            scope = SCOPE.get()
+            if type(scope) is Branch and scope.execution.branches is not None and scope.execution.branches.is_here():
+                callback(*args)
+                return None
+        return call_soon_threadsafe(callback, *args, context=context)
+
+    return {"call_soon_threadsafe": soon}
 
 
 def _thread_hook(run_in_executor: Any) -> Callable[..., Any]:

@@ -130,3 +130,8 @@ _COMBINATORS: Final = {
     asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
 }
 """Where a task of the run waits for other tasks, and for nothing else."""
+
+
+def closes_generator(coro: object) -> bool:
+    """Whether this is what closes an async generator that was left: its `aclose()`."""
+    return type(coro).__name__ == "async_generator_athrow"
