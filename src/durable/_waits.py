@@ -7,7 +7,7 @@ a signal and a timeout race, whichever outcome is written has won.
 
 from typing import Any
 
-from ._codec import annotation_name, dump_error, load_error, load_lenient
+from ._codec import annotation_name, dump_again, dump_error, load_lenient
 from ._effects import Append, Call, Conclude, Cut, Decision, Receive, Sleep, World
 from ._model import MessageRecord, StepRecord
 from ._replay import from_journal, journal_cut, raise_again, require_same_operation, with_outcome
@@ -50,21 +50,21 @@ def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
         message = yield Receive(call.callee.name, remaining)
     if isinstance(message, Cut):
         return (yield from journal_cut(message, past, world))
-    error: BaseException
     if message is None:
-        error = TimeoutError(f"no signal {call.callee.name!r} came within {call.callee.timeout_seconds:g} s")
+        late = TimeoutError(f"no signal {call.callee.name!r} came within {call.callee.timeout_seconds:g} s")
+        error = dump_error(late)
     elif message.error is not None:
-        error = load_error(message.error)
+        error = dump_again(message.error)
     else:
         try:
             text, value = call.callee.result.dump_load(load_lenient(message.value or "null", call.args[0]))
         except SerializationError as unfit:
             wanted = f"{annotation_name(call.args[0])}, the type that it is read as"
-            error = SerializationError(f"signal {call.callee.name!r} does not fit {wanted}: {unfit}")
+            error = dump_error(SerializationError(f"signal {call.callee.name!r} does not fit {wanted}: {unfit}"))
         else:
             yield Conclude(with_outcome(past, "completed", text, None, world.now(), 0), None, message)
             return value
-    failed = with_outcome(past, "failed", None, dump_error(error), world.now(), 0)
+    failed = with_outcome(past, "failed", None, error, world.now(), 0)
     yield Conclude(failed, None, message)
     raise_again(call, failed)
 

@@ -20,6 +20,7 @@ from pydantic_core import TzInfo
 
 from durable._codec import codec_for, dump_error, load_error
 from durable._codec.exact import identical
+from durable._codec.exceptions import describe
 from durable.errors import SerializationError
 
 # It speaks of the strategy, whose parts repeat as they are nested.
@@ -179,6 +180,25 @@ def test_exceptions(args: list[Any], attributes: dict[str, Any], note: str) -> N
     back = load_error(dump_error(error))
     assert identical(error.args, back.args)
     assert identical(error, back)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_exceptions_that_lead_to_each_other(data: st.DataObject) -> None:
+    errors = [ValueError(n) for n in range(data.draw(st.integers(1, 7)))]
+    any_of_them = st.sampled_from(errors)
+    links = data.draw(st.lists(st.tuples(any_of_them, st.sampled_from("abclst"), any_of_them), max_size=20))
+    for error, how, other in links:
+        if how == "c":
+            error.__cause__ = other
+        elif how == "t":
+            error.__context__ = other
+        else:
+            vars(error)[how] = {"l": [other, other], "s": {other}}.get(how, other)
+    for error in errors:
+        back = load_error(dump_error(error))
+        assert identical(error, back)
+        assert describe(back) == describe(error)
 
 
 JSON_LIKE = st.recursive(

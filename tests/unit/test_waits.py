@@ -222,6 +222,16 @@ def test_a_signal_may_be_an_error():
     assert (type(error), str(error)) == (ValueError, "declined")
 
 
+def test_a_signal_that_is_an_error_keeps_the_traceback_of_its_sender():
+    try:
+        raise ValueError("declined")
+    except ValueError as declined:
+        text = dump_error(declined)
+    effects, *_ = play(decide_signal(signal(), None, World()), None, message(error=text), None)
+    assert effects[2].record.error == text
+    assert "keeps_the_traceback" in text
+
+
 def test_a_signal_that_does_not_fit_is_read_and_raises():
     sent = message('{"name":"a"}')
     effects, value, error = play(decide_signal(signal(), None, World()), None, sent, None)

@@ -31,6 +31,7 @@ __all__ = [
     "codec_for",
     "converter",
     "describe_opaque",
+    "dump_again",
     "dump_error",
     "fingerprint",
     "fit",
@@ -96,6 +97,12 @@ def load_error(text: str) -> BaseException:
         return restore(decode(text))
     except Exception as error:
         raise found(error).explained() from error
+
+
+def dump_again(text: str) -> str:
+    """The text of an error as it is read here, with the traceback that it has: what no class is found for stays so."""
+    tree = describe(load_error(text))
+    return encode({**tree, "traceback": decode(text).get("traceback", "")})
 
 
 def describe_opaque(value: Any) -> str:

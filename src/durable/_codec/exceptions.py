@@ -7,11 +7,14 @@
 All but the first three are left out when empty; `"context": "cause"` says that the two are one.
 `slots` holds what the class keeps outside `__dict__`: `OSError.errno`, `StopIteration.value`,
 `UnicodeDecodeError.start`, users' `__slots__`. An argument that cannot be held is replaced by
-`{"$opaque": repr}`, an attribute is left out, and an exception met twice is not followed again.
+`{"$opaque": repr}`, an attribute is left out. By causes, contexts and groups an exception is followed
+once, from an attribute again, but never one that leads to itself.
 """
 
 import reprlib
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextvars import ContextVar, copy_context
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
@@ -22,16 +25,15 @@ from durable._codec.misfit import described, type_name
 from durable._codec.tagged import tag, untag
 from durable.errors import StepError
 
-TRACEBACK_ATTRIBUTE: Final = "__durable_traceback__"
-"""Where a restored exception has the text of its original traceback."""
-
 _LONGEST_TRACEBACK: Final = 16 * 1024
 """Characters kept, from the end: that is where it happened."""
 _MOST_FRAMES: Final = 64
 _DEEPEST: Final = 32
-"""Levels of causes, contexts and groups that are followed."""
+"""Levels of causes, contexts, groups, and exceptions in attributes that are followed."""
+_LEVELS_AGAIN: Final = (_DEEPEST, 3, 1)
+"""Levels of what was met before that are followed: fewer, where more would be written `_MOST_AGAIN` times over."""
+_MOST_AGAIN: Final = 200
 
-_LIVES_ELSEWHERE: Final = frozenset({"__notes__", TRACEBACK_ATTRIBUTE})
 _NOT_KEPT: Final = frozenset({"obj"})
 """`AttributeError.obj` and `NameError.obj`: what was asked, an object of any size and kind."""
 
@@ -40,15 +42,30 @@ _repr: Final = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
-def describe(error: BaseException, *, with_traceback: bool = False, in_words: bool = True) -> dict[str, Any]:
+def describe(error: BaseException, *, with_traceback: bool = False) -> dict[str, Any]:
     """The tree of an exception. What cannot be held is left out or shown as text; never fails.
 
-    Not `in_words`: without the messages, for comparisons.
+    But for one in an attribute of another that is being described: it fails where that one leaves it out.
     """
-    tree = _Description(in_words=in_words).of(error)
+    outer = _current.get()
+    if outer is not None:
+        return outer.part(error)
+    tries, tree = map(_Walk, _LEVELS_AGAIN), None
+    while tree is None:  # the last is sure to do
+        tree = copy_context().run(next(tries).begin, error)  # whatever strikes, nothing of it stays in this context
     if with_traceback:
         tree["traceback"] = traceback_text(error)
     return tree
+
+
+def is_read_back(error: BaseException, back: BaseException) -> bool:
+    """Whether what was read for an exception has all that was written of it.
+
+    Without their messages, in which the members of a set stand in any order.
+    """
+    walk = _current.get()
+    written = walk.written.get(id(error)) if walk else None
+    return _wordless_text(describe(back)) in (written or {_wordless_text(describe(error))})
 
 
 def restore(tree: dict[str, Any]) -> BaseException:
@@ -57,11 +74,8 @@ def restore(tree: dict[str, Any]) -> BaseException:
         error = _rebuild(tree)
     except Exception:  # no such class here, or none that can be made: its text is what is left
         error = StepError(tree["type"], tree["message"], tree.get("traceback", ""))
-    own = vars(error)
     if "notes" in tree:
-        own["__notes__"] = tree["notes"]
-    if "traceback" in tree:
-        own[TRACEBACK_ATTRIBUTE] = tree["traceback"]
+        vars(error)["__notes__"] = tree["notes"]
     cause = restore(tree["cause"]) if "cause" in tree else None
     context = tree.get("context")
     context = cause if context == "cause" else context and restore(context)
@@ -85,9 +99,7 @@ def shown(value: object) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The end of the formatted traceback; of a restored exception the one it had at first."""
-    if error.__traceback__ is None and TRACEBACK_ATTRIBUTE in vars(error):
-        return str(vars(error)[TRACEBACK_ATTRIBUTE])
+    """The end of the formatted traceback."""
     import traceback
 
     try:
@@ -97,43 +109,151 @@ def traceback_text(error: BaseException) -> str:
     return _joined(text[-_LONGEST_TRACEBACK:])
 
 
-class _Description:
-    """One exception with all that hangs on it, each of them once."""
+class _Walk:
+    """From one exception to all that hangs on it, and on what its attributes hold.
 
-    def __init__(self, *, in_words: bool) -> None:
-        self.in_words = in_words
-        self.seen: set[int] = set()
+    Each attribute is checked by itself, and what is in it was checked before: so one check compares trees, and makes
+    no further ones, or each level would double the time.
+    """
 
-    def of(self, error: BaseException, depth: int = 0) -> dict[str, Any]:
-        """The tree, without what is empty; `depth` counts the links from the first exception."""
-        self.seen.add(id(error))
-        tree: dict[str, Any] = {"type": remember(type(error))}
-        if self.in_words:
-            tree["message"] = _text_of(error)
-        arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
-        tree["args"] = [_tag_or_show(item) for item in arguments]
-        further = {
-            "attributes": dict(_keepable(_attributes(error))),
-            "slots": dict(_keepable(_slot_values(error))),
-            "notes": _notes(error),
-            "suppress_context": error.__suppress_context__,
-        }
-        tree.update((key, part) for key, part in further.items() if part)
-        cause, context = error.__cause__, error.__context__
-        if cause is not None and self._is_followed(cause, depth):
-            tree["cause"] = self.of(cause, depth + 1)
-        if context is not None and context is cause:
-            tree["context"] = "cause"
-        elif context is not None and self._is_followed(context, depth):
-            tree["context"] = self.of(context, depth + 1)
-        if isinstance(error, BaseExceptionGroup):
-            members = [part for part in error.exceptions if self._is_followed(part, depth)]
-            tree["group"] = error.message
-            tree["members"] = [self.of(part, depth + 1) for part in members]
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        self.again = _MOST_AGAIN  # how much more may be followed that hangs on what was met before
+        self.met: dict[int, BaseException] = {}  # themselves: another may get the id of one that is gone
+        self.path: dict[int, bool] = {}  # those that lead to where it is, and whether they were met before
+        self.written: dict[int, dict[str, dict[str, Any]]] = {}  # what is in the attribute, by its text
+        self.is_checking = False
+
+    def begin(self, error: BaseException) -> dict[str, Any] | None:
+        """The tree of the first exception; `None` if it is too much. To be called in a context of its own."""
+        _current.set(self)
+        tree = self._of(error, set())
+        return tree if self.again >= 0 else None
+
+    def part(self, error: BaseException) -> dict[str, Any]:
+        """The tree of an exception that is in an attribute. Raises where it is not followed; nobody is told."""
+        if self.is_checking and id(error) in self.written:
+            return next(iter(self.written[id(error)].values()))
+        if not self._is_followed(error):
+            raise ValueError
+        tree = self._of(error, set())
+        if not self.is_checking:
+            self.written.setdefault(id(error), {})[_wordless_text(tree)] = tree
         return tree
 
-    def _is_followed(self, error: BaseException, depth: int) -> bool:
-        return id(error) not in self.seen and depth < _DEEPEST
+    def _of(self, error: BaseException, seen: set[int]) -> dict[str, Any]:
+        """The tree, without what is empty; `seen` are those to which causes, contexts and groups have led."""
+        seen.add(id(error))
+        self.path[id(error)] = id(error) in self.met
+        if not self.is_checking:
+            self.met[id(error)] = error
+        try:
+            # Links first: of what is not followed everywhere, these are what a traceback shows.
+            links = self._links(error, seen)
+            arguments = () if isinstance(error, BaseExceptionGroup) else error.args  # see members
+            further = {
+                "args": [self._held_or_shown(item) for item in arguments],
+                "attributes": dict(self._keepable(_attributes(error))),
+                "slots": dict(self._keepable(_slot_values(error))),
+                "notes": _notes(error),
+                "suppress_context": error.__suppress_context__,
+            }
+        finally:
+            del self.path[id(error)]
+        tree: dict[str, Any] = {"type": remember(type(error)), "message": _text_of(error)}
+        tree.update((key, part) for key, part in further.items() if part or key == "args")
+        return {**tree, **links}
+
+    def _links(self, error: BaseException, seen: set[int]) -> dict[str, Any]:
+        links: dict[str, Any] = {}
+        cause, context = error.__cause__, error.__context__
+        if cause is not None and self._is_followed(cause, seen):
+            links["cause"] = self._of(cause, seen)
+        if context is not None and context is cause:
+            links.update({"context": "cause"} if "cause" in links else {})
+        elif context is not None and self._is_followed(context, seen):
+            links["context"] = self._of(context, seen)
+        if isinstance(error, BaseExceptionGroup):
+            members = [part for part in error.exceptions if self._is_followed(part, seen)]
+            links["group"] = error.message
+            links["members"] = [self._of(part, seen) for part in members]
+        return links
+
+    def _is_followed(self, error: BaseException, seen: AbstractSet[int] = frozenset()) -> bool:
+        if id(error) in seen or id(error) in self.path or len(self.path) > _DEEPEST:
+            return False
+        if self.is_checking or id(error) not in self.met:
+            return True
+        levels = sum(self.path.values())
+        if levels >= self.levels:
+            return False
+        self.again -= levels > 0
+        return self.again >= 0
+
+    def _keepable(self, parts: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        for name, value in parts:
+            try:
+                yield name, self._held(value)
+            except Exception:  # noqa: S112 - a lock on the exception: the rest is kept without it
+                continue
+
+    def _held_or_shown(self, value: Any) -> Any:
+        try:
+            return self._held(value)
+        except Exception:
+            return {"$opaque": shown(value)}
+
+    def _held(self, value: Any) -> Any:
+        """The tree of a value that surely comes back as it was. Raises whatever prevents that; nobody is told."""
+        if self.is_checking:
+            return tag(value)
+        outer, self.written = self.written, {}
+        try:
+            tree = tag(value)
+            back = untag(decode(encode(tree)))
+            self.is_checking = True
+            if not identical(value, back):
+                raise ValueError
+            return tree
+        finally:
+            self.is_checking, self.written = False, outer
+
+
+_current: Final[ContextVar[_Walk | None]] = ContextVar("durable_described", default=None)
+"""The walk that is under way here: the codec comes back to this module for each exception in an attribute."""
+
+
+def _wordless_text(tree: dict[str, Any]) -> str:
+    return encode(_without_message(tree))
+
+
+def _without_message(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of an exception without its message, and those of all in it."""
+    bare = {
+        key: (_each_without if key in {"attributes", "slots"} else _without_messages)(part)
+        for key, part in tree.items()
+        if key != "message"
+    }
+    bare.update((key, _without_message(tree[key])) for key in ("cause", "context") if type(tree.get(key)) is dict)
+    if "members" in tree:
+        bare["members"] = list(map(_without_message, tree["members"]))
+    return bare
+
+
+def _without_messages(tree: Any) -> Any:
+    """The tree of any value without the messages of the exceptions in it."""
+    if type(tree) is list:
+        return list(map(_without_messages, tree))
+    if type(tree) is not dict:
+        return tree
+    if "$error" in tree:
+        return {"$error": _without_message(tree["$error"])}
+    return {key: (_each_without if key == "$attributes" else _without_messages)(part) for key, part in tree.items()}
+
+
+def _each_without(trees: dict[str, Any]) -> dict[str, Any]:
+    """The same for values by names, whatever these are."""
+    return {name: _without_messages(tree) for name, tree in trees.items()}
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -143,7 +263,7 @@ def _notes(error: BaseException) -> list[str]:
 
 def _attributes(error: BaseException) -> Iterator[tuple[str, Any]]:
     for name, value in vars(error).items():
-        if name not in _LIVES_ELSEWHERE:
+        if name != "__notes__":
             yield name, value
 
 
@@ -168,29 +288,6 @@ def _slots(cls: type[BaseException]) -> dict[str, Any]:
         and name not in _NOT_KEPT
         and not name.startswith("__")
     }
-
-
-def _keepable(parts: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    for name, value in parts:
-        try:
-            yield name, _held(value)
-        except Exception:  # noqa: S112 - a lock on the exception: the rest is kept without it
-            continue
-
-
-def _tag_or_show(value: Any) -> Any:
-    try:
-        return _held(value)
-    except Exception:
-        return {"$opaque": shown(value)}
-
-
-def _held(value: Any) -> Any:
-    """The tree of a value that surely comes back as it was. Raises whatever prevents that; nobody is told."""
-    tree = tag(value)
-    if not identical(value, untag(decode(encode(tree)))):
-        raise ValueError
-    return tree
 
 
 def _rebuild(tree: dict[str, Any]) -> BaseException:
