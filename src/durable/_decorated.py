@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ._identity import code_of, default_name, module_of, require_name, source_of
@@ -40,20 +41,31 @@ class Decorated(Generic[P, R]):
         self.source = source_of(plain)
         self.signature = Signature(plain)
         self._bound: tuple[Any, ...] = ()
+        self._unbound: Decorated[Any, Any] | None = None
         if self.is_async and sys.version_info >= (3, 12):
             from inspect import markcoroutinefunction
 
             markcoroutinefunction(self)  # for frameworks that ask whether to await it
 
     def _bind_to(self, instance: object) -> Self:
-        if instance is None or self._is_static:
+        if instance is None or self._is_static or self._bound:
             return self
-        return self._copy(_bound=(instance,))
+        method = MethodType(self.function, instance)  # `inspect.signature` leaves out its first parameter
+        return self._copy(_bound=(instance,), _unbound=self, __wrapped__=method)
 
-    def _copy(self, **changes: Any) -> Self:
+    def _copy(self, _unbound: Decorated[Any, Any] | None = None, **changes: Any) -> Self:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
+        other.__dict__.update(self.__dict__, _unbound=_unbound, **changes)
         return other
+
+    def __eq__(self, other: object) -> bool:
+        """As of methods: each look at one makes another, and all of one instance are equal."""
+        if self._unbound is None or not isinstance(other, Decorated):
+            return self is other
+        return self._unbound is other._unbound and self._bound[0] is other._bound[0]
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._unbound is None else hash((self._unbound, id(self._bound[0])))
 
     def __reduce__(self) -> str:
         """Pickled by its name, as a function is: for the processes of a pool, outside of a run."""

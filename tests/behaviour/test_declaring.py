@@ -257,6 +257,34 @@ def test_method_of_a_subclass_and_super(journal):
     assert Derived().name() == "derived of base"
 
 
+def test_a_method_of_an_instance_is_as_other_methods_are():
+    class Till:
+        @durable.step
+        @passes_on
+        def pay(self, amount: int) -> str: ...
+
+        @durable.workflow
+        def sell(self, amount: int) -> str: ...
+
+    one, other = Till(), Till()
+    for bound, again, of_other in ((one.pay, one.pay, other.pay), (one.sell, one.sell, other.sell)):
+        assert str(inspect.signature(bound)) == "(amount: int) -> str"
+        assert bound == again
+        assert len({bound, again, of_other}) == 2
+    assert str(inspect.signature(one.pay.with_options(timeout=5))) == "(amount: int) -> str"
+    assert str(inspect.signature(Till.pay)) == "(self, amount: int) -> str"
+    assert one.pay != one.pay.with_options(timeout=5) != one.pay
+    assert one.pay not in (Till.pay, one.sell, "pay")
+    assert Till.pay == Till.pay != one.pay
+
+
+def test_a_method_of_another_instance_stays_its_method():
+    class Counter:
+        count = Shop("shop").pay
+
+    assert Counter().count(5) == "shop got 5"
+
+
 # -- wrapped by other decorators ---------------------------------------------------------------------------------------
 
 
