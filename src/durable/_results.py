@@ -51,13 +51,6 @@ def _may_be_told(execution: Execution) -> bool:
     return execution.branches is None and not execution.past
 
 
-def _who_is_cut(execution: Execution | None, awaited: RunRecord) -> Execution | None:
-    """The run that waits, where its cancellation ends that. A child is cancelled too, and ends before it is told."""
-    if execution is None or not _may_be_told(execution) or awaited.parent == execution.record.seq:
-        return None
-    return execution
-
-
 def _was_told(branch: Branch) -> bool:
     """Whether the journal has that this run was told of its cancellation here, where it waits for another one."""
     past = branch.execution.past.get((branch.name, branch.position))
@@ -111,6 +104,21 @@ class Result:
         workflow = self._runtime.registry.workflows.get(record.workflow)
         return recorded(record, codec_for(Any) if workflow is None else workflow.signature.result)
 
+    def _who_is_cut(self, execution: Execution | None, awaited: RunRecord) -> Execution | None:
+        """The run that waits, where its cancellation ends that. A child is cancelled too, and ends before that."""
+        if execution is None or not _may_be_told(execution) or self._is_child_of(execution, awaited):
+            return None
+        return execution
+
+    def _parent_of(self, record: RunRecord) -> Execution | None:
+        """The execution of this context, where it has called or started that run: it may wait for it suspended."""
+        branch = current_branch()
+        return None if branch is None or not self._is_child_of(branch.execution, record) else branch.execution
+
+    def _is_child_of(self, execution: Execution, record: RunRecord) -> bool:
+        """Whether that run has called or started this one: their keys mean something in one journal only."""
+        return record.parent == execution.record.seq and execution.journal.path == self._runtime.journal.path
+
     def _is_cancelled_with_it(self, record: RunRecord, execution: Execution) -> bool:
         """Whether a run was cancelled together with the one that it waits for: it is told so, and not of that."""
         return record.status == "cancelled" and _may_be_told(execution) and execution.is_being_cancelled()
@@ -155,7 +163,7 @@ class Result:
                 if record.status in FINISHED:
                     return record
                 require_all_called(f"the end of run {self._id!r}", timeout)
-                active, waiter = self._going(record), _who_is_cut(execution, record)
+                active, waiter = self._going(record), self._who_is_cut(execution, record)
                 left = None if deadline is None else max(0.0, deadline - clock.monotonic())
                 if active is None:
                     self._rest_for_suspended(record, changed, left)
@@ -172,7 +180,7 @@ class Result:
 
     def _rest_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
         """A parent that waits for a suspended child may be suspended too, since the end of that makes it due."""
-        parent = _parent_of(record)
+        parent = self._parent_of(record)
         if parent is not None and parent.threads is not None and seconds is None:
             with known_rest(parent, Rest(changed.set, child=self._id)):
                 parent.rest(changed, None)
@@ -192,7 +200,7 @@ class Result:
                         await end.come(cancelled=record.status == "cancelled")
                     return record
                 active = self._going(record)
-                await (change.of(active) if active else change.of_suspended(_parent_of(record), self._id))
+                await (change.of(active) if active else change.of_suspended(self._parent_of(record), self._id))
                 self._require_progress(active)
 
     def _going(self, record: RunRecord) -> Active | None:
@@ -318,14 +326,6 @@ def _turn_of_end() -> EndOfRun | None:
     from ._timers import EndOfRun
 
     return EndOfRun(branch, branch.execution.branches)
-
-
-def _parent_of(record: RunRecord) -> Execution | None:
-    """The execution of this context, where it has called or started that run: it may wait for it suspended."""
-    branch = current_branch()
-    if branch is None or branch.execution.record.seq != record.parent:
-        return None
-    return branch.execution
 
 
 def record_of(runtime: Runtime, run_id: str) -> RunRecord:

@@ -106,11 +106,12 @@ def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = No
 def lend_slot(runtime: Runtime, waiting: Execution | None, *, blocks: bool) -> tuple[Active, Loan] | None:
     """Lend the slot of a run that begins to wait for another; `None` where it has none, or blocks its loop meanwhile.
 
-    Then those on its loop who might take the slot could neither use it nor give it back.
+    Nor is it lent where it is a run of another journal, which may have the id of one of this. Where it blocks, those on
+    its loop who might take the slot could neither use it nor give it back.
     """
     active = runtime.active.get(waiting.record.id) if waiting is not None else None
     limit = runtime.limit_of(active.workflow) if active is not None else None
-    if waiting is None or active is None or limit is None:
+    if waiting is None or active is None or limit is None or active.execution is not waiting:
         return None
     if blocks and waiting.branches is not None and waiting.branches.is_here():
         return None

@@ -21,7 +21,7 @@ from ._operations import take_place
 from ._replay import decide_step
 from ._results import HALTS, joined, joined_async, record_of
 from ._running import call, drive_run
-from .errors import Halt, RunBlockedError, RunCancelledError, RunFinishedError
+from .errors import Halt, RunBlockedError, RunCancelledError, RunConflictError, RunFinishedError
 from .run import Run
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Workflow(Decorated[P, R]):
         execution = scope.execution
         if self.is_async:
             require_async_run(execution, f"workflow {self.name!r}")
-        scheduler = current_engine()._scheduler
+        scheduler = self._scheduler_of(execution)
         kind = "child"
         if not self.is_async:
             body = lambda request: _result_of_child(scheduler, request, execution)  # noqa: E731
@@ -180,7 +180,7 @@ class Workflow(Decorated[P, R]):
         return awaiting(execution, take_place(scope, child, decide_step), self.name)
 
     def _start_child(self, scope: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
-        scheduler = current_engine()._scheduler
+        scheduler = self._scheduler_of(scope.execution)
         body = lambda request: _or_halt(lambda: _start(scheduler, request, scope.execution))  # noqa: E731
         child = self._child(scope, args, kwargs, "start", body, codec_for(str))
         run_id = drive(scope.execution, take_place(scope, child, decide_step))
@@ -189,6 +189,18 @@ class Workflow(Decorated[P, R]):
         except HALTS as error:
             raise scope.execution.halt(error) from error
         return Run(scheduler, run_id)
+
+    def _scheduler_of(self, execution: Execution) -> Scheduler:
+        """Whose children are recorded in its own journal: in another one they could neither wake it nor end with it."""
+        engine = current_engine()
+        if engine.path != execution.journal.path:
+            msg = (
+                f"workflow {self.name!r} is called under an engine on {engine.path}, in the body of run "
+                f"{execution.record.id!r} of {execution.journal.path}: a run calls and starts runs of its own journal. "
+                "Do it in a step, where it is a run by itself"
+            )
+            raise RunConflictError(msg)
+        return engine._scheduler
 
     def _child(
         self,

@@ -34,7 +34,7 @@ class EngineClosedError(DurableError):
 
 
 class RunConflictError(DurableError):
-    """The id belongs to a run of another workflow, or of other inputs."""
+    """The id belongs to a run of another workflow or of other inputs, or what is asked cannot be done here."""
 
 
 class RunNotFoundError(DurableError):
