@@ -48,6 +48,8 @@ class Active:
         self.ancestors = ancestors
         self.parent = parent
         """The execution that waits for this run in its own thread or task; `None` for a run that was started."""
+        self.has_claimed = False
+        """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
         self.execution: Execution | None = None
         self.thread: int | None = None

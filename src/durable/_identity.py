@@ -7,7 +7,7 @@ task of the run: "" is the workflow's own, "/fetch:1" the second task whose coro
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ._codec import fingerprint, module_name
 from ._model import HAS_RUN, RunRecord, StepRecord
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, int]
 """Branch and position of an operation."""
+_SET_ASIDE: Final = "failed:"
 
 
 class Declared(Protocol):
@@ -77,6 +78,16 @@ def require_name(name: object, what: str) -> str:
 def claim_of(workflow: str, inputs: str) -> str:
     """What a call without an id looks for: the workflow and its inputs, less those that equal their default."""
     return fingerprint(f"{workflow} {inputs}")
+
+
+def set_aside(claim: str | None) -> str | None:
+    """The claim of a run that failed: no call looks for it, until a retry takes it up."""
+    return None if claim is None else _SET_ASIDE + claim
+
+
+def take_up(claim: str | None) -> str | None:
+    """The claim of a run that is retried."""
+    return None if claim is None else claim.removeprefix(_SET_ASIDE)
 
 
 def idempotency_key(run_id: str, branch: str, position: int) -> str:

@@ -52,7 +52,8 @@ class RunRecord(NamedTuple):
     wake_at: float | None
     """When a waiting run is due."""
     claim: str | None
-    """Fingerprint of workflow and inputs, while a plain call without an id may go on with this run."""
+    """Fingerprint of workflow and inputs, while a plain call without an id may go on with this run; of one that failed
+    it is set aside, for a retry."""
     parent: int | None
     """`seq` of the run that called this one."""
     epoch: int

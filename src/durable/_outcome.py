@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ._codec import TypeCodec, dump_error, load_error
 from ._codec.classes import is_here
 from ._execution import Execution
-from ._identity import listed
+from ._identity import listed, set_aside
 from ._model import RAISED_AT, RunRecord, StepRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
@@ -143,7 +143,8 @@ def failed(execution: Execution, error: BaseException) -> Ending:
 def _finished(
     record: RunRecord, now: float, status: str, output: str | None = None, error: str | None = None
 ) -> RunRecord:
-    return record._replace(status=status, output=output, error=error, finished_at=now, wake_at=None, claim=None)
+    claim = set_aside(record.claim) if status == "failed" else None  # for a retry: no other end goes on
+    return record._replace(status=status, output=output, error=error, finished_at=now, wake_at=None, claim=claim)
 
 
 def recorded(record: RunRecord, result: TypeCodec) -> Ending:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from ._going_back import taken_over, to_repeat
+from ._identity import take_up
 from ._journal import Journal
 from ._model import FINISHED, HAS_RUN, NOT_COUNTED_YET, MessageRecord, RunRecord
 from ._records import require_outcomes, step_row
@@ -31,15 +32,15 @@ def begin(record: RunRecord, now: float, epoch: int = NOBODY) -> Work[RunRecord]
 
     def work(transaction: Transaction) -> RunRecord:
         new = transaction.add_run(record._replace(status="queued", epoch=epoch))
-        _tell_owner(transaction, new, now)
+        if epoch == NOBODY:
+            _tell_owner(transaction, new, now)
         return new
 
     return work
 
 
 def _tell_owner(transaction: Transaction, queued: RunRecord, now: float) -> None:
-    if queued.epoch == NOBODY:
-        transaction.add_message(MessageRecord(0, queued.seq, "begin", "", None, None, now))
+    transaction.add_message(MessageRecord(0, queued.seq, "begin", "", None, None, now))
 
 
 # -- cancel -----------------------------------------------------------------------------------------------------------
@@ -143,14 +144,15 @@ def retry(
             status="queued",
             error=None,
             finished_at=None,
+            claim=take_up(record.claim),
             crashes=0,
             progress=min(record.progress, transaction.outcomes(record.seq)),
             trusting=1 if trust_journal else record.trusting,
-            epoch=record.epoch if by_owner else NOBODY,
             deadline=_deadline_anew(record),
         )
         transaction.put_run(queued)
-        _tell_owner(transaction, queued, now)
+        if not by_owner:
+            _tell_owner(transaction, queued, now)
         yield queued
 
     return work

@@ -120,12 +120,13 @@ def lend_slot(runtime: Runtime, waiting: Execution | None, *, blocks: bool) -> t
 
 def _call(runtime: Runtime, request: Request, join: Callable[[], Any] | None) -> Course:
     result = request.workflow.signature.result
+    claimer = mine = runtime.prepare(request)
     while True:
-        mine = runtime.prepare(request)
         try:
             admission: Admission = yield Write(runtime.admit(request, mine), full=False)
         except BaseException as error:
             runtime.abandon(mine, error)
+            runtime.give_back(claimer)
             raise
         if admission.is_mine:
             ending: Ending = yield from execute(runtime, admission)
@@ -136,17 +137,33 @@ def _call(runtime: Runtime, request: Request, join: Callable[[], Any] | None) ->
             return recorded(admission.record, result)
         if join is not None and request.joins(admission.record):
             return (yield Join(join))
-        assert admission.active is not None
-        is_resumed = admission.active.origin == "resume" and request.is_child(admission.record)
-        yield Over(admission.active, request.parent if is_resumed else None)
-        record = runtime.journal.run(admission.record.id)
+        try:
+            record = yield from _until_over(runtime, request, admission)
+        except BaseException:
+            runtime.give_back(claimer)
+            raise
         if record is None or record.status in FINISHED:
             return recorded(record or admission.record, result)
         if record.status == "blocked":
             raise recorded_error(record)
-        if isinstance(admission.active.error, DurableError) and not admission.active.is_written:
-            raise admission.active.error
         request = request._replace(run_id=record.id)  # suspended, or its caller was interrupted: this one goes on
+        mine = runtime.prepare(request)
+
+
+def _until_over(runtime: Runtime, request: Request, admission: Admission) -> Course:
+    """Wait while somebody else executes a run; return its record then, `None` where it is gone.
+
+    Raised is what interrupted the execution, or the wait for it.
+    """
+    active = admission.active
+    assert active is not None
+    is_resumed = active.origin == "resume" and request.is_child(admission.record)
+    yield Over(active, request.parent if is_resumed else None)
+    record = runtime.journal.run(admission.record.id)
+    goes_on = record is not None and record.status not in {*FINISHED, "blocked"}
+    if goes_on and isinstance(active.error, DurableError) and not active.is_written:
+        raise active.error
+    return record
 
 
 def execute(runtime: Runtime, admission: Admission) -> Course:

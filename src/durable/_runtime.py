@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
+from ._claims import Claims
 from ._clock import Clock
 from ._codec import dump_error
 from ._effects import CANCELLED, TIMED_OUT
@@ -64,10 +65,7 @@ class Runtime:
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._owning = threading.Lock()
         self._closed: str | None = None
-        self._resumed: dict[str, list[str]] = {}
-        """By claim: what `resume` has set going and no call has claimed yet, oldest first."""
-        self._given_back: set[str] = set()
-        """Runs of this process whose call was interrupted."""
+        self._claims = Claims()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -152,24 +150,25 @@ class Runtime:
         workflow, run_id = request.workflow, request.run_id
         given = workflow.signature.without_defaults(request.inputs)
         claim = claim_of(workflow.name, given) if run_id is None else None
+        own_id = mine.run_id
 
         def work(transaction: Transaction) -> Admission:
             if self.active.get(mine.run_id) is mine:
                 del self.active[mine.run_id]
+            self.give_back(mine)
+            mine.run_id = own_id
             self.require_open()
-            if run_id is None:
-                found = self._adoptable(transaction, request, claim or "")
-            else:
-                found = transaction.run_of_id(run_id)
+            found = self._meant(transaction, request, claim)
             if found is None:
                 return self._create(transaction, request, mine, claim)
             if run_id is not None:
                 require_same_call(found, request)
-            if found.status in FINISHED:
-                return Admission(found, None, is_mine=False, is_new=False, unsynced=0)
-            if (active := self.living(found.id)) is not None or request.joins(found):
+            active = None if found.status in FINISHED else self.living(found.id)
+            if run_id is None:
+                self._claims.take(found.id)
+                mine.run_id, mine.has_claimed = found.id, True
+            if found.status in FINISHED or active is not None or request.joins(found):
                 return Admission(found, active, is_mine=False, is_new=False, unsynced=0)
-            mine.run_id = found.id
             self.active[found.id] = mine
             if request.origin == "start":
                 return Admission(found, mine, is_mine=True, is_new=False, unsynced=transaction.number)
@@ -185,26 +184,13 @@ class Runtime:
         self.active[record.id] = mine
         return Admission(record, mine, is_mine=True, is_new=True, unsynced=transaction.number)
 
-    def _adoptable(self, transaction: Transaction, request: Request, claim: str) -> RunRecord | None:
-        """The oldest run that a plain call without an id goes on with: see DESIGN, "Which run does a call mean?"."""
-        if request.origin == "start" or request.parent is not None:
+    def _meant(self, transaction: Transaction, request: Request, claim: str | None) -> RunRecord | None:
+        """The run that is there and that a call means, `None` where it means a new one."""
+        if request.run_id is not None:
+            return transaction.run_of_id(request.run_id)
+        if claim is None or request.origin == "start" or request.parent is not None:
             return None
-        resumed = self._resumed.get(claim, [])
-        candidates = {
-            record.id: record
-            for record in transaction.claimable_runs(claim)
-            if record.epoch < self.journal.epoch or record.id in self._given_back or record.id in resumed
-        }
-        for run_id in resumed:
-            if run_id not in candidates and (record := transaction.run_of_id(run_id)) is not None:
-                candidates[run_id] = record
-        if not candidates:
-            return None
-        found = min(candidates.values(), key=lambda record: record.seq)
-        self._given_back.discard(found.id)
-        if found.id in resumed:
-            resumed.remove(found.id)
-        return found
+        return self._claims.oldest(transaction, claim, self.journal.epoch)
 
     def living(self, run_id: str) -> Active | None:
         """The run in this process, unless its event loop was closed under it."""
@@ -215,9 +201,10 @@ class Runtime:
         return active
 
     def give_back(self, active: Active) -> None:
-        """A call was interrupted: the next call of the same goes on with the run."""
-        if active.origin == "call":
-            self._given_back.add(active.run_id)
+        """A plain call was interrupted: the next call of the same claims the run that this one has claimed, if any."""
+        if active.has_claimed:
+            active.has_claimed = False
+            self._claims.give_back(active.run_id)
 
     # -- beginning and ending an execution ----------------------------------------------------------------------------
 
@@ -317,8 +304,9 @@ class Runtime:
 
     def over(self, active: Active, ending: Ending) -> None:
         """An execution has ended, and what it wrote is in the file."""
-        if ending.record is None:
-            self.give_back(active)
+        if ending.record is None and active.origin == "call":
+            active.has_claimed = False
+            self._claims.give_back(active.run_id)
         self._over(active, ending.error, is_written=ending.record is not None)
         if ending.record is not None:
             self._tell_timer(ending.record)
@@ -350,6 +338,8 @@ class Runtime:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""
         if self.active.get(active.run_id) is active:
             self.over(active, Ending(None, None, error))
+        else:
+            self.give_back(active)
 
     def limit_of(self, workflow: Declaration) -> Limit | None:
         """The limit of a workflow's `concurrency`, `None` where it has none."""
@@ -388,5 +378,5 @@ class Runtime:
         if self.active.setdefault(record.id, active) is not active:
             return None
         if record.claim is not None and record.parent is None and record.epoch < self.journal.epoch:
-            self._resumed.setdefault(record.claim, []).append(record.id)
+            self._claims.resume(record.claim, record.id)
         return active

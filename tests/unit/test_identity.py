@@ -15,7 +15,9 @@ from durable._identity import (
     listed,
     module_of,
     require_name,
+    set_aside,
     source_of,
+    take_up,
 )
 
 
@@ -165,6 +167,12 @@ def test_a_claim_stands_for_workflow_and_inputs():
     claims = {claim_of("w", "{}"), claim_of("w", '{"x":1}'), claim_of("v", "{}"), claim_of("w", '{"x":2}')}
     assert len(claims) == 4
     assert claim_of("w", '{"x":1}') == claim_of("w", '{"x":1}')
+
+
+@pytest.mark.parametrize("claim", [None, claim_of("w", "{}")])
+def test_a_claim_that_is_set_aside_is_another_one_until_it_is_taken_up(claim):
+    assert take_up(set_aside(claim)) == take_up(claim) == claim
+    assert claim is None or set_aside(claim) != claim
 
 
 # -- what is declared -------------------------------------------------------------------------------------------------

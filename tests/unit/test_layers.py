@@ -41,7 +41,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_suspension",),
     ("_drive_async", "_operations", "_parallel", "_run_task"),
     # 4 many executions
-    ("_active", "_timer", "_watching"),
+    ("_active", "_claims", "_timer", "_watching"),
     ("_runtime",),
     ("_running",),
     ("_running_async",),

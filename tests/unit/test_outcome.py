@@ -112,7 +112,7 @@ def test_a_run_that_raised_is_failed_with_the_decoded_error_and_its_traceback():
     assert ending.record.status == "failed"
     assert ending.record.output is None
     assert ending.record.finished_at == 43200.0
-    assert ending.record.claim is None
+    assert ending.record.claim == "failed:" + "c" * 32  # set aside, for a retry
     assert type(ending.error) is PaymentFailed
     assert ending.error is not original
     assert ending.error.args == ("card",)

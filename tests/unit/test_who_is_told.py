@@ -273,6 +273,7 @@ def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
         prepare=lambda _: "mine",
         admit=lambda *_: "work",
         abandon=lambda *_: given.append(2),
+        give_back=lambda _: None,
     )
     request = SimpleNamespace(
         parent=SimpleNamespace(record=SimpleNamespace(id="p")),

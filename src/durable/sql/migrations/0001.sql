@@ -41,7 +41,7 @@ CREATE TABLE durable_run (
 
 -- Unfinished runs by status, due timers in order, and the newest of a status (the rowid ends every entry).
 CREATE INDEX durable_run_status ON durable_run (status, wake_at);
--- Small: only runs that are unfinished and whose id the library chose.
+-- Small: only runs that are unfinished or failed, and whose id the library chose.
 CREATE INDEX durable_run_claim ON durable_run (claim) WHERE claim IS NOT NULL;
 -- The newest runs of a workflow, of one status or of each, and how many there are.
 CREATE INDEX durable_run_workflow ON durable_run (workflow, status);
