@@ -15,7 +15,15 @@ from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
-from ._replay import decide_cancelled, decide_step, from_journal, journal_cut, require_same_operation
+from ._replay import (
+    decide_cancelled,
+    decide_step,
+    describe,
+    from_journal,
+    journal_cut,
+    place,
+    require_same_operation,
+)
 from ._signature import Signature
 from .errors import DurableError, Halt, JournalError, NonDeterminismError
 
@@ -123,8 +131,9 @@ def _has_no_outcome(execution: Execution, call: Call, past: StepRecord | None, *
 
 def _require_not_lost(execution: Execution, call: Call) -> None:
     try:
-        require_not_lost(call.branch, call.position, execution.past, execution.record, execution.journal.steps)
-    except JournalError as error:
+        called, steps_of = f"{describe(call)} at {place(call)}", execution.journal.steps
+        require_not_lost(call.branch, call.position, execution.past, execution.record, steps_of, called=called)
+    except (JournalError, NonDeterminismError) as error:
         raise execution.halt(error) from error
 
 

@@ -6,12 +6,14 @@ A row whose checksum does not fit is never handed out: SQLite's own check does n
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from math import inf
 from struct import Struct
 from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
 
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord, operation_number
-from .errors import JournalError
+from ._replay import describe, place
+from .errors import JournalError, NonDeterminismError
 
 _STEP_TEXTS: Final = StepRecord._fields.index("started_at")
 _STEP: Final = "%s|" * _STEP_TEXTS
@@ -150,21 +152,46 @@ def require_not_lost(
     left: Iterable[tuple[str, int]],
     run: RunRecord,
     steps_of: Callable[[int], list[StepRecord]],
+    *,
+    called: str = "an operation",
 ) -> None:
     """A sync workflow waits for one operation before it calls the next: where later ones are there, it was lost.
 
     It would run again otherwise. No checksum tells of a row that is not found, since the number of its run has changed.
-    Not for what runs beside the others, which may not have begun when they were written. `left`: the places that the
-    journal has and the code has not called yet. `steps_of` reads the operations of the run of a key.
+    Not for what runs beside the others, which may not have begun when they were written. Where it may have been such a
+    one, and the code waits for it today, the code is another: `NonDeterminismError`. `left`: the places that the
+    journal has and the code has not called yet. `steps_of` reads the operations of the run of a key. `called`: what the
+    code has called, for the message.
     """
     if any(other == branch and later > position for other, later in left):
-        number = operation_number(steps_of(run.seq), (branch, position))
+        steps = steps_of(run.seq)
+        if (waiting := _beside(steps, branch, position)) is not None:
+            msg = (
+                f"the code called {called} and waits for it, but there the journal has nothing, and has what was "
+                f"called later: a submitted step, which had not begun, since {describe(waiting)} at {place(waiting)} "
+                "was under way. The workflow was changed under this run: put its code back, or start a new run; "
+                "completed steps are kept. Where it was not changed, an operation was lost: restore the journal from "
+                "a backup"
+            )
+            raise NonDeterminismError(msg)
+        number = operation_number(steps, (branch, position))
         msg = (
             f"operation {position} of run {run.id!r} of {run.workflow!r} is missing, and later ones are there. The "
             "file was changed outside of durable, or the disk is failing: restore the journal from a backup, or go on "
             f"without what came later, in a new run: run.fork(from_step={number})"
         )
         raise JournalError(msg)
+
+
+def _beside(steps: list[StepRecord], branch: str, position: int) -> StepRecord | None:
+    """What was called before a place and had not ended when the first operation behind it began: it was submitted.
+
+    What is submitted behind it may wait for the same threads.
+    """
+    own = [step for step in steps if step.branch == branch]
+    began = min((step.started_at for step in own if step.position > position), default=inf)
+    ended = ((step, inf if step.turn is None else step.finished_at or 0.0) for step in own if step.position < position)
+    return next((step for step, end in ended if end > began), None)
 
 
 def require_outcomes(found: int, run: RunRecord) -> None:

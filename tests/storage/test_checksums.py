@@ -10,7 +10,7 @@ import pytest
 from durable._journal import Journal
 from durable._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
 from durable._records import require_not_lost
-from durable.errors import JournalError
+from durable.errors import JournalError, NonDeterminismError
 
 
 @pytest.fixture
@@ -271,3 +271,15 @@ def test_only_later_operations_of_the_same_branch_tell_that_one_was_lost(make):
     require_not_lost("", 1, [("", 0), ("/fetch:0", 5)], make.run(seq=1), steps)
     with pytest.raises(JournalError, match=r"operation 1 of run 'run-1' .* is missing"):
         require_not_lost("", 1, [("", 0), ("", 2)], make.run(seq=1), lambda _: [make.step(position=2)])
+
+
+@pytest.mark.parametrize(
+    ("ended", "was_lost"),
+    [({"turn": 0, "finished_at": 5.0}, True), ({"turn": 0, "finished_at": 7.0}, False), ({}, False)],
+)
+def test_a_submitted_step_may_not_have_begun_while_one_before_it_was_under_way(make, ended, was_lost):
+    under_way = {"position": 0, "status": "running", "finished_at": None, "turn": None, **ended}
+    steps = [make.step(started_at=4.0, **under_way), make.step(position=2, started_at=6.0)]
+    error = JournalError if was_lost else NonDeterminismError
+    with pytest.raises(error, match="step 'x' at position 1" if not was_lost else "operation 1"):
+        require_not_lost("", 1, [("", 2)], make.run(seq=1), lambda _: steps, called="step 'x' at position 1")
