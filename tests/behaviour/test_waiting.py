@@ -250,6 +250,32 @@ def test_a_signal_that_does_not_fit_is_consumed_and_raises(journal):
     assert run.result(PATIENCE) == "ann"
 
 
+def test_a_signal_of_the_readers_type_is_read_as_it_was_sent_and_replays_so(journal):
+    @dataclass
+    class Signed(Approval):
+        times: int = 0
+
+        def __post_init__(self):
+            self.times += 1
+
+    seen = []
+
+    @durable.workflow
+    def flow():
+        seen.append(durable.wait_for_signal("all", list[Approval] | None))
+        return durable.wait_for_signal("go", float | None)
+
+    run = flow.start()
+    run.signal("all", [Signed("ann"), {"by": "bob"}])
+    wait_until(lambda: run.status == "waiting")
+    run.signal("go", float("inf"))
+    assert run.result(PATIENCE) == float("inf")
+    assert len(seen) > 1
+    for first, second in seen:
+        assert (type(first), vars(first)) == (Signed, {"by": "ann", "amount": 0, "times": 1})
+        assert second == Approval("bob")
+
+
 def test_no_signal_in_time_is_a_timeout_error_that_replays(journal):
     @durable.workflow
     def flow():

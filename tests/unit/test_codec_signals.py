@@ -1,17 +1,22 @@
 """Values that are read as another type than they were written: signals, and code that changed."""
 
+import typing
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import IntEnum
-from typing import Any, Literal, NamedTuple, TypedDict
+from enum import Enum, IntEnum
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Protocol, Required, TypedDict, TypeVar
 
 import attrs
 import pydantic
 import pytest
+import typing_extensions
 
-from durable._codec import codec_for, load_lenient, load_untyped
+from durable._codec import codec_for, fit, load_lenient, load_untyped
+from durable._codec.exact import identical
 from durable.errors import SerializationError
 
 
@@ -63,6 +68,94 @@ class Movie(TypedDict):
 
 class Model(pydantic.BaseModel):
     n: int
+
+
+class Loose(Enum):
+    NOTHING = None
+    PAIR = (1, 2)
+    NAN = float("nan")
+
+
+@dataclass
+class Grows:
+    a: int
+
+    def __post_init__(self) -> None:
+        self.a += 1
+
+
+@attrs.define
+class Shouts:
+    a: str = attrs.field(converter=lambda text: f"{text}!")
+
+
+class Doubles(pydantic.BaseModel):
+    a: int
+
+    @pydantic.field_validator("a")
+    @classmethod
+    def double(cls, a: int) -> int:
+        return a * 2
+
+
+class SubModel(Model):
+    m: int = 0
+    _private: int = pydantic.PrivateAttr(default=0)
+
+
+@dataclass
+class Late:
+    a: int
+    b: int = field(init=False)
+
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+@dataclass
+class Box(Generic[T]):
+    it: T
+
+
+class Pair(NamedTuple, Generic[T]):
+    one: T
+    more: list[T]
+
+
+class Shelf(TypedDict, total=False):
+    best: Required[Order]
+    rest: typing_extensions.ReadOnly[list[Order]]
+
+
+class Wrapped(TypedDict, Generic[T]):
+    it: T
+
+
+class Named(Protocol):
+    name: str
+
+
+OrderId = NewType("OrderId", Order)
+Orders = typing_extensions.TypeAliasType("Orders", Mapping[K, list[T]], type_params=(T, K))
+
+
+def late() -> Late:
+    value = Late(1)
+    value.b = 2
+    return value
+
+
+def private() -> SubModel:
+    value = SubModel(n=1)
+    value._private = 5
+    return value
+
+
+def extra() -> Item:
+    value = Item("a")
+    vars(value)["more"] = (1, 2)
+    return value
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,6 +242,122 @@ def test_signal_is_read_by_the_readers_type(value: Any, wanted: Any, read: Any) 
 def test_signal_that_does_not_fit(value: Any, wanted: Any, message: str) -> None:
     with pytest.raises(SerializationError, match=message):
         load_lenient(sent(value), wanted)
+
+
+KEPT = [
+    (Doubles(a=2), Doubles),
+    (Grows(1), Grows),
+    (Shouts("a"), Shouts),
+    (private(), Model),
+    (late(), Late),
+    (extra(), Item),
+    (Rush("1"), Order),
+    (Loose.NOTHING, Loose),
+    (Loose.PAIR, Loose),
+    (Loose.NAN, Loose),
+    (float("nan"), float),
+    (float("-inf"), float),
+    (5, float),
+    (10**5000, int),
+    ("\ud83d\ude00", str),
+    (Model(n=1), pydantic.BaseModel),
+    (None, None),
+    (1, Literal[1, "x"]),
+    (Loose.NAN, Literal[Loose.NAN]),
+    (Rush("1"), OrderId),
+    (Rush("1"), Annotated[Order, "a note"]),
+    (Rush("1"), Named),
+    (Rush("1"), T),
+    ({"a": [Rush("1")]}, Orders[Order, str]),
+    (Box(Rush("1")), Box[Order]),
+    (Box((1, 2)), Box),
+    (Pair(Rush("1"), [Order("2")]), Pair[Order]),
+    ({"best": Rush("1")}, Shelf),
+    ({"rest": [Rush("2")], "best": Rush("1")}, Shelf),
+    ({"it": Rush("1")}, Wrapped[Order]),
+    ((Rush("1"), float("inf")), tuple[Order, float]),
+    ((Rush("1"),), tuple[Order, ...]),
+    ((), tuple[()]),
+    (Point(1), tuple[int, int]),
+    ((Rush("1"),), Sequence[Order]),
+    (frozenset({Loose.PAIR}), AbstractSet[Loose]),
+    ({Loose.PAIR: Rush("1")}, Mapping[Loose, Order]),
+    ({Loose.PAIR: Rush("1")}, Iterable[Loose]),
+    ("abc", Sequence[str]),
+    (range(10**12), Sequence[int]),
+    ([(1, 2)], typing.Sequence),
+    ({(1, 2)}, typing.Collection),
+    ({1: (2,)}, typing.Mapping),
+]
+
+
+def either(*members: Any) -> Any:
+    return typing.Union[members]  # noqa: UP007 - of members that are variables
+
+
+@pytest.mark.parametrize("around", [
+    lambda value, wanted: (value, wanted),
+    lambda value, wanted: (value, either(None, wanted)),
+    lambda value, wanted: (value, either(bytes, wanted)),
+    lambda value, wanted: ([value], list[wanted]),
+    lambda value, wanted: ({"k": value}, dict[str, wanted]),
+    lambda value, wanted: (Box(value), either(None, Box[wanted])),
+    lambda value, wanted: ((1, value), tuple[int, wanted]),
+])  # fmt: skip
+@pytest.mark.parametrize(("value", "wanted"), KEPT, ids=[str(wanted) for _, wanted in KEPT])
+def test_a_signal_of_the_readers_type_is_read_as_it_was_sent(value: Any, wanted: Any, around: Any) -> None:
+    value, wanted = around(value, wanted)
+    assert identical(load_lenient(sent(value), wanted), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "read"),
+    [
+        ([Doubles(a=1), {"a": 2}], list[Doubles], [Doubles(a=1), Doubles(a=2)]),
+        ([Doubles(a=1), {"a": 2}], list[Doubles] | None, [Doubles(a=1), Doubles(a=2)]),
+        ([Doubles(a=1), {"a": 2}], list[Doubles] | bytes, [Doubles(a=1), Doubles(a=2)]),
+        ([Rush("1"), {"id": "2"}], list[Order], [Rush("1"), Order("2")]),
+        ((Rush("1"), {"id": "2"}), list[Order], [Rush("1"), Order("2")]),
+        ({"k": Rush("1"), "l": {"id": "2"}}, dict[str, Order], {"k": Rush("1"), "l": Order("2")}),
+        ({"it": Grows(1)}, Box[Grows], Box(Grows(1))),
+        ({"it": {"a": 1}}, Box[Grows], Box(Grows(1))),
+        ({"best": {"id": "1"}, "rest": [Rush("2")]}, Shelf, {"best": Order("1"), "rest": [Rush("2")]}),
+        ({"id": "1"}, dict[str, int] | Order, Order("1")),
+        ([{"id": "1"}], list[Order] | int, [Order("1")]),
+        (["2026-01-02", date(2026, 1, 3)], list[date], [date(2026, 1, 2), date(2026, 1, 3)]),
+        ([uuid.UUID(int=5)], list[str], [str(uuid.UUID(int=5))]),
+    ],
+)
+def test_what_is_of_its_type_stays_as_it_is_beside_plain_data(value: Any, wanted: Any, read: Any) -> None:
+    assert identical(load_lenient(sent(value), wanted), read)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ({"best": Order("1"), "worst": Order("2")}, Shelf),
+        ({"rest": []}, Shelf),
+        (Box(Card("1")), Box[Order]),
+        (Pair(Card("1"), []), Pair[Order]),
+        ([Card("1")], Sequence[Order]),
+        ({Loose.PAIR: Card("1")}, dict[Loose, Order]),
+        ((1, 2, 3), tuple[int, int]),
+        ("abc", Sequence[int]),
+        (Loose.PAIR, Literal[Loose.NAN]),
+    ],
+)
+def test_what_is_not_of_the_readers_type_is_told_from_what_is(value: Any, wanted: Any) -> None:
+    for each, annotation in (value, wanted), ([value], list[wanted]), (value, either(None, wanted)):
+        with pytest.raises(SerializationError):
+            load_lenient(sent(each), annotation)
+
+
+def test_a_type_whose_names_are_gone_takes_what_it_took() -> None:
+    class Lost(TypedDict):
+        a: "NoSuchName"  # noqa: F821
+
+    with pytest.raises(SerializationError, match="NoSuchName"):
+        fit({"a": 1}, Lost)
 
 
 def test_signal_with_no_class_of_this_program() -> None:

@@ -8,7 +8,7 @@ says too little (`Any`, unions, base classes), the self-describing form stands i
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import cattrs
 from cattrs.cols import (
@@ -32,6 +32,9 @@ _ACCEPTED: Final[dict[type, tuple[type, ...]]] = {
     NoneType: (NoneType,),
 }
 """JSON types that stand for themselves under an annotation; an int is a float to type checkers."""
+
+
+Made = TypeVar("Made", bound="DurableConverter")
 
 
 class DurableConverter(cattrs.Converter):
@@ -97,9 +100,9 @@ class DurableConverter(cattrs.Converter):
         return finding.within(step, error)
 
 
-def _make_converter() -> DurableConverter:
-    """A converter with our own hooks, on which users may register theirs."""
-    made = DurableConverter(
+def make_converter(kind: type[Made]) -> Made:
+    """A converter with our own hooks."""
+    made = kind(
         forbid_extra_keys=True,
         unstructure_fallback_factory=lambda _: tag,
         structure_fallback_factory=lambda _: read_open,
@@ -117,6 +120,12 @@ def _make_converter() -> DurableConverter:
     for predicate, write, read in SHAPES:
         made.register_unstructure_hook_factory(predicate, write)
         made.register_structure_hook_factory(predicate, read)
+    return made
+
+
+def _make_converter() -> DurableConverter:
+    """The one on which users may register theirs."""
+    made = make_converter(DurableConverter)
     made.is_made = True
     user_hooks.unstructure, user_hooks.structure = made.unstructure, made.structure
     return made

@@ -15,7 +15,7 @@ class UserHooks:
     def __init__(self) -> None:
         self._predicates: list[Callable[[Any], bool]] = []
         self._listeners: list[Callable[[], None]] = []
-        self.unstructure: Callable[[Any], Any]
+        self.unstructure: Callable[..., Any]
         self.structure: Callable[[Any, Any], Any]
 
     def add(self, predicate: Callable[[Any], bool]) -> None:

@@ -26,7 +26,7 @@ Read = Callable[[Any, Any], Any]
 _LISTS: Final = frozenset({list, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection})
 _SETS: Final = {set: set, frozenset: frozenset, abc.Set: set, abc.MutableSet: set}
 _DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
-_UNIONS: Final = frozenset({typing.Union, types.UnionType})
+UNIONS: Final = frozenset({typing.Union, types.UnionType})
 _BARE: Final = frozenset(
     {Any, object, list, dict, tuple, set, frozenset, *_LISTS, *_SETS, *_DICTS,
      typing.List, typing.Dict, typing.Tuple, typing.Set, typing.FrozenSet}  # noqa: UP006
@@ -77,7 +77,7 @@ def _is_union(annotation: Any) -> bool:
     """Whether it is a union of more than one type and None, which cattrs cannot tell apart."""
     members = typing.get_args(annotation)
     is_optional = len(members) == 2 and type(None) in members  # noqa: PLR2004 - X and None
-    return typing.get_origin(annotation) in _UNIONS and not is_optional
+    return typing.get_origin(annotation) in UNIONS and not is_optional
 
 
 def _read_union(annotation: Any, converter: Any) -> Read:
@@ -87,7 +87,7 @@ def _read_union(annotation: Any, converter: Any) -> Read:
         value = untag(tree)
         if any(type(value) in _runtime_types(member) for member in members):
             return value
-        return _only_fit(tree, members, converter)
+        return only_fit(tree, members, converter)
 
     return read
 
@@ -98,7 +98,7 @@ def _runtime_types(member: Any) -> frozenset[Any]:
     return frozenset({typing.get_origin(member) or member})
 
 
-def _only_fit(tree: Any, members: tuple[Any, ...], converter: Any) -> Any:
+def only_fit(tree: Any, members: tuple[Any, ...], converter: Any) -> Any:
     """The value of a plain tree, as a signal has it, by the one member that it fits."""
     fits = []
     for member in members:

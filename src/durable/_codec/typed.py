@@ -47,7 +47,7 @@ class TypedCodec(TypeCodec):
     def _bound(self) -> Hooks:
         hooks = self._hooks
         if hooks is None:
-            hooks = self._hooks = _hooks_for(self.annotation)
+            hooks = self._hooks = hooks_for(self.annotation)
         return hooks
 
     def dump(self, value: Any) -> str:
@@ -79,7 +79,8 @@ class TypedCodec(TypeCodec):
         return (text if text.startswith(_TAGGED) else f'{{"$value":{text}}}'), back
 
 
-def _hooks_for(annotation: Any) -> Hooks:
+def hooks_for(annotation: Any) -> Hooks:
+    """How values are written and read under this annotation; refused with the reason where it cannot be used."""
     made = converter()
     try:
         return Hooks(made.get_unstructure_hook(annotation), made.get_structure_hook(annotation))
@@ -96,31 +97,16 @@ def _refusing(annotation: Any, why: str) -> tuple[Callable[..., Any], Callable[.
 
 
 def read_signal(value: Any, annotation: Any) -> Any:
-    """A value that somebody sent, as the type that its reader wants. Nothing in it is changed.
+    """A value that somebody sent, as the type that its reader wants. Nothing in it is changed that is of its type.
 
-    The value itself if it is of that type; else what its plain form gives, such as a dataclass for
+    The value itself if it is of that type; else what its parts or its plain form give, such as a dataclass for
     a dict of its fields. Raises SerializationError.
     """
     if annotation in type(value).__mro__:
         return value
-    hooks = _hooks_for(annotation)
+    from durable._codec.fitting import fitting  # cattrs again, which few signals need
+
     try:
-        back = hooks.read(decode(encode(hooks.write(value))), annotation)
-        if identical(back, value):
-            return back
-    except Exception:  # noqa: S110 - not of the type: its plain form may still fit
-        pass
-    try:
-        return hooks.read(decode(encode(_plain_form(value))), annotation)
+        return fitting.structure(value, annotation)
     except Exception as error:
         raise converter().explain(error).explained() from error
-
-
-def _plain_form(value: Any) -> Any:
-    """The value without what tells its types, as any sender could have written it."""
-    if type(value) is dict:
-        pairs = [[_plain_form(key), _plain_form(part)] for key, part in value.items()]
-        return dict(pairs) if all(type(key) is str for key in value) else pairs
-    if type(value) in {list, tuple, set, frozenset}:
-        return [_plain_form(item) for item in value]
-    return converter().unstructure(value)

@@ -1,0 +1,53 @@
+"""What somebody sent, as the type that its reader wants: what is of its type stays as it is. Import it late."""
+
+import typing
+from typing import Any, Final
+
+from durable._codec.belonging import belongs, comes_back
+from durable._codec.conversion import DurableConverter, make_converter
+from durable._codec.hooks import user_hooks
+from durable._codec.json_text import decode, encode
+from durable._codec.shapes import UNIONS, is_open, only_fit
+from durable._codec.typed import hooks_for
+
+_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
+
+
+class FittingConverter(DurableConverter):
+    """Structures values instead of trees: each part that a hook meets is fitted by itself."""
+
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:  # noqa: ARG002, FBT002 - as in cattrs
+        """For parts: here the hooks that cattrs and our shapes make ask for theirs."""
+        return self.structure
+
+    def structure(self, value: Any, annotation: Any) -> Any:
+        """The value itself if it is of the type; else what is made of its parts, or of its plain form."""
+        try:
+            if belongs(value, annotation):
+                return value
+            if type(value) in _CONTAINERS and not (user_hooks.cover(annotation) or is_open(annotation)):
+                return self._of_parts(value, annotation)
+        except Exception:  # noqa: S110 - the whole may fit where its parts do not, and else says best why not
+            pass
+        if comes_back(value, annotation):
+            return value
+        return hooks_for(annotation).read(decode(encode(_plain_form(value))), annotation)
+
+    def _of_parts(self, value: Any, annotation: Any) -> Any:
+        if typing.get_origin(annotation) in UNIONS:
+            return only_fit(value, typing.get_args(annotation), self)
+        hook = super().get_structure_hook(annotation)
+        return hook(value if type(value) is dict else list(value), annotation)
+
+
+def _plain_form(value: Any) -> Any:
+    """The value without what tells its types, as any sender could have written it."""
+    if type(value) is dict:
+        pairs = [[_plain_form(key), _plain_form(part)] for key, part in value.items()]
+        return dict(pairs) if all(type(key) is str for key in value) else pairs
+    if type(value) in _CONTAINERS:
+        return [_plain_form(item) for item in value]
+    return user_hooks.unstructure(value)
+
+
+fitting: Final = make_converter(FittingConverter)
