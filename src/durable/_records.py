@@ -12,7 +12,6 @@ from typing import Any, Final, NoReturn, get_args
 from zlib import crc32
 
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord, operation_number
-from ._replay import describe, place
 from .errors import JournalError, NonDeterminismError
 
 _STEP_TEXTS: Final = StepRecord._fields.index("started_at")
@@ -166,6 +165,8 @@ def require_not_lost(
     if any(other == branch and later > position for other, later in left):
         steps = steps_of(run.seq)
         if (waiting := _beside(steps, branch, position)) is not None:
+            from ._replay import describe, place  # which readers of the file have no use for
+
             msg = (
                 f"the code called {called} and waits for it, but there the journal has nothing, and has what was "
                 f"called later: a submitted step, which had not begun, since {describe(waiting)} at {place(waiting)} "

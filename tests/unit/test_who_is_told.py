@@ -275,8 +275,9 @@ def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
         abandon=lambda *_: given.append(2),
         give_back=lambda _: None,
     )
+    parent.execution = SimpleNamespace(record=SimpleNamespace(id="p"), branches=None)
     request = SimpleNamespace(
-        parent=SimpleNamespace(record=SimpleNamespace(id="p")),
+        parent=parent.execution,
         workflow=SimpleNamespace(signature=Anything(), is_async=True),
     )
     request.workflow.signature.result = None
