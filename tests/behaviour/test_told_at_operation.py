@@ -36,10 +36,12 @@ def clean_up(ran, journal):
     return clean_up
 
 
-def cancelled_while_at_work(flow, at_work):
+def cancelled_while_at_work(flow, at_work, is_asked=None):
     run = flow.start()
     assert at_work.wait(SOON)
     run.cancel()
+    if is_asked is not None:
+        is_asked.set()
     with pytest.raises(durable.RunCancelledError):
         run.result(SOON)
     return run
@@ -74,12 +76,7 @@ def test_the_next_operation_after_a_sync_step_raises(journal, ran, clean_up, nex
             await clean_up(may_die=False)
             raise
 
-    run = flow.start()
-    assert at_work.wait(SOON)
-    run.cancel()
-    is_asked.set()
-    with pytest.raises(durable.RunCancelledError):
-        run.result(SOON)
+    run = cancelled_while_at_work(flow, at_work, is_asked)
     assert ran == ["slow", "told", "release"]
     assert [step.status for step in run.steps()] == ["completed", "failed", "completed"]
 
@@ -176,12 +173,7 @@ def test_who_blocks_the_loop_in_another_task_goes_on_and_the_run_is_told_where_i
         finally:
             await clean_up(may_die=False)
 
-    run = flow.start()
-    assert at_work.wait(SOON)
-    run.cancel()
-    is_asked.set()
-    with pytest.raises(durable.RunCancelledError):
-        run.result(SOON)
+    cancelled_while_at_work(flow, at_work, is_asked)
     assert ran == [1, 2, "release"]
 
 
@@ -200,10 +192,5 @@ def test_who_is_cancelled_while_it_is_being_suspended_is_told_when_it_goes_on(jo
         except asyncio.CancelledError:
             await clean_up(may_die=False)
 
-    run = flow.start()
-    assert leaves.wait(SOON)
-    run.cancel()
-    asked.set()
-    with pytest.raises(durable.RunCancelledError):
-        run.result(SOON)
+    cancelled_while_at_work(flow, leaves, asked)
     assert ran == ["release"]
