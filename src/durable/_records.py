@@ -164,15 +164,12 @@ def require_not_lost(
     """
     if any(other == branch and later > position for other, later in left):
         steps = steps_of(run.seq)
-        if (waiting := _beside(steps, branch, position)) is not None:
-            from ._replay import describe, place  # which readers of the file have no use for
-
+        if (before := _beside(steps, branch, position)) is not None:
             msg = (
                 f"the code called {called} and waits for it, but there the journal has nothing, and has what was "
-                f"called later: a submitted step, which had not begun, since {describe(waiting)} at {place(waiting)} "
-                "was under way. The workflow was changed under this run: put its code back, or start a new run; "
-                "completed steps are kept. Where it was not changed, an operation was lost: restore the journal from "
-                "a backup"
+                f"called later: a submitted step, which had not begun, since {before}. The workflow was changed under "
+                "this run: put its code back, or start a new run; completed steps are kept. Where it was not changed, "
+                "an operation was lost: restore the journal from a backup"
             )
             raise NonDeterminismError(msg)
         number = operation_number(steps, (branch, position))
@@ -184,15 +181,23 @@ def require_not_lost(
         raise JournalError(msg)
 
 
-def _beside(steps: list[StepRecord], branch: str, position: int) -> StepRecord | None:
-    """What was called before a place and had not ended when the first operation behind it began: it was submitted.
+def _beside(steps: list[StepRecord], branch: str, position: int) -> str | None:
+    """What tells that the operation at a place may have been submitted, and had not begun: one that was called before.
 
-    What is submitted behind it may wait for the same threads.
+    It had not ended when the first operation behind that place began, or had not begun either. What is submitted behind
+    it may wait for the same threads.
     """
-    own = [step for step in steps if step.branch == branch]
-    began = min((step.started_at for step in own if step.position > position), default=inf)
-    ended = ((step, inf if step.turn is None else step.finished_at or 0.0) for step in own if step.position < position)
-    return next((step for step, end in ended if end > began), None)
+    from ._replay import describe, place  # which readers of the file have no use for
+
+    own = {step.position: step for step in steps if step.branch == branch}
+    began = min((step.started_at for step in own.values() if step.position > position), default=inf)
+    for called_before in range(position):
+        step = own.get(called_before)
+        if step is None:
+            return f"that at position {called_before} had not begun either"
+        if step.turn is None or (step.finished_at or 0.0) > began:
+            return f"{describe(step)} at {place(step)} was under way"
+    return None
 
 
 def require_outcomes(found: int, run: RunRecord) -> None:

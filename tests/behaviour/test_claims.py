@@ -67,8 +67,11 @@ def in_threads(*calls):
     return threads, found
 
 
-def in_one_batch(journal, *calls):
-    """What becomes of calls that are committed together, in this order, and of which one may be refused."""
+def in_one_batch(journal, *calls, then=lambda: None):
+    """What becomes of calls that are committed together, in this order, and of which one may be refused.
+
+    `then`: what is done when all of them wait for the commit.
+    """
     commits = journal.engine._runtime.journal.commits
     writing, go_on = threading.Event(), threading.Event()
 
@@ -83,6 +86,7 @@ def in_one_batch(journal, *calls):
     for call in calls:
         begun.append(in_threads(call))
         wait_until(lambda: len(commits._queue) == len(begun))
+    then()
     go_on.set()
     for threads, _ in begun:
         threads[0].join(PATIENCE)
@@ -109,8 +113,9 @@ def test_a_call_whose_batch_failed_goes_on_with_the_run_that_it_has_claimed(jour
         held.go_on.set()
     if left_by.startswith("a resume"):
         durable.resume(wait=left_by == "a resume that has ended")
-        threading.Timer(0.2, held.go_on.set).start()
-    meant, other, refused = in_one_batch(journal, lambda: flow("x"), lambda: flow("x"), lambda: one(2))
+        wait_until(lambda: held.charged)
+    calls = [lambda: flow("x"), lambda: flow("x"), lambda: one(2)]
+    meant, other, refused = in_one_batch(journal, *calls, then=held.go_on.set)
     assert refused is RunConflictError
     assert meant == run.id
     assert other != run.id

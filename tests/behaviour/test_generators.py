@@ -73,10 +73,13 @@ def test_a_crash_while_a_generator_is_closed_closes_it_again(journal, pages, run
 
 
 def test_a_run_that_is_interrupted_while_a_generator_is_closed_does_not_wait_for_that(journal, run_there):
+    is_left = asyncio.Event()
+
     async def endless():
         try:
             yield 1
         finally:
+            is_left.set()
             await asyncio.sleep(3600)
 
     @durable.workflow(id="run")
@@ -87,7 +90,7 @@ def test_a_run_that_is_interrupted_while_a_generator_is_closed_does_not_wait_for
 
     async def main():
         task = asyncio.create_task(flow())
-        await asyncio.sleep(0.05)
+        await is_left.wait()
         assert durable.get("run").status == "running"
         task.cancel()
         await task

@@ -531,6 +531,7 @@ import durable
 @durable.step
 def beside(number: int) -> int:
     if not os.path.exists("died"):
+        open("begun", "w").close()
         time.sleep(1000)
     return number
 
@@ -547,6 +548,8 @@ def die() -> None:
 @durable.workflow(id="crowded")
 def crowded() -> list:
     futures = [beside.submit(number) for number in range(int(os.environ.get("COUNT", "3")))]
+    while not os.path.exists("begun"):
+        time.sleep(0.002)
     plain() if "MAP" not in os.environ else plain.map([])
     die()
     return [future.result() for future in futures]

@@ -265,12 +265,13 @@ def test_where_the_run_of_a_damaged_operation_is_damaged_too_its_number_is_told(
 
 
 def test_only_later_operations_of_the_same_branch_tell_that_one_was_lost(make):
-    def steps(_):
+    def unread(_):
         raise AssertionError
 
-    require_not_lost("", 1, [("", 0), ("/fetch:0", 5)], make.run(seq=1), steps)
+    require_not_lost("", 1, [("", 0), ("/fetch:0", 5)], make.run(seq=1), unread)
     with pytest.raises(JournalError, match=r"operation 1 of run 'run-1' .* is missing"):
-        require_not_lost("", 1, [("", 0), ("", 2)], make.run(seq=1), lambda _: [make.step(position=2)])
+        steps = [make.step(position=0, turn=0, finished_at=4.0), make.step(position=2, started_at=6.0)]
+        require_not_lost("", 1, [("", 0), ("", 2)], make.run(seq=1), lambda _: steps)
 
 
 @pytest.mark.parametrize(
@@ -283,3 +284,9 @@ def test_a_submitted_step_may_not_have_begun_while_one_before_it_was_under_way(m
     error = JournalError if was_lost else NonDeterminismError
     with pytest.raises(error, match="step 'x' at position 1" if not was_lost else "operation 1"):
         require_not_lost("", 1, [("", 2)], make.run(seq=1), lambda _: steps, called="step 'x' at position 1")
+
+
+def test_a_submitted_step_may_not_have_begun_where_one_before_it_had_not_either(make):
+    """A thread that is slow to start, and a crash: nothing in the journal tells of either."""
+    with pytest.raises(NonDeterminismError, match="since that at position 0 had not begun either"):
+        require_not_lost("", 1, [("", 2)], make.run(seq=1), lambda _: [make.step(position=2)])
