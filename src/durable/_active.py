@@ -1,11 +1,12 @@
 """What passes between those who ask for runs and those who execute them: requests, admissions, active runs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
-from ._execution import Execution
+from ._execution import SCOPE, Branch, Execution, StepScope
+from ._journal import Journal
 from ._limits import Limit, Loan
 from ._model import FINISHED, RunRecord
 from ._rests import Suspended
@@ -172,6 +173,20 @@ class Request(NamedTuple):
         that one is cancelled together with it.
         """
         return self.origin == "call" and self.parent is not None and not self.is_child(found)
+
+
+def waiting_here(journal: Journal) -> Iterator[Execution]:
+    """Whose runs, of this journal, wait for the step that runs here, or for the run whose body does; nearest first.
+
+    They are known by the context, which threads and tasks of a step take along. None ends before what it waits for.
+    """
+    scope = SCOPE.get()
+    if type(scope) is Branch:
+        scope = scope.execution.called_in
+    while isinstance(scope, StepScope) and not scope.over:
+        if scope.execution.journal is journal:
+            yield scope.execution
+        scope = scope.execution.called_in
 
 
 def new_run(

@@ -245,7 +245,8 @@ def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
 def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     """Run the body of a sync step once, in this thread, or in another one when it has a timeout."""
     call = effect.call
-    token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
+    scope = StepScope(execution, call, effect.record.attempt)
+    token = SCOPE.set(scope)
     execution.attempts_in_flight += 1
     try:
         if call.callee.timeout_seconds is None:
@@ -265,6 +266,7 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
         return failed(execution, error)
     finally:
         execution.attempts_in_flight -= 1
+        scope.over = True
         SCOPE.reset(token)
 
 
@@ -294,7 +296,7 @@ def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | F
             with transaction.lent() as scope.connection:
                 record, decoded = _concluded(effect)
         finally:
-            scope.connection = None
+            scope.connection, scope.over = None, True
             SCOPE.reset(token)
         execution.require_going_on()
         transaction.put(step_row(record))

@@ -245,7 +245,8 @@ async def take_slot(slots: Slots, *, first: bool = False) -> Callable[[], None]:
 async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Completed | Failed | Cut:
     """Run the body of an async step once, in this task."""
     call = effect.call
-    token = SCOPE.set(StepScope(execution, call, effect.record.attempt))
+    scope = StepScope(execution, call, effect.record.attempt)
+    token = SCOPE.set(scope)
     execution.attempts_in_flight += 1
     timeout: asyncio.Timeout | None = None
     try:
@@ -269,6 +270,7 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
         return failed(execution, error)
     finally:
         execution.attempts_in_flight -= 1
+        scope.over = True
         try:  # noqa: SIM105 - what it suggests takes a microsecond
             SCOPE.reset(token)
         except ValueError:  # a coroutine that is collected is ended in whatever context

@@ -37,6 +37,7 @@ class Execution:
         "ancestors",
         "attempts_in_flight",
         "branches",
+        "called_in",
         "cancel",
         "chance",
         "clock",
@@ -83,8 +84,7 @@ class Execution:
         may_suspend: bool = False,
     ) -> None:
         self.journal = journal
-        self.limits = limits
-        self.step_pool = step_pool
+        self.limits, self.step_pool = limits, step_pool
         self.clock = clock
         self.now: Callable[[], float] = clock.now
         self.chance: Callable[[], float] = clock.random
@@ -104,6 +104,8 @@ class Execution:
         """Set once, by whatever takes the execution down; every later operation raises it, whatever the body caught."""
         self.exit: BaseException | None = None
         """The first `KeyboardInterrupt` or `SystemExit` in its code: for its caller, whatever the body made of it."""
+        self.called_in = SCOPE.get()
+        """The attempt that waits for this execution: of a step that called the run, or of the child that it is."""
         self.handled = sys.exception()
         """What the code around its body is handling."""
         self.on_halt: Callable[[], None] | None = None
@@ -355,9 +357,9 @@ class Branch:
 
 
 class StepScope:
-    """Inside an attempt of a step."""
+    """Inside an attempt of a step, or of the call of a child."""
 
-    __slots__ = ("attempt", "call", "connection", "execution")
+    __slots__ = ("attempt", "call", "connection", "execution", "over")
 
     def __init__(self, execution: Execution, call: Call, attempt: int) -> None:
         self.connection: Any = None
@@ -365,6 +367,8 @@ class StepScope:
         self.execution = execution
         self.call = call
         self.attempt = attempt
+        self.over = False
+        """Whether nobody waits for it any more: code that it left behind, or that a timeout gave up, may go on."""
 
 
 EXITS: Final = (KeyboardInterrupt, SystemExit)

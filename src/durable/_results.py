@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from ._active import waiting_here
 from ._codec import codec_for
 from ._drive import drive, known_rest
 from ._effects import Call, Callee
@@ -206,6 +207,9 @@ class Result:
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
         runtime = self._runtime
+        if any(execution.record.id == self._id for execution in waiting_here(runtime.journal)):
+            msg = f"run {self._id} is waiting for this: nothing can wait for the result of a run that waits for it"
+            raise RunConflictError(msg)
         if (active := runtime.active.get(self._id)) is not None:
             return active
         runtime.require_open()

@@ -190,7 +190,7 @@ class Runtime:
             return transaction.run_of_id(request.run_id)
         if claim is None or request.origin == "start" or request.parent is not None:
             return None
-        return self._claims.oldest(transaction, claim, self.journal.epoch)
+        return self._claims.oldest(transaction, claim, self.journal.epoch, request.ancestors)
 
     def living(self, run_id: str) -> Active | None:
         """The run in this process, unless its event loop was closed under it."""

@@ -8,7 +8,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
-from ._active import Request
+from ._active import Request, waiting_here
 from ._arguments import iterable, seconds, slots
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, require_async_run
@@ -64,7 +64,9 @@ class Workflow(Decorated[P, R]):
         if type(scope) is Branch:
             return cast("R", self._call_child(scope, args, kwargs))
         engine = current_engine()
-        request = self._request(args, kwargs, "call")
+        waiting = waiting_here(engine._runtime.journal)
+        ancestors = frozenset[str]().union(*(execution.ancestors for execution in waiting))
+        request = self._request(args, kwargs, "call")._replace(ancestors=ancestors)
         if self.is_async:
             return cast("R", _call_async(engine, request))
         ending: Ending = drive_run(engine._runtime, call(engine._runtime, request))
