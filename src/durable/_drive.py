@@ -210,8 +210,15 @@ def known_rest(execution: Execution, rest: Rest) -> Iterator[None]:
 def _cut_by_cancel(execution: Execution) -> Cut | None:
     if not execution.is_cut():
         return None
-    execution.cancel.delivered = True
+    _told(execution)
     return Cut(execution.cancellation())
+
+
+def _told(execution: Execution) -> None:
+    """The body hears of its cancellation by what this thread does."""
+    if execution.parallel is not None:
+        execution.parallel.tell()  # first: who finds that it was told asks by whom
+    execution.cancel.delivered = True
 
 
 def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
@@ -255,7 +262,7 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     except Cancelled as cancelled:  # of a child, which was cancelled with this run
         if not execution.cancel.requested:
             return Failed(cancelled)
-        execution.cancel.delivered = True
+        _told(execution)
         return Cut(cancelled)
     except Halt:  # of a child: what stopped it stops this run too
         raise

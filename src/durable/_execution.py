@@ -200,11 +200,11 @@ class Execution:
         for wait in list(self.waits):
             wait.set()
 
-    def is_cut(self) -> bool:
-        """Whether a cancellation ends the wait of this thread, which is the body's own or that of a submitted step."""
+    def is_cut(self, thread: int | None = None) -> bool:
+        """Whether a cancellation ends the wait of a thread, or this one: the body's own or that of a submitted step."""
         if self.branches is not None:
             return self._is_told_at_operation()
-        return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut()
+        return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut(thread or threading.get_ident())
 
     def _is_told_at_operation(self) -> bool:
         """Whether the own task of an async run, which blocks its loop in an operation, hears of its cancellation there.
@@ -231,7 +231,8 @@ class Execution:
         if self.threads is None:
             self.wait(event, seconds)
             return
-        with self.threads.resting(lambda: event.is_set() or self.cancel.is_due()):
+        me = threading.get_ident()
+        with self.threads.resting(lambda: event.is_set() or self.cancel.is_due() or self.is_cut(me)):
             if self.halted is None:
                 self.wait(event, seconds)
         if self.halted is not None:

@@ -33,8 +33,8 @@ class StepFuture(Generic[R]):
         self._reader: Execution | None = None
         """Who read its outcome in the journal."""
         self._ended = threading.Event()
-        self.is_item = False
-        """Whether it is one of a map, which waits for all of them."""
+        self.siblings: Siblings | None = None
+        """The items of its map, which waits for all of them; `None` for a step that was submitted by itself."""
         self._value: Any = None
         self.error: BaseException | None = None
         """What the step raised, once it has ended."""
@@ -94,6 +94,14 @@ class StepFuture(Generic[R]):
         return f"<durable.StepFuture {self._name} {state}>"
 
 
+class Siblings:
+    """The items of one map, of which each is cut where one is."""
+
+    def __init__(self, are_told: bool) -> None:
+        self.are_told = are_told
+        """Whether one of them was cut by the cancellation of the run, so that the map tells the body of that."""
+
+
 class Slots:
     """How many items of a map may be set going, taken by the thread of the map and given back by any."""
 
@@ -132,6 +140,11 @@ class Item(NamedTuple):
         """Whether it is read from the journal, and needs no thread."""
         return self.past is not None and self.past.turn is not None
 
+    @property
+    def was_told(self) -> bool:
+        """Whether the journal has that the cancellation of the run cut it."""
+        return self.past is not None and self.past.error in {CANCELLED, TIMED_OUT}
+
 
 class Parallel:
     """The steps of one execution that were set going on the pool."""
@@ -157,18 +170,28 @@ class Parallel:
         finally:
             self._awaited = None
 
-    def is_cut(self) -> bool:
-        """Whether the cancellation of the run ends what this thread waits for.
+    def is_cut(self, thread: int) -> bool:
+        """Whether the cancellation of the run ends what a thread waits for.
 
         The body is told once: by what it waits for itself, and by a submitted step only where it waits for that one and
-        has called all that the journal has; it may wait for a while, and go on to that. What is left when it has ended
-        is cut too.
+        has called all that the journal has; it may wait for a while, and go on to that. The items of a map tell it
+        together. What is left when it has ended is cut too.
         """
-        cancel, mine = self._execution.cancel, self._of_thread.get(threading.get_ident())
-        if mine is None:
+        cancel, its = self._execution.cancel, self._of_thread.get(thread)
+        if its is None:
             return cancel.is_due()
-        told_by_it = cancel.is_due() and not self._execution.past and (mine.is_item or mine is self._awaited)
-        return told_by_it or (cancel.requested and self._is_body_over)
+        if its.siblings is not None and its.siblings.are_told:
+            return True
+        is_awaited = its.siblings is not None or its is self._awaited
+        return (cancel.is_due() and not self._execution.past and is_awaited) or (
+            cancel.requested and self._is_body_over
+        )
+
+    def tell(self) -> None:
+        """What this thread waits for tells the body, and so does what is to be cut with it."""
+        mine = self._of_thread.get(threading.get_ident())
+        if mine is not None and mine.siblings is not None:
+            mine.siblings.are_told = True
 
     def go(
         self,
@@ -176,6 +199,7 @@ class Parallel:
         decision: Decision,
         past: StepRecord | None,
         then: Callable[[StepFuture[Any]], None] | None = None,
+        siblings: Siblings | None = None,
     ) -> StepFuture[Any]:
         """Set a decided step going on the pool, and call `then` when it has ended.
 
@@ -184,7 +208,7 @@ class Parallel:
         if past is not None and past.turn is not None:
             return self._read(call.callee.name, decision)
         future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown=call)
-        future.is_item = then is not None
+        future.siblings = siblings
         context = copy_context()
 
         threads = self._execution.threads
@@ -204,14 +228,18 @@ class Parallel:
         self._pool.submit(job, under=seat_here())
         return future
 
-    def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool) -> list[Any]:
+    def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool, is_told: bool) -> list[Any]:
         """Carry out the items, at most `limit` at a time; results in the order of the items.
 
         After a failure (unless `return_exceptions`) no item starts that the journal has not begun; those in flight, and
         those that a crash cut, end and are journaled. Then the first failure by index is raised.
+
+        Where the cancellation of the run cuts one, it cuts all that wait, and those that the journal has begun.
+        `is_told`: the run had been cancelled when one of them was called.
         """
         futures: dict[int, StepFuture[Any]] = {}
-        failed = threading.Event()
+        failed, cancel = threading.Event(), self._execution.cancel
+        siblings = Siblings(is_told or any(item.was_told for item in items))
         slots = Slots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
@@ -230,13 +258,13 @@ class Parallel:
                     slots.put()
                     continue
                 self._execution.require_all_called(item.call)
-                if item.past is None and self._execution.cancel.is_due():
-                    self._execution.cancel.delivered = True
+                if siblings.are_told or cancel.is_due():
+                    siblings.are_told = cancel.delivered = True
                     failed.set()
                     future = self._read(name, decide_cancelled(item.call, self._execution))
                     slots.put()
                 else:
-                    future = self.go(item.call, item.decision, item.past, ended)
+                    future = self.go(item.call, item.decision, item.past, ended, siblings)
                 futures[item.place] = future
         except BaseException as interrupt:
             self._execution.interrupt_by(interrupt)

@@ -123,12 +123,15 @@ class Step(Decorated[P, R]):
         steps = [self._call(args, {}) for args in calls]
         mark_map(scope, self, len(steps))
         branch = scope.child(f"{self.name}[]")
+        cancel = scope.execution.cancel
+        was_told = cancel.delivered
         places = [take_place_beside(branch, step, decide_step) for step in steps]
         found = [
             Item(place, step, decision, past)
             for place, (step, (decision, past)) in enumerate(zip(steps, places, strict=True))
         ]
-        return parallel.map(self.name, found, limit or len(found) or 1, return_exceptions=return_exceptions)
+        at_once, is_told = limit or len(found) or 1, cancel.delivered != was_told
+        return parallel.map(self.name, found, at_once, return_exceptions=return_exceptions, is_told=is_told)
 
     def _parallel(self, scope: Branch, what: str) -> Parallel:
         execution = scope.execution
