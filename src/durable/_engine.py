@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
 import weakref
@@ -23,7 +22,6 @@ from .run import Run
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable
-    from contextvars import Token
     from types import TracebackType
     from typing import Self
 
@@ -69,7 +67,8 @@ class Engine:
         self._closed = False
         self._options: dict[str, Any] | None = None
         """As `durable.open` was called."""
-        self._tokens: list[Token[Engine | None]] = []
+        self._before: list[Engine | None] = []
+        """What the contexts had whose current engine it was made."""
         _open_engines.add(self)
 
     @property
@@ -134,7 +133,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         self._runtime.require_open()
-        self._tokens.append(ENGINE.set(self))
+        self._enter()
         return self
 
     def __exit__(
@@ -143,15 +142,14 @@ class Engine:
         try:
             self.close()
         finally:
-            with contextlib.suppress(ValueError):  # a coroutine that is collected is ended in whatever context
-                ENGINE.reset(self._tokens.pop())
+            self._leave()
 
     async def __aenter__(self) -> Self:
         import asyncio
 
         self._runtime.require_open()
         self._scheduler.adopt_loop(asyncio.get_running_loop())
-        self._tokens.append(ENGINE.set(self))
+        self._enter()
         return self
 
     async def __aexit__(
@@ -162,8 +160,24 @@ class Engine:
             return
         import asyncio
 
-        ENGINE.reset(self._tokens.pop())
-        await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
+        try:
+            await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        self._before.append(ENGINE.get())
+        ENGINE.set(self)
+
+    def _leave(self) -> None:
+        """No longer be the current engine here, which may be another context than that of the entry, or a copy of it.
+
+        Fixtures are set up and torn down in tasks of their own, and a coroutine that is collected ends in whatever
+        context: a token of the variable could not be given back there.
+        """
+        before = self._before.pop()
+        if ENGINE.get() is self:
+            ENGINE.set(before)
 
     def _cancel_children(self, record: RunRecord) -> None:
         from ._steering import cancel_children

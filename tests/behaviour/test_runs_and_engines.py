@@ -1,6 +1,7 @@
 """The `Run` handle, `retry()`, `resume()`, `runs()` and `get()`, and the life of engines."""
 
 import asyncio
+import contextlib
 import contextvars
 import datetime as dt
 import gc
@@ -22,6 +23,7 @@ from durable import (
     RunNotFoundError,
     testing,
 )
+from durable._engine import current_engine
 from tests.behaviour.patience import wait_until
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -934,6 +936,39 @@ def test_an_engine_in_a_coroutine_that_is_closed_by_hand_is_closed(an_engine, ru
         coroutine.send(None)
         coroutine.close()
         assert is_closed()
+
+    run_async(main())
+
+
+def test_an_engine_that_another_task_leaves_is_closed(an_engine, run_async):
+    """As a fixture does that is set up in one task and torn down in another."""
+    engine, is_closed = an_engine
+
+    async def main():
+        stack = contextlib.AsyncExitStack()
+        await asyncio.create_task(stack.enter_async_context(engine))
+        await asyncio.create_task(stack.aclose())
+
+    run_async(main())
+    assert is_closed()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_engine_is_not_the_current_one_any_more_in_the_task_that_leaves_it(journal, run_async, is_async):
+    async def main():
+        stack = contextlib.AsyncExitStack()
+        if is_async:
+            await stack.enter_async_context(journal.engine)
+        else:
+            stack.enter_context(journal.engine)
+
+        async def leave():
+            assert current_engine() is journal.engine
+            await stack.aclose()
+            return current_engine()
+
+        other = durable.open(f"{journal.path}-2")
+        assert await asyncio.create_task(leave()) is other
 
     run_async(main())
 
