@@ -83,7 +83,8 @@ class Scheduler:
                 f"{listed(undeclared)}. They are left as they are: import the modules that declare them before resume()"
             )
             warnings.warn(msg, RuntimeWarning, stacklevel=level_outside(sys._getframe()))
-        going = [(record, self.set_going(record)) for record in found]
+        # One of them may have been set going meanwhile by its parent, which is another one.
+        going = [(record, self.set_going(record) or self.runtime.active.get(record.id)) for record in found]
         return [(record, active) for record, active in going if active is not None]
 
     def wake(self, seq: int, run_id: str, over: Callable[[], None]) -> bool:
@@ -109,19 +110,22 @@ class Scheduler:
         return True
 
     def go_on_with(self, run_id: str) -> None:
-        """Set a run going that its parent has started, if a crash left it."""
+        """Set a run going that its parent starts again, if a crash left it, or it is blocked: the code may fit now."""
         if run_id not in self.runtime.active:
             record = self.runtime.journal.run(run_id)
-            if record is not None and record.status in LEFT_BY_A_CRASH:
-                self.set_going(record)
+            if record is not None and record.status in {*LEFT_BY_A_CRASH, "blocked"}:
+                self._go_on_with(record)
 
     def go_on_with_children(self, record: RunRecord) -> None:
         """Set those going that a crash left: a suspended run may wait for them, or they were cancelled with it."""
         for child in self.runtime.journal.children(record.seq):
-            if child.status in LEFT_BY_A_CRASH and child.id not in self.runtime.active:
-                active = self.set_going(child)
-                if active is not None:
-                    active.watch(partial(self._may_have_stopped, active))
+            if child.status in LEFT_BY_A_CRASH:
+                self._go_on_with(child)
+
+    def _go_on_with(self, child: RunRecord) -> None:
+        active = self.set_going(child)
+        if active is not None:
+            active.watch(partial(self._may_have_stopped, active))
 
     def _may_have_stopped(self, active: Active) -> None:
         """A run that was woken could not be written, and waits as before, or is interrupted: tell who waits for it."""

@@ -984,3 +984,65 @@ def test_a_child_that_was_started_goes_on_when_its_parent_starts_it_again(journa
     assert {run.status for run in durable.runs(workflow="child")} <= {"queued", "interrupted"}
     call()
     wait_until(lambda: {run.status for run in durable.runs()} == {"completed"})
+
+
+def _blocked_with_its_child(journal, step, asynchronous):
+    """A parent that waits for a child that it has started: both are blocked by code that is put back since."""
+    numbers = {"child": 1}
+
+    @durable.step(name="dies")
+    def dies(number: int) -> None:
+        journal.crash()
+
+    @durable.workflow(name="child", id="child")
+    def child() -> int:
+        number = step(numbers["child"])
+        dies(0)
+        return number
+
+    def parent() -> int:
+        return step(3) + child.start().result()
+
+    async def parent_async() -> int:
+        return step(3) + await child.start()
+
+    flow = durable.workflow(name="parent", id="parent")(parent_async if asynchronous else parent)
+    return flow, numbers
+
+
+@pytest.mark.parametrize("how", ["call", "retry", "resume"])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_started_child_that_is_blocked_goes_on_with_its_parent(journal, run_async, step, asynchronous, how):
+    flow, numbers = _blocked_with_its_child(journal, step, asynchronous)
+
+    def call() -> int:
+        return run_async(flow()) if asynchronous else flow()
+
+    with pytest.raises(durable.RunInterruptedError):
+        call()
+    journal.restart()
+    numbers["child"] = 2
+    with pytest.raises(durable.NonDeterminismError):
+        call()
+    assert [run.status for run in durable.runs()] == ["blocked", "blocked"]
+    numbers["child"] = 1
+    if how == "retry":
+        durable.get("parent").retry()
+    elif how == "resume":
+        assert {run.id for run in durable.resume(wait=True)} == {"parent", "child"}
+    assert (durable.get("parent").result(SOON) if how == "retry" else call()) == 8
+    assert [run.status for run in durable.runs()] == ["completed", "completed"]
+    assert step.calls == [3, 1]
+
+
+def test_a_run_that_waits_for_the_end_of_a_blocked_one_sets_it_going_and_hears_that_it_is_still_so(journal, step):
+    flow, numbers = _blocked_with_its_child(journal, step, asynchronous=False)
+    with pytest.raises(durable.RunInterruptedError):
+        flow()
+    journal.restart()
+    numbers["child"] = 2
+    for _ in range(2):
+        with pytest.raises(durable.NonDeterminismError, match="run child"):
+            flow()
+    assert {run.id for run in durable.resume(wait=True)} == {"parent", "child"}
+    assert {run.status for run in durable.runs()} == {"blocked"}
