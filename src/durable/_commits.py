@@ -29,6 +29,7 @@ from ._entries import (
     fail_all,
     mark_done,
     post_all,
+    require_not_held,
     unknown_outcome,
 )
 from ._patience import Patience, deadline
@@ -79,7 +80,7 @@ class Commits:
             if result is not _BUSY:
                 return result
         entry = Entry(work, full, until=deadline() if gives_up else math.inf)
-        entry.alone = alone
+        entry.alone = threading.get_ident() if alone else None
         try:
             with self._guard:
                 self.require_open()
@@ -141,6 +142,10 @@ class Commits:
         entry.require_written()
         return True
 
+    def require_not_held_here(self) -> None:
+        """Raise where this thread is in a body that holds the writer: what it waits for could never be written."""
+        require_not_held(self._leader)
+
     def submit(self, entry: Entry) -> None:
         """Queue an entry of an event loop; its port is told when it is on disk, or why not."""
         with self._guard:
@@ -182,6 +187,7 @@ class Commits:
     # -- in line ------------------------------------------------------------------------------------------------------
 
     def _join_queue(self, entry: Entry) -> None:
+        require_not_held(self._leader)
         entry.wake = threading.Lock()
         entry.wake.acquire()
         self._queue.append(entry)
@@ -266,10 +272,7 @@ class Commits:
                 return
             size = next((place for place, entry in enumerate(self._queue) if entry.alone), len(self._queue))
             batch.extend(entry for entry in islice(self._queue, size) if not entry.done)  # an interrupt may strike here
-            if size == len(self._queue):
-                self._queue.clear()
-            else:
-                self._queue = deque(islice(self._queue, size, None))
+            self._queue = deque(islice(self._queue, size, None))
 
     def _hand_over(self, mine: Entry | Row) -> None:
         """Give the lead to the first in line."""

@@ -127,6 +127,7 @@ class Engine:
         with self._closing:  # whoever comes second waits until it is closed
             if self._closed:
                 return
+            self._runtime.journal.commits.require_not_held_here()
             self._closed = True
             self._scheduler.stop()
             self._runtime.journal.close(self._runtime.clock.now())

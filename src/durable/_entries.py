@@ -1,13 +1,11 @@
 """What the queue in front of the writer holds, and whom it talks to: `Commits` (`_commits.py`) works on these."""
 
 import math
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from .errors import EngineClosedError, JournalError
-
-if TYPE_CHECKING:
-    import threading
+from .errors import EngineClosedError, InTransactionError, JournalError
 
 Row = tuple[Any, ...]
 """An operation to be written, as `step_row` makes it."""
@@ -39,8 +37,8 @@ class Entry:
     ) -> None:
         self.work = work
         self.full = full
-        self.alone = False
-        """Whether it has a transaction for itself, in the thread that waits for it: the user's code runs in it."""
+        self.alone: int | None = None
+        """The thread that waits for it, where it has a transaction for itself there: the user's code runs in it."""
         self.until = until
         """Until when, by the monotonic clock, it is tried again while another process keeps the file locked."""
         self.port = port
@@ -110,6 +108,17 @@ def fail_all(batch: list[Entry], error: BaseException) -> None:
     """None of these was written."""
     for entry in batch:
         entry.fail(error)
+
+
+def require_not_held(leader: Entry | Row | None) -> None:
+    """Raise where the user's code in this thread has the lead: it would wait for itself."""
+    if isinstance(leader, Entry) and leader.alone == threading.get_ident():
+        msg = (
+            "the body of a step with transaction=True holds the journal's writer until it ends, and this needs it, or "
+            "waits for what does: call, start, await, signal and cancel runs of this journal, and close its engine, in "
+            "the workflow or in another step"
+        )
+        raise InTransactionError(msg)
 
 
 def closed() -> EngineClosedError:

@@ -54,6 +54,8 @@ class StepFuture(Generic[R]):
 
         `timeout` is in seconds; `TimeoutError` when it passes, and the step goes on.
         """
+        if self._execution is not None and not self._ended.is_set():
+            self._execution.journal.commits.require_not_held_here()
         try:
             if self._unknown is not None and self._execution is not None and timeout is None:
                 self._execution.require_all_called(self._unknown)

@@ -210,6 +210,7 @@ class Result:
         if any(execution.record.id == self._id for execution in waiting_here(runtime.journal)):
             msg = f"run {self._id} is waiting for this: nothing can wait for the result of a run that waits for it"
             raise RunConflictError(msg)
+        runtime.journal.commits.require_not_held_here()
         if (active := runtime.active.get(self._id)) is not None:
             return active
         runtime.require_open()

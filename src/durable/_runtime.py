@@ -81,6 +81,7 @@ class Runtime:
     def own(self) -> None:
         """Be the owner of the journal, from the first execution on."""
         self.require_open()
+        self.journal.commits.require_not_held_here()
         if self.journal.epoch:
             return
         with self._owning:

@@ -97,6 +97,10 @@ class NonRetryableError(DurableError):
     """Raised in a step: fail now, whatever the retry policy."""
 
 
+class InTransactionError(NonRetryableError, RunConflictError):
+    """Asked for in the body of a step with `transaction=True`, which holds the writer that this needs."""
+
+
 class RetryAfterArgumentError(NonRetryableError, TypeError, ValueError):
     """`RetryAfter` was made of something else than a number of seconds: no further attempt would mend that."""
 

@@ -180,6 +180,7 @@ class Run(Generic[R]):
                     "use 'await asyncio.to_thread(run.event, key, timeout)'"
                 )
                 raise RunConflictError(msg)
+            journal.commits.require_not_held_here()
             clock.sleep(pause)
             pause = min(2 * pause, 0.1)
 

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 import durable
-from durable import DurableError, RetryPolicy, SerializationError
+from durable import DurableError, NonRetryableError, RetryPolicy, RunConflictError, SerializationError
 from durable._execution import current_branch
 from durable._threads import RunThreads
 
@@ -379,6 +379,143 @@ def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, h
         time.sleep(0.001)
     assert rows() == []
     assert [each.status for each in durable.get("run").steps()] == ["running"]
+
+
+@pytest.fixture
+def others(journal):
+    """Runs, workflows and steps for the body of a transaction to ask for."""
+
+    class Others:
+        @durable.step(name="plain")
+        @staticmethod
+        def plain(value):
+            return value
+
+        @durable.workflow(name="child")
+        @staticmethod
+        def child(value):
+            return others.plain(value)
+
+        @durable.workflow(name="async_child")
+        @staticmethod
+        async def async_child(value):
+            return value
+
+        @durable.workflow(name="waiting", id="waiting")
+        @staticmethod
+        def waiting():
+            return durable.wait_for_signal("go", int)
+
+        @durable.step(name="hold")
+        @staticmethod
+        def hold():
+            assert others.let_go.wait(60)
+
+        path = journal.path
+        let_go = threading.Event()
+        held = None
+
+    others = Others()
+    return others
+
+
+async def awaited(run):
+    return await run
+
+
+async def called(workflow, value):
+    return await workflow(value)
+
+
+def closed_by_with(engine):
+    with engine:
+        pass
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda others: others.child(1),
+        lambda others: others.child.with_options(id="done")(2),
+        lambda others: others.child.start(1),
+        lambda others: others.child.start_many([1, 2]),
+        lambda others: asyncio.run(called(others.async_child, 1)),
+        lambda others: durable.get("waiting").signal("go", 1),
+        lambda others: durable.get("waiting").cancel(),
+        lambda others: durable.get("waiting").result(),
+        lambda others: durable.get("waiting").result(timeout=60),
+        lambda others: asyncio.run(awaited(durable.get("waiting"))),
+        lambda others: durable.get("waiting").event("key", timeout=60),
+        lambda others: durable.get("done").retry(),
+        lambda others: durable.get("done").fork(1),
+        lambda others: others.held.result(),
+        lambda others: durable.resume(),
+        lambda others: durable.resume(wait=True),
+        lambda others: durable.close(),
+        lambda others: closed_by_with(durable.open(others.path)),
+    ],
+)
+def test_what_needs_the_writer_that_a_body_holds_is_an_error_in_it_at_once(journal, rows, others, ask):
+    attempts = []
+
+    @durable.step(transaction=True)
+    def insert():
+        attempts.append(1)
+        durable.connection().execute("CREATE TABLE mine (value)")
+        durable.connection().execute("INSERT INTO mine VALUES (1)")
+        try:
+            ask(others)
+        finally:
+            others.let_go.set()
+
+    @durable.workflow(id="run")
+    def flow():
+        others.held = others.hold.submit()
+        insert()
+
+    others.child.with_options(id="done")(1)
+    others.waiting.start()
+    with pytest.raises(NonRetryableError, match="holds the journal's writer") as raised:
+        flow()
+    assert isinstance(raised.value, RunConflictError)
+    assert (attempts, rows(), durable.get("run").status) == ([1], [], "failed")
+    assert others.child(1) == 1
+    durable.get("waiting").signal("go", 7)
+    assert durable.get("waiting").result(60) == 7
+
+
+def test_a_body_that_goes_on_after_that_error_has_its_outcome(journal, rows, insert, others):
+    @durable.step(transaction=True)
+    def stubborn():
+        durable.connection().execute("CREATE TABLE mine (value)")
+        with pytest.raises(RunConflictError):
+            others.child.start(1)
+        durable.connection().execute("INSERT INTO mine VALUES (1)")
+
+    @durable.workflow
+    def flow():
+        stubborn()
+        return others.child(2)
+
+    assert flow() == 2
+    assert rows() == [1]
+    assert [run.workflow for run in durable.runs()] == ["child", flow.name]
+
+
+def test_what_only_reads_and_what_is_of_another_journal_work_in_a_body(journal, tmp_path, others):
+    @durable.step(transaction=True, retry=None)
+    def look():
+        done = durable.get("done")
+        with durable.Engine(tmp_path / "other.db"):
+            elsewhere = others.child(3)
+        return [done.status, done.result(), done.event("key"), len(durable.runs()), others.plain.map([4]), elsewhere]
+
+    @durable.workflow
+    def flow():
+        return look()
+
+    others.child.with_options(id="done")(1)
+    assert flow() == ["completed", 1, None, 2, [4], 3]
 
 
 def test_beside_other_runs_that_commit(journal, rows, insert):
