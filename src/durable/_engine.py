@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._active import ENGINE
@@ -39,7 +40,8 @@ class Engine:
     """Executes runs on one journal. Made by `durable.open`; opens nothing before it is needed.
 
     As a context manager it is the current engine of that context, and is closed at its end: `with` runs background
-    async runs on a loop of the engine's own, `async with` on the caller's.
+    async runs on a loop of the engine's own, `async with` on the caller's. Where it was entered already, it goes on as
+    it is, and is closed when the last leaves it.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class Engine:
         self._closed = False
         self._options: dict[str, Any] | None = None
         """As `durable.open` was called."""
-        self._before: list[Engine | None] = []
-        """What the contexts had whose current engine it was made."""
+        self._counting = threading.Lock()
+        self._entered = 0
+        """How many have entered it, and not left it yet."""
         _open_engines.add(self)
 
     @property
@@ -133,24 +136,20 @@ class Engine:
             self._runtime.journal.close(self._runtime.clock.now())
 
     def __enter__(self) -> Self:
-        self._runtime.require_open()
         self._enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if self._leave():
             self.close()
-        finally:
-            self._leave()
 
     async def __aenter__(self) -> Self:
         import asyncio
 
-        self._runtime.require_open()
-        self._scheduler.adopt_loop(asyncio.get_running_loop())
-        self._enter()
+        if self._enter():
+            self._scheduler.adopt_loop(asyncio.get_running_loop())
         return self
 
     async def __aexit__(
@@ -161,24 +160,31 @@ class Engine:
             return
         import asyncio
 
-        try:
+        if self._leave():
             await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
-        finally:
-            self._leave()
 
-    def _enter(self) -> None:
-        self._before.append(ENGINE.get())
+    def _enter(self) -> bool:
+        """Be the current engine here; say whether nobody else is in it, who may have runs on a loop already."""
+        self._runtime.require_open()
+        _ENTERED.set((*_ENTERED.get(), (self, ENGINE.get())))
         ENGINE.set(self)
+        with self._counting:
+            self._entered += 1
+            return self._entered == 1
 
-    def _leave(self) -> None:
-        """No longer be the current engine here, which may be another context than that of the entry, or a copy of it.
+    def _leave(self) -> bool:
+        """No longer be the current engine here; say whether it is to be closed, since nobody else is in it.
 
-        Fixtures are set up and torn down in tasks of their own, and a coroutine that is collected ends in whatever
-        context: a token of the variable could not be given back there.
+        Here may be another context than that of the entry, or a copy of it: fixtures are set up and torn down in tasks
+        of their own, and a coroutine that is collected ends in whatever context.
         """
-        before = self._before.pop()
-        if ENGINE.get() is self:
+        *others, (engine, before) = _ENTERED.get() or ((None, None),)
+        if engine is self:
+            _ENTERED.set(tuple(others))
             ENGINE.set(before)
+        with self._counting:
+            self._entered -= 1
+            return not self._entered
 
     def _cancel_children(self, record: RunRecord) -> None:
         from ._steering import cancel_children
@@ -208,7 +214,9 @@ def _wait_for(going: list[Active], clock: Clock) -> None:
 # -- which engine a call uses -----------------------------------------------------------------------------------------
 
 _default: Engine | None = None
-_choosing = threading.Lock()
+_choosing = threading.RLock()
+_ENTERED: ContextVar[tuple[tuple[Engine | None, Engine | None], ...]] = ContextVar("durable_entered", default=())
+"""The engines that this context has entered, each with that which was the current one before."""
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _leaked: list[Any] = []
 
@@ -226,9 +234,10 @@ def open(
     `durability="full"`: an acknowledged outcome survives power loss. `"process"`: it survives the death of the process,
     but not always that of the machine. `threads`: how many background sync runs execute at a time. `keep`: runs
     that ended longer ago are deleted now and then: "30d", "12h", a `timedelta`. `vfs`: the name of a registered SQLite
-    VFS. Raises `ValueError` or `TypeError` for bad arguments, and `JournalError` where the file is there and is no
-    journal, or its folder is not there. Nothing is created, and no lock taken, before something is
-    executed.
+    VFS. Where this process has an engine on that journal with these options, it is that one. Raises `ValueError` or
+    `TypeError` for bad arguments, and where an engine of other options owns that journal here, and `JournalError` where
+    the file is there and is no journal, or its folder is not there. Nothing is created, and no lock taken, before
+    something is executed.
     """
     global _default  # noqa: PLW0603 - the default engine is one for the whole program
     options = {"durability": durability, "threads": threads, "keep": keep, "vfs": vfs}
@@ -244,24 +253,22 @@ def open(
 def _already_open(path: str | os.PathLike[str], options: dict[str, Any]) -> Engine | None:
     """The open engine of this process on that journal: a notebook's cell, run again, gets the same one."""
     where = os.path.realpath(path_name(path))
-    found = next((engine for engine in list(_open_engines) if engine.path == where and not engine._closed), None)
-    if found is None or not found._runtime.journal.epoch:  # one that has executed nothing yet stands in nobody's way
-        return None
-    if found._options != options:
+    here = [engine for engine in list(_open_engines) if engine.path == where and not engine._closed]
+    owner = next((engine for engine in here if engine._runtime.journal.epoch), None)
+    if owner is None:  # those that have executed nothing yet stand in nobody's way
+        return next((engine for engine in here if engine._options == options), None)
+    if owner._options != options:
         msg = f"{where} is open in this process with other options: close that engine first, or use the same ones"
         raise ValueError(msg)
-    return found
+    return owner
 
 
 def current_engine() -> Engine:
     """The engine of this context, else the default one; made on first use from `$DURABLE_DB`, else `durable.db`."""
-    global _default  # noqa: PLW0603 - as above
     engine: Engine | None = ENGINE.get() or _default
     if engine is None:
         with _choosing:
-            if _default is None:
-                _default = Engine(os.environ.get("DURABLE_DB") or "durable.db")
-            engine = _default
+            engine = _default or open(os.environ.get("DURABLE_DB") or "durable.db")
     return engine
 
 

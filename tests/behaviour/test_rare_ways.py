@@ -134,6 +134,58 @@ def test_a_journal_that_is_open_here_is_opened_again_with_the_same_options_only(
     assert repr(journal.engine) == f"<durable.Engine {journal.engine.path} (closed)>"
 
 
+def test_a_journal_that_is_open_here_is_opened_again_before_anything_is_executed(journal):
+    @durable.workflow
+    def flow():
+        return 5
+
+    assert durable.open(str(journal.path)) is journal.engine
+    assert durable.runs() == []
+    assert durable.open(journal.path) is journal.engine
+    other = durable.open(journal.path, threads=3)  # the first has executed nothing, and stands in nobody's way
+    assert other is not journal.engine
+    assert flow() == 5
+    with pytest.raises(ValueError, match="is open in this process with other options"):
+        durable.open(journal.path)
+    assert durable.open(journal.path, threads=3) is other
+
+
+def test_the_default_engine_that_nobody_opened_is_opened_again(no_engine):
+    engine = _engine.current_engine()
+    assert durable.open("durable.db") is engine
+    engine.resume()
+    assert durable.open("durable.db") is engine
+
+
+def test_an_engine_that_is_entered_twice_is_closed_when_both_have_left_it(journal):
+    @durable.workflow
+    def flow(n):
+        return n
+
+    with durable.open(journal.path) as engine:
+        with durable.open(journal.path) as same:
+            assert same is engine
+            assert flow(1) == 1
+        assert flow(2) == 2
+    with pytest.raises(durable.EngineClosedError):
+        flow(3)
+
+
+def test_an_engine_that_is_entered_again_on_another_loop_keeps_that_of_its_runs(journal, run_async):
+    @durable.workflow
+    async def flow(n):
+        return n
+
+    async def main():
+        async with durable.open(journal.path):
+            return await flow.start(1)
+
+    with durable.open(journal.path):
+        assert flow.start(0).result(PATIENCE) == 0
+        assert run_async(main()) == 1
+        assert flow.start(2).result(PATIENCE) == 2
+
+
 def test_close_without_an_engine_does_nothing(no_engine):
     durable.close()
     assert _engine._default is None
