@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests.behaviour.patience import PATIENCE
+
 from .conftest import WAITING, kill, wait_for_hanging
 
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -91,16 +93,18 @@ def test_an_attempt_in_which_the_process_died_is_listed_when_the_run_goes_on(fol
 
 
 def test_a_run_whose_process_stopped_cleanly_says_so(folder):
-    folder.run(
+    process = folder.start(
         """
         def stop(*_):
             raise SystemExit
         import signal
-        signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        signal.signal(signal.SIGTERM, stop)
         buy({"id": 1, "item": "x", "hang": True})
         """
     )
+    wait_for_hanging(process, 1)
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
     assert folder.rows()[0][0] == "interrupted"
     assert re.fullmatch(r"process \d+ stopped \d+s ago", folder.rows()[0][8])
 

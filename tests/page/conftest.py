@@ -13,6 +13,11 @@ from tests.page.browser import Browser, browsing
 from tests.page.site import Site, serving
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that need a browser come first, so that one worker has all of them: each would start one of its own."""
+    items.sort(key=lambda item: not {"browser", "hasty"}.intersection(getattr(item, "fixturenames", ())))
+
+
 @pytest.fixture(scope="module")
 def site(shop: Any) -> Iterator[Site]:  # noqa: F811 - the fixture
     """The page of a journal with a run of each kind, whose owner was killed."""
@@ -32,11 +37,16 @@ def browser(_browser: Browser) -> Iterator[Browser]:
     yield from _watched(_browser)
 
 
+@pytest.fixture(scope="session")
+def _hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory.mktemp("profile"), waits=False) as browser:
+        yield browser
+
+
 @pytest.fixture
-def hasty(tmp_path: Path) -> Iterator[Browser]:
+def hasty(_hasty: Browser) -> Iterator[Browser]:
     """The same, for a page that is looked at before all of it is there."""
-    with browsing(tmp_path / "profile", waits=False) as browser:
-        yield from _watched(browser)
+    yield from _watched(_hasty)
 
 
 def _watched(browser: Browser) -> Iterator[Browser]:
