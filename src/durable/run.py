@@ -142,10 +142,11 @@ class Run(Generic[R]):
             raise SerializationError(msg) from unfit
         error_text = None if error is None else dump_error(error)
 
-        def send(run: str, name: str) -> None:
+        # What is sent is written by now. It is an argument for the journal, which compares it on replay.
+        def send(run: str, name: str, value: Any = None, error: Any = None) -> None:  # noqa: ARG001
             signal(self._scheduler, record_of(self._runtime, run), name, text, error_text)
 
-        as_step("run.signal", send, self._id, name)
+        as_step("run.signal", send, self._id, name, value, error)
 
     def event(self, key: str, timeout: float | None = None) -> Any:
         """What the run has shown last under this key, with `durable.set_event`; `None` where it has shown nothing.

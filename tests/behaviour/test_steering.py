@@ -1061,8 +1061,37 @@ def test_a_signal_of_a_workflow_is_sent_once_however_often_its_body_is_replayed(
     assert run.result(PATIENCE) == ["first", "second"]
     sent = [step for step in run.steps() if step.name == "run.signal"]
     assert [(step.kind, step.status, step.input) for step in sent] == [
-        ("step", "completed", {"run": "reader", "name": "go"})
-    ] * 2
+        ("step", "completed", {"run": "reader", "name": "go", "value": value, "error": None})
+        for value in ("first", "second")
+    ]
+
+
+@pytest.mark.parametrize("sent", [{"value": 2}, {"error": ValueError("no")}, {}], ids=["value", "error", "nothing"])
+def test_another_value_of_a_signal_than_the_one_that_was_sent_is_changed_code(journal, declare, sent):
+    @durable.workflow(id="reader")
+    def reader():
+        return durable.wait_for_signal("go", int)
+
+    signals = {"value": 1}
+
+    def body():
+        run = reader.start()
+        run.signal("go", **signals)
+        journal.crash()
+        results.append((yield run))
+
+    parent = declare(body)
+    with pytest.raises(durable.RunInterruptedError):
+        parent.start().result(PATIENCE)
+    journal.restart()
+    signals, before = sent, signals
+    durable.resume(wait=True)
+    run = durable.get("parent")
+    assert run.status == "blocked"
+    assert "step 'run.signal' was called with other inputs than the journal has (value: journal 1" in str(run.error)
+    signals = before
+    durable.resume(wait=True)
+    assert run.result(PATIENCE) == 1
 
 
 def test_a_run_that_ended_before_a_workflow_cancelled_it_ended_before_it_on_replay_too(journal, declare):

@@ -320,6 +320,26 @@ def test_an_event_shows_what_was_set_last(journal):
         run.event("other", timeout=1)
 
 
+def test_what_an_event_shows_and_how_long_a_wait_is_may_be_changed_under_a_run(journal):
+    """No outcome depends on it; what was shown stays, and what was waited for is over."""
+    version = 1
+
+    @durable.workflow(id="reader")
+    def reader():
+        durable.set_event("version", version)
+        durable.sleep(0.001 * version)
+        with pytest.raises(TimeoutError):
+            durable.wait_for_signal("go", timeout=0.001 * version)
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        reader()
+    journal.restart()
+    version = 2
+    reader()
+    assert durable.get("reader").event("version") == 1
+
+
 def test_an_event_is_not_waited_for_on_the_loop_that_executes_the_run(journal, run_async):
     begun, shows = asyncio.Event(), asyncio.Event()
 
