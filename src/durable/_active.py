@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
-from ._execution import SCOPE, Branch, Execution, StepScope
+from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._journal import Journal
 from ._limits import Limit, Loan
 from ._model import FINISHED, RunRecord
@@ -78,6 +78,7 @@ class Active:
         with self._guard:
             self._over = True
             watchers, self._watchers = self._watchers, []
+        self.give_slot_back()
         for watcher in watchers:
             watcher()
 
@@ -187,6 +188,14 @@ def waiting_here(journal: Journal) -> Iterator[Execution]:
         if scope.execution.journal is journal:
             yield scope.execution
         scope = scope.execution.called_in
+
+
+def who_waits(journal: Journal) -> Execution | None:
+    """The nearest run of this journal whose body, or whose step, waits for what the code here begins to wait for."""
+    branch = current_branch()
+    if branch is not None and branch.execution.journal is journal:
+        return branch.execution
+    return next(waiting_here(journal), None)
 
 
 def new_run(

@@ -60,6 +60,7 @@ class Holder(Protocol):
     release_slot: Callable[[], None] | None
 
     def give_slot_back(self) -> None: ...
+    def is_over(self) -> bool: ...
 
 
 class Loan:
@@ -118,6 +119,8 @@ class Loan:
                 self._holder.release_slot = self._limit.release
         if not is_kept:
             self._limit.release()
+        elif self._holder.is_over():  # who comes back was left behind by an attempt or a task that was given up
+            self._holder.give_slot_back()
         for granted in returning:
             granted()
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from ._active import ENGINE, Active, Admission, Declaration, Request
+from ._active import ENGINE, Active, Admission, Declaration, Request, who_waits
 from ._execution import SCOPE, Execution
 from ._helpers import lending
 from ._limits import Loan, Slots
@@ -84,11 +84,11 @@ def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = No
 
     Raised is what keeps the run from ending now, and only that: what it failed with is in the `Ending`.
 
-    A parent holds no slot of its workflow's `concurrency` while it waits for a child. `join`: how it waits for a run
-    that is none: see `Request.joins`.
+    A run holds no slot of its workflow's `concurrency` while it, or a step of it, waits for another. `join`: how a
+    parent waits for a run that is no child: see `Request.joins`.
     """
     runtime.own()
-    lent = lend_slot(runtime, request.parent, blocks=not request.workflow.is_async)
+    lent = lend_slot(runtime, blocks=not request.workflow.is_async)
     if lent is None:
         return (yield from _call(runtime, request, join))
     parent, loan = lent
@@ -103,12 +103,12 @@ def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = No
     return ending
 
 
-def lend_slot(runtime: Runtime, waiting: Execution | None, *, blocks: bool) -> tuple[Active, Loan] | None:
-    """Lend the slot of a run that begins to wait for another; `None` where it has none, or blocks its loop meanwhile.
+def lend_slot(runtime: Runtime, *, blocks: bool) -> tuple[Active, Loan] | None:
+    """Lend the slot of the run that begins to wait here for another; `None` where it has none, or blocks its loop.
 
-    Nor is it lent where it is a run of another journal, which may have the id of one of this. Where it blocks, those on
-    its loop who might take the slot could neither use it nor give it back.
+    Where it blocks, those on its loop who might take the slot could neither use it nor give it back.
     """
+    waiting = who_waits(runtime.journal)
     active = runtime.active.get(waiting.record.id) if waiting is not None else None
     limit = runtime.limit_of(active.workflow) if active is not None else None
     if waiting is None or active is None or limit is None or active.execution is not waiting:

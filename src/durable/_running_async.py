@@ -10,7 +10,7 @@ from typing import Any
 from ._active import ENGINE, Active
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
-from ._execution import EXITS, SCOPE, Branch, Execution, current_branch
+from ._execution import EXITS, SCOPE, Execution, current_branch
 from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
@@ -227,7 +227,7 @@ async def waiting(runtime: Runtime) -> AsyncIterator[None]:
     """While a run waits for another, which may need the slot of a `concurrency` that the waiting one holds."""
     branch = current_branch()
     try:
-        async with _lending_slot(runtime, branch):
+        async with _lending_slot(runtime):
             yield
     except RunBlockedError:
         if branch is not None and branch.execution.branches is not None:
@@ -236,8 +236,8 @@ async def waiting(runtime: Runtime) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _lending_slot(runtime: Runtime, branch: Branch | None) -> AsyncIterator[None]:
-    lent = lend_slot(runtime, None if branch is None else branch.execution, blocks=False)
+async def _lending_slot(runtime: Runtime) -> AsyncIterator[None]:
+    lent = lend_slot(runtime, blocks=False)
     try:
         yield
     finally:

@@ -353,7 +353,6 @@ class Runtime:
             active.execution.over = True
             if active.execution.threads is not None:
                 active.execution.threads.executions.remove(active.execution)
-        active.give_slot_back()
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
         active.finish(error, is_written=is_written)

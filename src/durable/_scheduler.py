@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ._active import Active, Admission, Request
-from ._execution import SCOPE, current_branch
+from ._execution import SCOPE
 from ._helpers import ThreadPool, lending
 from ._identity import level_outside, listed
 from ._model import FINISHED, MessageRecord, RunRecord
@@ -194,9 +194,8 @@ class Scheduler:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While a run waits for another, which may need a thread, or a slot, that the waiting one holds."""
-        branch = current_branch()
         with lending():
-            lent = lend_slot(self.runtime, None if branch is None else branch.execution, blocks=True)
+            lent = lend_slot(self.runtime, blocks=True)
             try:
                 yield
             finally:

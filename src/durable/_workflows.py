@@ -322,7 +322,7 @@ def workflow(
 
     `name`: its name in the journal, the qualified name when not given. `id`: the id of a run, as a format string over
     the arguments (``"order-{order.id}"``) or a callable of them; without one the library chooses. `concurrency`: how
-    many of its runs execute at a time in one engine; a run that waits for a child does not count. `timeout`: seconds or
+    many of its runs execute at a time in one engine; a run that waits for another does not count. `timeout`: seconds or
     a `timedelta` from the start of a run, however often it crashes meanwhile; then it is cancelled, and ends `failed`
     with `TimeoutError`. Raises `ValueError` or `TypeError` for bad options, and for a second workflow of the same name
     in another module.

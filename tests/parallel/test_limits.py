@@ -8,8 +8,10 @@ import pytest
 
 import durable
 from durable import RetryPolicy
+from durable._active import ENGINE
 from durable._drive_async import take_slot
 from durable._limits import Limit
+from tests.behaviour.patience import wait_until
 
 SOON = 60.0
 
@@ -466,3 +468,93 @@ def test_a_run_that_blocks_its_loop_for_another_keeps_its_slot(journal, how):
 
     assert [run.result(SOON) for run in parent.start_many(range(3))] == [0, 1, 2]
     assert journal.engine._runtime.limit_of(parent)._free == 1
+
+
+@pytest.mark.parametrize("begun", ["called", "started"])
+@pytest.mark.parametrize("how", ["plainly", "submitted", "in a helper"])
+def test_sync_recursion_in_a_step_under_one_slot(journal, begun, how):
+    @durable.step(name="one_less", timeout=SOON if how == "in a helper" else None)
+    def one_less(number: int) -> int:
+        return factorial(number - 1) if begun == "called" else factorial.start(number - 1).result()
+
+    @durable.workflow(name="factorial", concurrency=1)
+    def factorial(number: int) -> int:
+        if number == 0:
+            return 1
+        return number * (one_less.submit(number).result() if how == "submitted" else one_less(number))
+
+    found, limit = [], journal.engine._runtime.limit_of(factorial)
+    assert factorial.start(4).result(SOON) == 24
+    assert limit._free == 1
+    threading.Thread(target=lambda: found.append(factorial(4)), daemon=True).start()
+    wait_until(lambda: found)
+    assert (found, limit._free) == ([24], 1)
+
+
+@pytest.mark.parametrize("begun", ["called", "started"])
+def test_async_recursion_in_a_step_under_one_slot(journal, run_async, begun):
+    @durable.step(name="one_less")
+    async def one_less(number: int) -> int:
+        return await (factorial(number - 1) if begun == "called" else factorial.start(number - 1))
+
+    @durable.workflow(name="factorial", concurrency=1)
+    async def factorial(number: int) -> int:
+        return 1 if number == 0 else number * await one_less(number)
+
+    async def main() -> int:
+        return await asyncio.wait_for(factorial(4), SOON)
+
+    limit = journal.engine._runtime.limit_of(factorial)
+    assert run_async(main()) == 24
+    assert factorial.start(4).result(SOON) == 24
+    assert limit._free == 1
+
+
+def test_a_run_whose_step_waits_in_another_journal_for_a_run_of_its_own_holds_no_slot(journal, tmp_path):
+    @durable.step(name="here")
+    def here(number: int) -> int:
+        token = ENGINE.set(journal.engine)  # a `with` would close it
+        try:
+            return limited(number)
+        finally:
+            ENGINE.reset(token)
+
+    @durable.step(name="elsewhere", retry=None)
+    def elsewhere(number: int) -> int:
+        with durable.Engine(tmp_path / f"{number}.db"):
+            return there(number)
+
+    @durable.workflow(name="there")
+    def there(number: int) -> int:
+        return here(number)
+
+    @durable.workflow(name="limited", concurrency=1)
+    def limited(number: int) -> int:
+        return 1 if number == 0 else 1 + elsewhere(number - 1)
+
+    assert limited.start(2).result(SOON) == 3
+
+
+def test_a_run_that_ended_while_an_attempt_it_had_given_up_waits_takes_no_slot_any_more(journal):
+    gate, returned = threading.Event(), threading.Event()
+
+    @durable.workflow(name="slow")
+    def slow() -> None:
+        gate.wait(SOON)
+
+    @durable.step(name="impatient", retry=None, timeout=0.2)
+    def impatient() -> None:
+        try:
+            slow()
+        finally:
+            returned.set()
+
+    @durable.workflow(name="limited", concurrency=1)
+    def limited() -> None:
+        with pytest.raises(durable.StepTimeoutError):
+            impatient()
+
+    limited()
+    gate.set()
+    assert returned.wait(SOON)
+    assert journal.engine._runtime.limit_of(limited)._free == 1

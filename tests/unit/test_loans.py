@@ -21,7 +21,7 @@ def holder(limit):
         if release is not None:
             release()
 
-    holder = SimpleNamespace(release_slot=limit.release, give_slot_back=give_slot_back)
+    holder = SimpleNamespace(release_slot=limit.release, give_slot_back=give_slot_back, is_over=lambda: False)
     return holder
 
 
@@ -92,3 +92,11 @@ def test_a_slot_that_was_granted_stays_with_the_run(loan, holder, limit):
     loan.request(lambda: None)
     loan.release()
     assert (holder.release_slot, limit._free) == (limit.release, 0)
+
+
+def test_one_who_goes_on_when_the_run_is_over_takes_no_slot(loan, holder, limit):
+    went_on = []
+    loan.begin()
+    holder.is_over = lambda: True
+    loan.request(lambda: went_on.append(1))
+    assert (went_on, holder.release_slot, limit._free) == ([1], None, 1)

@@ -263,11 +263,12 @@ def test_who_loses_the_race_for_a_journal_is_not_its_owner():
 # -- courses ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
+def test_a_call_that_nobody_drives_any_more_takes_no_slot_back(monkeypatch):
     given = []
     parent = SimpleNamespace(workflow="w", lend_slot=lambda _: given.append(1))
     runtime = SimpleNamespace(
         own=lambda: None,
+        journal=None,
         active={"p": parent},
         limit_of=lambda _: "limit",
         prepare=lambda _: "mine",
@@ -276,10 +277,8 @@ def test_a_call_that_nobody_drives_any_more_takes_no_slot_back():
         give_back=lambda _: None,
     )
     parent.execution = SimpleNamespace(record=SimpleNamespace(id="p"), branches=None)
-    request = SimpleNamespace(
-        parent=parent.execution,
-        workflow=SimpleNamespace(signature=Anything(), is_async=True),
-    )
+    monkeypatch.setattr(_running, "who_waits", lambda _: parent.execution)
+    request = SimpleNamespace(workflow=SimpleNamespace(signature=Anything(), is_async=True))
     request.workflow.signature.result = None
     course = _running.call(runtime, request)
     next(course)
