@@ -105,6 +105,7 @@ def test_a_run_whose_process_stopped_cleanly_says_so(folder):
     wait_for_hanging(process, 1)
     process.terminate()
     assert process.wait(PATIENCE) == 0
+    process.stdout.close()
     assert folder.rows()[0][0] == "interrupted"
     assert re.fullmatch(r"process \d+ stopped \d+s ago", folder.rows()[0][8])
 
