@@ -1,16 +1,20 @@
 """The driver of runs that awaits, and the loop thread that background async runs execute on."""
 
 import asyncio
+import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from ._active import ENGINE, Active
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
 from ._execution import EXITS, SCOPE, Execution, current_branch
+from ._helpers import ThreadPool
 from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
@@ -245,11 +249,39 @@ async def _lending_slot(runtime: Runtime) -> AsyncIterator[None]:
             await take_slot(lent[1], first=True)
 
 
+class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
+    """The threads of such a loop for `asyncio.to_thread`: daemons too, for which the end of the interpreter waits not.
+
+    It joins those of `concurrent.futures` before it closes the engine, however long a back-off or a body takes in one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)  # has no thread: asyncio asks for the class
+        self._daemons = ThreadPool("durable-thread", min(32, (os.cpu_count() or 1) + 4))
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "concurrent.futures.Future[Any]":
+        """Call the function on a thread."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._daemons.submit(lambda: _carry_out(future, partial(function, *args, **kwargs)))
+        return future
+
+
+def _carry_out(future: "concurrent.futures.Future[Any]", function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # for the task that awaits it
+        future.set_exception(error)
+        del future  # which has the error, which has this frame
+
+
 class LoopThread:
     """A daemon thread with an event loop, for the background async runs of an engine."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(DaemonExecutor())
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="durable-loop", daemon=True)
         self._thread.start()

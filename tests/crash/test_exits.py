@@ -57,6 +57,13 @@ FLOWS = """
         strike("body")
         note("body goes on")
         return result, await slow_async(0)
+
+    @durable.workflow(id="{what}-thread")
+    async def threaded(what, seconds=0.3):
+        result = await (asyncio.to_thread(slow, seconds) if what == "step" else asyncio.to_thread(flaky))
+        strike("body")
+        note("body goes on")
+        return result, await asyncio.to_thread(slow, 0)
 """
 
 
@@ -64,11 +71,11 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
     program = script(
         FLOWS
         + """
-    for flow in (sync, asynchronous):
+    for flow in (sync, asynchronous, threaded):
         flow.start("step", 1.5)
         flow.start("back-off")
     open("notes.txt", "a").close()  # there, before a step has written its first line
-    while sum(1 for line in open("notes.txt")) < 4:
+    while sum(1 for line in open("notes.txt")) < 6:
         time.sleep(0.002)
     time.sleep(0.1)
 """
@@ -78,15 +85,32 @@ def test_a_program_that_ends_lets_steps_in_flight_end_and_waits_for_nothing_else
     assert done.returncode == 0
     assert done.errors == ""
     assert time.monotonic() - before < 40  # and not for the minute of the back-offs
-    assert sorted(program.lines()) == ["flaky"] * 2 + ["slow begun"] * 2 + ["slow ended"] * 2
-    for what in ("step", "step-async"):
+    assert sorted(program.lines()) == ["flaky"] * 3 + ["slow begun"] * 3 + ["slow ended"] * 3
+    for what in ("step", "step-async", "step-thread"):
         run = program.run_handle(what)
         assert run.status == "interrupted"
         assert [(step.status, step.output) for step in run.steps()] == [("completed", "slow")]
-    for what in ("back-off", "back-off-async"):
+    for what in ("back-off", "back-off-async", "back-off-thread"):
         run = program.run_handle(what)
         assert run.status in {"waiting", "interrupted"}  # suspended already, or not yet
         assert [(step.status, step.attempt) for step in run.steps()] == [("retrying", 1)]
+
+
+def test_a_thread_that_the_end_of_the_program_waits_for_has_its_background_runs_executed_as_ever(script):
+    program = script(
+        FLOWS
+        + """
+    import threading
+
+    def wait():
+        threading.main_thread().join()
+        print(threaded.start("step", 0).result())
+
+    threading.Thread(target=wait).start()
+"""
+    )
+    done = program.run()
+    assert (done.output, done.errors) == ("('slow', 'slow')\n", "")
 
 
 CALLING = (
