@@ -115,6 +115,8 @@ def perform(execution: Execution, effect: Effect) -> Any:
 
 def _append(execution: Execution, effect: Append) -> None:
     record = effect.record
+    if execution.parallel is not None:
+        execution.parallel.require_wanted()
     full = effect.full or (record.turn is None and execution.needs_sync())
     transaction = _write(execution, record, effect.attempt, full)
     if record.turn is not None:  # an outcome without an fsync: a later step may show it to the outside
@@ -231,6 +233,8 @@ def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
         woken.set()
 
     limit.request(granted)
+    if not slots and execution.parallel is not None:
+        execution.parallel.has_waited()
     try:
         while True:
             execution.wait(woken, None)

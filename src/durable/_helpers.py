@@ -18,7 +18,7 @@ _here = threading.local()
 class Seat:
     """The place of a job in its pool. It is lent, once, while the job or what it has submitted waits for a run."""
 
-    __slots__ = ("_guard", "_pool", "_waiting", "depth", "under")
+    __slots__ = ("_guard", "_pool", "_waiting", "depth", "has_waited", "under")
 
     def __init__(self, pool: "ThreadPool", under: "Seat | None" = None) -> None:
         self._pool = pool
@@ -28,6 +28,8 @@ class Seat:
         """That of the job which has submitted this one, and waits for it in the end."""
         self.depth: int = 0 if under is None else under.depth + (under.is_of(pool))
         """How many jobs of the same pool wait for this one."""
+        self.has_waited = False
+        """Whether all threads had a job when this one came."""
 
     def is_of(self, pool: "ThreadPool") -> bool:
         """Whether it is one of this pool's."""
@@ -96,6 +98,8 @@ class ThreadPool:
                 self._change.notify()
             elif self._size is None or self._threads < self._size:
                 self._spawn()
+            else:
+                seat.has_waited = True
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:

@@ -35,6 +35,12 @@ class StepFuture(Generic[R]):
         self._ended = threading.Event()
         self.siblings: Siblings | None = None
         """The items of its map, which waits for all of them; `None` for a step that was submitted by itself."""
+        self.place = 0
+        """Which of these it is."""
+        self.is_new = False
+        """Whether the journal has nothing of it yet."""
+        self.has_waited = False
+        """Whether there was no thread for it at once, or no slot of the step's `concurrency`."""
         self._value: Any = None
         self.error: BaseException | None = None
         """What the step raised, once it has ended."""
@@ -96,12 +102,31 @@ class StepFuture(Generic[R]):
         return f"<durable.StepFuture {self._name} {state}>"
 
 
+class NotWantedError(BaseException):
+    """An item of a map does not begin, since another one has failed: it has no outcome, and no record."""
+
+
 class Siblings:
-    """The items of one map, of which each is cut where one is."""
+    """The items of one map, of which each is cut where one is, and none starts after one has failed."""
 
     def __init__(self, are_told: bool) -> None:
         self.are_told = are_told
         """Whether one of them was cut by the cancellation of the run, so that the map tells the body of that."""
+        self.failed = threading.Event()
+        """Set when one of them has ended in a way that keeps others from starting."""
+        self._last = -1
+        self._guard = threading.Lock()
+
+    def require_wanted(self, item: StepFuture[Any]) -> None:
+        """An item is about to begin: raise where it had to wait for that, and another one has failed meanwhile.
+
+        But it begins if a later one has, so that those that do are the first ones, however the threads take turns; and
+        the first failure by index is the same as if all had begun.
+        """
+        with self._guard:
+            if item.has_waited and self.failed.is_set() and item.place > self._last:
+                raise NotWantedError
+            self._last = max(self._last, item.place)
 
 
 class Slots:
@@ -195,34 +220,45 @@ class Parallel:
         if mine is not None and mine.siblings is not None:
             mine.siblings.are_told = True
 
-    def go(
-        self,
-        call: Call,
-        decision: Decision,
-        past: StepRecord | None,
-        then: Callable[[StepFuture[Any]], None] | None = None,
-        siblings: Siblings | None = None,
-    ) -> StepFuture[Any]:
-        """Set a decided step going on the pool, and call `then` when it has ended.
+    def has_waited(self) -> None:
+        """What this thread carries out waits before it begins."""
+        mine = self._of_thread.get(threading.get_ident())
+        if mine is not None:
+            mine.has_waited = True
+
+    def require_wanted(self) -> None:
+        """What this thread carries out is to be journaled: see `Siblings.require_wanted`."""
+        mine = self._of_thread.get(threading.get_ident())
+        if mine is not None and mine.siblings is not None and mine.is_new:
+            mine.is_new = False
+            mine.siblings.require_wanted(mine)
+
+    def submit(self, call: Call, decision: Decision, past: StepRecord | None) -> StepFuture[Any]:
+        """Set a decided step going on the pool.
 
         An outcome that the journal has is read at once: what is new begins when it is known to fit.
         """
         if past is not None and past.turn is not None:
             return self._read(call.callee.name, decision)
-        future: StepFuture[Any] = StepFuture(call.callee.name, self._execution, unknown=call)
-        future.siblings = siblings
+        return self._go(StepFuture(call.callee.name, self._execution, unknown=call), decision)
+
+    def _go(
+        self, future: StepFuture[Any], decision: Decision, then: Callable[[StepFuture[Any]], None] | None = None
+    ) -> StepFuture[Any]:
+        """Carry it out on the pool, and call `then` when it has ended."""
         context = copy_context()
 
         threads = self._execution.threads
 
         def job() -> None:
-            me = threading.get_ident()
+            me, seat = threading.get_ident(), seat_here()
+            future.has_waited = seat is not None and seat.has_waited
             with nullcontext() if threads is None else threads.working():
                 self._of_thread[me] = future
                 future.run(lambda: context.run(drive, self._execution, decision))
-                del self._of_thread[me]
                 if then is not None:
                     then(future)
+                del self._of_thread[me]
 
         self._futures.append(future)
         if threads is not None:
@@ -240,13 +276,12 @@ class Parallel:
         `is_told`: the run had been cancelled when one of them was called.
         """
         futures: dict[int, StepFuture[Any]] = {}
-        failed, cancel = threading.Event(), self._execution.cancel
-        siblings = Siblings(is_told or any(item.was_told for item in items))
+        siblings, cancel = Siblings(is_told or any(item.was_told for item in items)), self._execution.cancel
         slots = Slots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
             if future.error is not None and not (return_exceptions and isinstance(future.error, Exception)):
-                failed.set()
+                siblings.failed.set()
             slots.put()
 
         try:
@@ -256,22 +291,27 @@ class Parallel:
                     futures[item.place] = future = self._read(name, item.decision)
                     ended(future)
                     continue
-                if item.past is None and failed.is_set():
+                if item.past is None and siblings.failed.is_set():
                     slots.put()
                     continue
                 self._execution.require_all_called(item.call)
                 if siblings.are_told or cancel.is_due():
                     siblings.are_told = cancel.delivered = True
-                    failed.set()
+                    siblings.failed.set()
                     future = self._read(name, decide_cancelled(item.call, self._execution))
                     slots.put()
                 else:
-                    future = self.go(item.call, item.decision, item.past, ended, siblings)
+                    future = self._go(self._item(item, siblings), item.decision, ended)
                 futures[item.place] = future
         except BaseException as interrupt:
             self._execution.interrupt_by(interrupt)
             raise
         return _results([futures[index] for index in sorted(futures)], return_exceptions)
+
+    def _item(self, item: Item, siblings: Siblings) -> StepFuture[Any]:
+        future = StepFuture[Any](item.call.callee.name, self._execution, unknown=item.call)
+        future.siblings, future.place, future.is_new = siblings, item.place, item.past is None
+        return future
 
     def _take_slot(self, slots: "Slots") -> None:
         threads = self._execution.threads
@@ -305,6 +345,8 @@ def _results(futures: list[StepFuture[Any]], return_exceptions: bool) -> list[An
     for future in futures:
         try:
             results.append(future.result())
+        except NotWantedError:
+            pass  # there is a failure, which is raised
         except Exception as error:
             results.append(error)
             first = first or error

@@ -84,7 +84,7 @@ class Step(Decorated[P, R]):
         decision, past = take_place_beside(scope, step, decide_step)
         if cancel.delivered != was_told or (past is not None and was_told_at(past)):
             return drive(scope.execution, decision)  # type: ignore[no-any-return]  # raises: the body may ask for no result
-        return parallel.go(step, decision, past)
+        return parallel.submit(step, decision, past)
 
     # A step of one argument, as the callable that it is: mypy infers the items' type from no other form.
     @overload

@@ -13,7 +13,9 @@ import pytest
 import durable
 from durable import RetryPolicy
 from durable._effects import CANCELLED
+from durable._execution import SCOPE
 from durable._parallel import StepFuture
+from tests.behaviour.patience import wait_until
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
 
@@ -167,6 +169,93 @@ def test_after_a_failure_no_further_item_starts_and_those_in_flight_end(journal,
     assert work.started == [0, 1]
     assert work.ended == [0]
     assert {step.input["item"]: step.status for step in durable.get("run").steps()} == {0: "completed", 1: "failed"}
+
+
+@pytest.mark.parametrize("failing", ["all", "the first", "the second"])
+def test_after_a_failure_no_item_starts_that_has_waited_for_a_thread(journal, work, failing):
+    """Nor on replay."""
+    journal.open(threads=2)
+    together = threading.Barrier(2, timeout=60)
+
+    @durable.step(name="work", retry=None)
+    def step(item):
+        work.started.append(item)
+        together.wait()
+        if failing == "all" or item == ["the first", "the second"].index(failing):
+            raise Declined(item)
+        wait_until(lambda: len(SCOPE.get().execution.parallel._of_thread) == 1)  # the other is over
+
+    @durable.workflow(id="run")
+    def flow():
+        with pytest.raises(Declined) as caught:
+            step.map(range(20))
+        journal.crash()
+        return caught.value.args[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    assert sorted(work.started) == [0, 1]
+    assert len(durable.get("run").steps()) == 2
+    journal.restart()
+    assert flow() == (1 if failing == "the second" else 0)
+    assert sorted(work.started) == [0, 1]
+
+
+def test_after_a_failure_no_item_starts_that_has_waited_for_a_slot_of_its_step(journal):
+    """The slot is given on before the failure is journaled, so that one more may begin; and so do those before it."""
+    started = []
+
+    @durable.step(name="work", retry=None, concurrency=1)
+    def work(item):
+        started.append(item)
+        parallel = SCOPE.get().execution.parallel
+        if len(started) == 1:
+            wait_until(lambda: sum(future.has_waited for future in parallel._futures) == 19)
+            raise Declined(item)
+        if journal.crashing:
+            wait_until(lambda: len(parallel._of_thread) < 20)  # the first is over
+
+    @durable.workflow(id="run")
+    def flow():
+        work.map(range(20))
+
+    with pytest.raises(Declined):
+        flow()
+    assert sorted(started) == list(range(max(started[:2]) + 1))
+    assert [step.input["item"] for step in durable.get("run").steps()] == sorted(started)
+    journal.crashing = False
+    durable.get("run").retry()
+    durable.get("run").result(60)
+    assert len(durable.get("run").steps()) == 20
+
+
+def test_items_that_a_crash_cut_end_though_another_has_failed_and_though_they_wait_for_a_thread(journal):
+    journal.open(threads=4)
+    at_work, started = threading.Barrier(4, timeout=60), []
+
+    @durable.step(name="work", retry=None)
+    def work(item):
+        started.append(item)
+        if not journal.crashing:
+            return
+        at_work.wait()
+        if item == 0:
+            raise Declined(item)
+        wait_until(lambda: any(step.status == "failed" for step in durable.get("run").steps()))
+        journal.crash()
+
+    @durable.workflow(id="run")
+    def flow():
+        work.map(range(20))
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        flow()
+    assert sorted(started) == [0, 1, 2, 3]
+    journal.restart(threads=1)
+    with pytest.raises(Declined):
+        flow()
+    assert sorted(started) == [0, 1, 1, 2, 2, 3, 3]
+    assert len(durable.get("run").steps()) == 4
 
 
 def test_the_first_failure_by_index_is_raised_not_the_first_in_time(journal, work):
