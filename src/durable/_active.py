@@ -198,6 +198,17 @@ def who_waits(journal: Journal) -> Execution | None:
     return next(waiting_here(journal), None)
 
 
+def ancestors_in(journal: Journal, record: RunRecord) -> Iterator[str]:
+    """The ids of the runs that have not ended before what they called, or started, and of theirs: nearest first."""
+    parent = record
+    while parent.parent is not None:
+        found = journal.run_of_seq(parent.parent)
+        if found is None or found.status in FINISHED:
+            return
+        parent = found
+        yield parent.id
+
+
 def new_run(
     request: Request, run_id: str, now: float, *, status: str = "queued", claim: str | None = None, epoch: int = 0
 ) -> RunRecord:

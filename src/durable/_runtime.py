@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
+from ._active import Active, Admission, Declaration, Request, ancestors_in, deadline_of, new_run, require_same_call
 from ._claims import Claims
 from ._clock import Clock
 from ._codec import dump_error
@@ -246,6 +246,8 @@ class Runtime:
         """The execution of a run that is this process's to execute."""
         # Without those that have ended: each run of a chain may start the next, for years.
         ancestors = frozenset(filter(self.active.__contains__, active.ancestors))
+        if not active.ancestors:  # it is set going anew, and they may be later
+            ancestors = frozenset(ancestors_in(self.journal, admission.record))
         execution = Execution(
             self.journal,
             self.clock,

@@ -1,4 +1,4 @@
-"""DESIGN: "An id of an ancestor of the calling run is an error", also where a step calls it, wherever that runs."""
+"""DESIGN: "An id of an ancestor of the calling run is an error", wherever a step calls it, and whoever set it going."""
 
 import asyncio
 import threading
@@ -7,6 +7,7 @@ import pytest
 
 import durable
 from durable import RunConflictError
+from tests.behaviour.patience import wait_until
 
 SOON = 20.0
 WAITS = "is waiting for this call"
@@ -332,3 +333,50 @@ def test_an_id_in_another_journal_is_another_run(journal, tmp_path):
         return "ended"
 
     assert flow.start("goes elsewhere").result(SOON) == ("ended", "refused")
+
+
+@pytest.mark.parametrize("ends_by", ["a crash", "a suspension"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_child_that_was_set_going_anew_cannot_call_who_waits_for_it(journal, is_async, ends_by):
+    """The oldest goes first at `resume()`, and is suspended by the time that its child goes on."""
+    names = ("parent", "child")
+
+    def stops():
+        if ends_by == "a crash":
+            journal.crash()
+
+    @durable.step(retry=None)
+    def nap():
+        stops()
+
+    if is_async:
+
+        @durable.workflow(name="child", id="child")
+        async def child():
+            nap()
+            await durable.aio.sleep(1.2)
+            return await parent()
+
+        @durable.workflow(name="parent", id="parent")
+        async def parent():
+            return await child.start()
+    else:
+
+        @durable.workflow(name="child", id="child")
+        def child():
+            nap()
+            durable.sleep(1.2)
+            return parent()
+
+        @durable.workflow(name="parent", id="parent")
+        def parent():
+            return child.start().result()
+
+    parent.start()
+    if ends_by == "a crash":
+        wait_until(lambda: any(run.id == "child" and run.steps() for run in durable.runs()))
+        journal.restart()
+        durable.resume()
+    for name in names:
+        with pytest.raises(RunConflictError, match=WAITS):
+            durable.get(name).result(SOON)
