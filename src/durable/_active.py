@@ -52,6 +52,8 @@ class Active:
         self.has_claimed = False
         """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
+        self.on_cancel: Callable[[], None] = lambda: None
+        """Wakes the thread that waits for a slot, to begin it."""
         self.execution: Execution | None = None
         self.thread: int | None = None
         self.release_slot: Callable[[], None] | None = None
@@ -99,6 +101,7 @@ class Active:
     def cancel(self) -> None:
         """The run is to be cancelled, from now on, or from when it begins."""
         self.cancelling = True
+        self.on_cancel()
         if self.execution is not None:
             self.execution.request_cancel()
 

@@ -309,25 +309,29 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
 
 
 def take_slot(runtime: Runtime, active: Active, slots: Slots) -> None:
-    """Wait, blocking this thread, for a slot; in vain when the engine closes first.
+    """Wait, blocking this thread, for a slot; in vain when the engine closes first, or who has not begun is cancelled.
 
     Who has begun, and lent its slot while it waited, is served before those who have not.
     """
-    granted = threading.Event()
-    slots.request(granted.set, first=active.execution is not None)
+    granted, has_begun = threading.Event(), active.execution is not None
+    slots.request(granted.set, first=has_begun)
     active.watch(granted.set)
     try:
+        if not has_begun:
+            active.on_cancel = granted.set
+            if active.cancelling:
+                raise Cancelled
         with lending():
             runtime.clock.wait(granted, None)
+        if active.is_over():
+            msg = f"run {active.run_id} had not begun when the engine was closed"
+            raise RunInterruptedError(msg)
+        if active.cancelling and not has_begun:
+            raise Cancelled
     except BaseException:
         if not slots.withdraw(granted.set):
             slots.release()
         raise
-    if active.is_over():
-        if not slots.withdraw(granted.set):
-            slots.release()
-        msg = f"run {active.run_id} had not begun when the engine was closed"
-        raise RunInterruptedError(msg)
 
 
 def run_body(runtime: Runtime, effect: Body) -> Ending:

@@ -170,3 +170,103 @@ def test_children_that_a_crash_left_are_cancelled_when_their_parent_hears_of_it(
     with pytest.raises(durable.RunCancelledError):
         run_async(flow()) if asynchronous else flow()
     wait_until(lambda: {run.status for run in durable.runs()} == {"cancelled"})
+
+
+@pytest.fixture
+def limited(journal):
+    """A workflow of which one run at a time executes; the first run of it does until it is let go."""
+    free, began = threading.Event(), []
+
+    @durable.workflow(name="limited", id="{name}", concurrency=1)
+    def limited(name):
+        began.append(name)
+        if name == "first":
+            free.wait()
+
+    limited.began = began
+    first = limited.start("first")
+    wait_until(lambda: began)
+    yield limited
+    free.set()
+    first.result(60)
+
+
+def test_a_child_that_waits_for_a_slot_ends_at_once_when_its_parent_is_cancelled(journal, limited):
+    heard = []
+
+    @durable.workflow(id="parent")
+    def parent():
+        try:
+            limited("child")
+        except durable.Cancelled as error:
+            heard.append(error)
+            raise
+
+    run = parent.start()
+    wait_until(lambda: durable.runs("running", workflow=limited)[1:])
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(60)
+    assert (len(heard), durable.get("child").status, limited.began) == (1, "cancelled", ["first"])
+    assert [(step.name, step.status) for step in run.steps()] == [("limited", "failed")]
+
+
+def test_a_plain_call_that_waits_for_a_slot_ends_at_once_when_its_run_is_cancelled(journal, limited):
+    heard = []
+
+    def call():
+        try:
+            limited("called")
+        except durable.DurableError as error:
+            heard.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    wait_until(lambda: durable.runs("running", workflow=limited)[1:])
+    durable.get("called").cancel()
+    thread.join(60)
+    assert [type(error) for error in heard] == [durable.RunCancelledError]
+    assert (durable.get("called").status, limited.began) == ("cancelled", ["first"])
+
+
+def test_a_child_that_had_begun_cleans_up_without_a_slot_when_it_is_cancelled(journal):
+    free, began = threading.Event(), threading.Event()
+
+    @durable.step(name="note")
+    def note(what):
+        return what
+
+    @durable.workflow(name="limited", id="{name}", concurrency=1)
+    def limited(name):
+        if name == "first":
+            began.set()
+            free.wait()
+            return
+        note("began")
+        journal.crash()
+        try:
+            note("goes on")
+        finally:
+            note("cleans up")
+
+    @durable.workflow(id="parent")
+    def parent():
+        limited("child")
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    journal.restart()
+    first = limited.start("first")
+    assert began.wait(60)
+    run = parent.start()
+    wait_until(lambda: durable.get("child")._runtime.active.get("child"))
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(60)
+    assert [(step.input, step.status) for step in durable.get("child").steps()] == [
+        ({"what": "began"}, "completed"),
+        ({"what": "goes on"}, "failed"),
+        ({"what": "cleans up"}, "completed"),
+    ]
+    free.set()
+    first.result(60)

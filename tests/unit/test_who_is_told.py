@@ -318,7 +318,7 @@ def test_whoever_is_interrupted_before_it_has_its_slot_leaves_it_to_others(is_gr
     limit = Limit(1)
     if not is_granted:
         limit.request(lambda: None)
-    active = Anything(execution=None)
+    active = Anything(execution=None, cancelling=False)
     runtime = SimpleNamespace(clock=Interrupted())
     with pytest.raises(KeyboardInterrupt):
         _running.take_slot(runtime, active, limit)
@@ -334,7 +334,8 @@ def test_who_waits_for_a_slot_when_the_engine_closes_leaves_it_to_others(is_gran
     limit = Limit(1)
     if not is_granted:
         limit.request(lambda: None)
-    active = SimpleNamespace(execution=None, watch=lambda over: over(), is_over=lambda: True, run_id="r")
+    active = Active("r", None, "call")
+    active.finish(None)
     runtime = SimpleNamespace(clock=SYSTEM_CLOCK)
     with pytest.raises(RunInterruptedError, match="run r had not begun when the engine was closed"):
         _running.take_slot(runtime, active, limit)
