@@ -26,8 +26,8 @@ from .run import Run
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Coroutine, Iterable
-    from typing import Self
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Self, TypeAlias
 
     from ._codec import TypeCodec
     from ._engine import Engine
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from ._model import StepRecord
     from ._outcome import Ending
     from ._scheduler import Scheduler
+
+    # Of so many arguments: only so does pyright take those of a lambda for `Any`, and not for unknown.
+    MakesId: TypeAlias = (
+        Callable[[Any], str]
+        | Callable[[Any, Any], str]
+        | Callable[[Any, Any, Any], str]
+        | Callable[[Any, Any, Any, Any], str]
+    )
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
@@ -73,7 +81,7 @@ class Workflow(Decorated[P, R]):
         return cast("R", ending.result())
 
     @overload
-    def start(self: Workflow[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    def start(self: Workflow[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
     @overload
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
     def start(self, /, *args: Any, **kwargs: Any) -> Run[Any]:
@@ -87,7 +95,7 @@ class Workflow(Decorated[P, R]):
     # A workflow of one argument, as the callable that it is: others may have defaults.
     @overload
     def start_many(  # type: ignore[misc]  # mypy takes the erased type of an overload for the type itself
-        self: Callable[[T], Coroutine[Any, Any, Q_]], items: Iterable[T]
+        self: Callable[[T], Awaitable[Q_]], items: Iterable[T]
     ) -> list[Run[Q_]]: ...
     @overload
     def start_many(self: Callable[[T], Q_], items: Iterable[T]) -> list[Run[Q_]]: ...
@@ -305,7 +313,15 @@ def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 def workflow(
     *,
     name: str | None = None,
-    id: str | Callable[..., str] | None = None,
+    id: str | MakesId | None = None,
+    concurrency: int | None = None,
+    timeout: float | dt.timedelta | None = None,
+) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+@overload
+def workflow(  # type: ignore[overload-cannot-match]  # it does for what takes more, or by keyword only
+    *,
+    name: str | None = None,
+    id: Callable[..., str],
     concurrency: int | None = None,
     timeout: float | dt.timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...

@@ -6,9 +6,12 @@ that does not come is an error.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import assert_type
+from typing import ParamSpec, TypeVar, assert_type
 
 import durable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,11 +66,43 @@ def buy_by_function(order: Order) -> str | None:
     return buy(order)
 
 
+@durable.workflow(id=lambda order: f"order-{order.id}")
+def buy_by_lambda(order: Order) -> str | None:
+    return buy(order)
+
+
+@durable.workflow(id=lambda order, *, again=False: f"order-{order.id}-{again}", timeout=5.0)
+def buy_by_longer_lambda(order: Order, *, again: bool = False) -> int:
+    return len(order.id) + again
+
+
+def keyword_id(*, a: int, b: int) -> str:
+    return f"{a}-{b}"
+
+
+def long_id(a: int, b: int, c: int, d: int, e: int, f: int) -> str:
+    return f"{a + b + c + d + e + f}"
+
+
+@durable.workflow(id=keyword_id)
+def by_keyword(*, a: int, b: int) -> int:
+    return a + b
+
+
+@durable.workflow(id=long_id)
+def of_six(a: int, b: int, c: int, d: int, e: int, f: int) -> int:
+    return a + b + c + d + e + f
+
+
 def calls(order: Order) -> None:
     assert_type(buy(order), str | None)
     assert_type(buy(order=order), str | None)
     assert_type(buy_by_id(order), str | None)
     assert_type(buy_by_function(order), str | None)
+    assert_type(buy_by_lambda(order), str | None)
+    assert_type(buy_by_longer_lambda(order, again=True), int)
+    assert_type(by_keyword(a=1, b=2), int)
+    assert_type(of_six(1, 2, 3, 4, 5, 6), int)
     function: Callable[[Order], str | None] = buy
     function(order)
     callback: Callable[[Order, int], str | None] = pay
@@ -86,6 +121,8 @@ def wrong_calls(order: Order) -> None:
     buy(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     buy(order, 42)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     buy_by_id(order.id)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    buy_by_lambda(order.id)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    durable.workflow(id=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 # Methods, static methods, class methods and closures.
@@ -120,6 +157,10 @@ class Shop:
     def sell(self, item: str) -> float:
         return Shop.tax(self.stock(item)) + Shop.toll(1)
 
+    @durable.workflow(id=lambda self, item: f"{self.name}-{item}")
+    def keep(self, item: str) -> float:
+        return self.sell(item)
+
     @durable.workflow(id="send-{item}")
     async def send(self, item: str) -> str:
         return await self.ship(item)
@@ -134,6 +175,7 @@ async def methods(shop: Shop) -> None:
     assert_type(await shop.ship("tea"), str)
     assert_type(shop.sell("tea"), float)
     assert_type(shop.sell.start("tea"), durable.Run[float])
+    assert_type(shop.keep("tea"), float)
     assert_type(shop.sell.with_options(id="x")("tea"), float)
     assert_type(shop.stock.with_options(timeout=1.0)("tea"), int)
     assert_type(await shop.send("tea"), str)
@@ -195,6 +237,33 @@ async def async_calls() -> None:
     await mirror(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     not_awaited: int = mirror("x")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(not_awaited)
+
+
+# Below a decorator of its own, which may know no more than that it is to be awaited.
+
+
+def logged(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    return function
+
+
+@durable.step
+@logged
+async def load_logged(url: str) -> bytes:
+    return await load(url)
+
+
+@durable.workflow
+@logged
+async def mirror_logged(url: str) -> int:
+    return len(await load_logged(url))
+
+
+async def decorated_calls() -> None:
+    assert_type(await load_logged("x"), bytes)
+    assert_type(await mirror_logged("x"), int)
+    assert_type(mirror_logged.start("x"), durable.Run[int])
+    assert_type(mirror_logged.start_many(["x"]), list[durable.Run[int]])
+    mirror_logged.start(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 # Generic functions stay generic.
