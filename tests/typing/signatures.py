@@ -263,7 +263,7 @@ async def decorated_calls() -> None:
     assert_type(await mirror_logged("x"), int)
     assert_type(mirror_logged.start("x"), durable.Run[int])
     assert_type(mirror_logged.start_many(["x"]), list[durable.Run[int]])
-    mirror_logged.start(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mirror_logged.start(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 # Generic functions stay generic.
