@@ -52,10 +52,19 @@ def _may_be_told(execution: Execution) -> bool:
     return execution.branches is None and not execution.past
 
 
-def _was_told(branch: Branch) -> bool:
-    """Whether the journal has that this run was told of its cancellation here, where it waits for another one."""
+def _was_told(branch: Branch, awaited: str) -> bool:
+    """Whether the journal has that this run was told of its cancellation here, where it waits for another one.
+
+    What it awaited before, and got, has no place of its own.
+    """
     past = branch.execution.past.get((branch.name, branch.position))
-    return past is not None and past.kind == RESULT
+    return past is not None and (past.kind, past.name) == (RESULT, awaited)
+
+
+def _tell(branch: Branch, awaited: str) -> None:
+    """Tell a sync run here of its cancellation: as the outcome of an operation, so that it replays."""
+    told = Call(Callee(RESULT, awaited, codec_for(Any)), record_of)
+    drive(branch.execution, take_place(branch, told, decide_told))
 
 
 class Result:
@@ -72,11 +81,11 @@ class Result:
         """Return it, or raise the error of the run, blocking this thread for at most so many seconds."""
         branch = current_branch()
         with self._halting_who_waits(), self._scheduler.waiting():
-            if branch is not None and _was_told(branch):
-                self._tell(branch)
+            if branch is not None and _was_told(branch, self._id):
+                _tell(branch, self._id)
             record = self._wait(timeout, None if branch is None else branch.execution)
             if branch is not None and (record is None or self._is_cancelled_with_it(record, branch.execution)):
-                self._tell(branch)
+                _tell(branch, self._id)
         assert record is not None  # without a run it is not cut
         return self._ending(record).result()
 
@@ -124,10 +133,19 @@ class Result:
         """Whether a run was cancelled together with the one that it waits for: it is told so, and not of that."""
         return record.status == "cancelled" and _may_be_told(execution) and execution.is_being_cancelled()
 
-    def _tell(self, branch: Branch) -> None:
-        """Tell a sync run here of its cancellation: as the outcome of an operation, so that it replays."""
-        told = Call(Callee(RESULT, self._id, codec_for(Any)), record_of)
-        drive(branch.execution, take_place(branch, told, decide_told))
+    def require_not_cut(self, record: RunRecord, event: str) -> None:
+        """Raise what ends the wait of the run, if any, that looks here again and again for an event of this one.
+
+        That is what took it down, or its cancellation, which it is told of.
+        """
+        branch, awaited = current_branch(), f"{self._id}, event {event!r}"
+        require_not_halted(branch)
+        if branch is None:
+            return
+        waiter = self._who_is_cut(branch.execution, record)
+        is_cut = (waiter is not None and waiter.is_cut()) or self._is_cancelled_with_it(record, branch.execution)
+        if is_cut or _was_told(branch, awaited):
+            _tell(branch, awaited)
 
     @contextlib.contextmanager
     def _halting_who_waits(self) -> Iterator[None]:

@@ -152,8 +152,9 @@ class Run(Generic[R]):
         """What the run has shown last under this key, with `durable.set_event`; `None` where it has shown nothing.
 
         With a `timeout`, in seconds: waits for it; `TimeoutError` where nothing was shown by then, `RunFinishedError`
-        where the run ended without. On the event loop that executes the run that is a `RunConflictError`: there, use
-        `await asyncio.to_thread(run.event, key, timeout)`.
+        where the run ended without. In the body of a sync workflow its cancellation cuts the wait. On the event loop
+        that executes the run that is a `RunConflictError`: there, use `await asyncio.to_thread(run.event, key,
+        timeout)`.
         """
         timeout = waiting_time(timeout, "timeout of event()")
         runtime = self._runtime
@@ -162,6 +163,8 @@ class Run(Generic[R]):
         pause = 0.002
         while True:
             record = self._record()
+            if timeout is not None:
+                Result(self._scheduler, self._id).require_not_cut(record, key)
             found = journal.event(record.seq, key)
             if found is not None:
                 return codec_for(Any).load(found.output or "null")

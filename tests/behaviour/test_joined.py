@@ -158,11 +158,12 @@ def ways(check):
         "result": lambda: durable.get("check").result(),
         "result in time": lambda: durable.get("check").result(PATIENCE),
         "result of start": lambda: check.start().result(),
+        "event": lambda: durable.get("check").event("never", PATIENCE),
     }
 
 
 @pytest.mark.parametrize("why", ["cancelled", "timed out"])
-@pytest.mark.parametrize("way", ["call", "result", "result in time", "result of start"])
+@pytest.mark.parametrize("way", ["call", "result", "result in time", "result of start", "event"])
 def test_the_wait_for_a_run_of_somebody_else_is_cut_and_that_replays(journal, check, way, why):
     """Killed in the clean-up, the run goes on with it, though the one that it waited for has ended by then."""
     told, cleaned = [], []
@@ -197,7 +198,8 @@ def test_the_wait_for_a_run_of_somebody_else_is_cut_and_that_replays(journal, ch
     assert len(told) >= 2, "a run that was interrupted before it ended may be set going once more, to be cancelled"
     assert set(told) == {"Cancelled" if why == "cancelled" else "TimedOut"}
     kinds = [(step.kind, step.name, step.status) for step in durable.get("order").steps() if step.kind != "start"]
-    expected = ("child" if way == "call" else "result", "check", "failed")
+    awaited = "check, event 'never'" if way == "event" else "check"
+    expected = ("child" if way == "call" else "result", awaited, "failed")
     assert kinds == [expected, ("step", "clean", "completed"), ("step", "clean", "completed")]
 
 
@@ -284,6 +286,69 @@ def test_who_started_a_run_is_told_of_its_cancellation_and_that_replays(journal)
     assert durable.get("parent").status == "cancelled"
     assert told.count("Cancelled") >= 2
     assert "RunCancelledError" not in told
+
+
+def test_what_a_run_had_got_before_it_was_told_is_not_what_it_was_told_at(journal, check):
+    """What is awaited and comes has no place of its own: the next has the same."""
+    got, waits = [], threading.Event()
+
+    @durable.workflow(id="other")
+    def other():
+        durable.set_event("first", 1)
+        durable.wait_for_signal("go")
+
+    @durable.workflow(id="order")
+    def order():
+        got.append([ended.result(), durable.get("other").event("first", PATIENCE)])
+        waits.set()
+        try:
+            durable.get("other").event("second", PATIENCE)
+        except durable.Cancelled:
+            got.append("told")
+            journal.crash()
+
+    ended = durable.runs("completed")[0]
+    other.start()
+    run = order.start()
+    assert waits.wait(PATIENCE)
+    run.cancel()
+    wait_until(lambda: run.status == "interrupted")
+    journal.restart()
+    ended = durable.runs("completed")[0]
+    durable.resume(wait=True)
+    assert durable.get("order").status == "cancelled"
+    assert got[:2] == [[None, 1], "told"]
+    assert "told" in got[2:]
+    assert all(each in ("told", [None, 1]) for each in got)
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "interrupted"])
+def test_who_waits_for_an_event_of_its_child_is_told_of_what_happens_to_itself(journal, ends):
+    began, told = threading.Event(), []
+
+    @durable.workflow
+    def child():
+        began.set()
+        durable.wait_for_signal("never")
+
+    @durable.workflow(id="parent")
+    def parent():
+        try:
+            child.start().event("never", PATIENCE)
+        except BaseException as error:
+            told.append(type(error).__name__)
+            raise
+
+    run = parent.start()
+    assert began.wait(PATIENCE)
+    if ends == "cancelled":
+        run.cancel()
+        with pytest.raises(durable.RunCancelledError):
+            run.result(PATIENCE)
+    else:
+        journal.restart()
+        assert durable.get("parent").status == "interrupted"
+    assert told == ["Cancelled" if ends == "cancelled" else "Halt"]
 
 
 def test_an_async_run_that_gives_up_its_wait_leaves_the_run_of_somebody_else_alone(journal):
