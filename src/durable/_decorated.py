@@ -34,6 +34,7 @@ class Decorated(Generic[P, R]):
         plain = cast("Callable[P, R]", function.__func__ if isinstance(function, staticmethod) else function)
         flags = _flags(plain, what)
         functools.update_wrapper(cast("Any", self), plain)
+        self.__closure__ = getattr(plain, "__closure__", None)  # attrs mends `super()` here for its slots
         self.function = plain
         self.is_async = bool(flags & _COROUTINE)
         self.name = default_name(plain) if name is None else require_name(name, f"the name of a {what}")

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 
+import attrs
 import pytest
 
 import durable
@@ -255,6 +256,30 @@ def test_method_of_a_subclass_and_super(journal):
             return f"derived of {super().name()}"
 
     assert Derived().name() == "derived of base"
+
+
+def test_super_in_a_class_that_attrs_makes_anew_for_its_slots(journal):
+    """It mends what refers to the class that it was made of."""
+
+    @attrs.define
+    class Base:
+        name: str
+
+        @durable.step
+        def greet(self):
+            return f"I am {self.name}"
+
+    @attrs.define
+    class Sub(Base):
+        @durable.step
+        def greet(self):
+            return super().greet() + " too"
+
+        @durable.workflow(id="{self.name}")
+        def flow(self):
+            return self.greet()
+
+    assert Sub("sub").flow() == Sub("sub").greet() == "I am sub too"
 
 
 def test_a_method_of_an_instance_is_as_other_methods_are():
