@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
 from ._journal import Journal
 from ._limits import Limit, Loan
-from ._model import FINISHED, RunRecord
+from ._model import FINISHED, LAST_DAY, RunRecord
 from ._rests import Suspended
 from ._signature import Signature
 from .errors import RunConflictError
@@ -241,7 +241,7 @@ def new_run(
 
 def deadline_of(workflow: Declaration, now: float) -> float | None:
     """When the timeout of a run of the workflow passes, counted from now."""
-    return None if workflow.timeout_seconds is None else now + workflow.timeout_seconds
+    return None if workflow.timeout_seconds is None else min(now + workflow.timeout_seconds, LAST_DAY)
 
 
 def require_same_call(found: RunRecord, request: Request) -> None:

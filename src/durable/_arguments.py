@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from ._model import RUN_STATUSES
@@ -65,7 +66,10 @@ def _number_of_seconds(value: Any, what: str) -> float:
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         msg = f"{what} is a number of seconds or a timedelta, not {value!r}"
         raise TypeError(msg)
-    return float(found)
+    try:
+        return float(found)
+    except OverflowError:  # an int of hundreds of digits
+        return float("inf")
 
 
 def waiting_time(value: Any, what: str) -> float | None:
@@ -78,7 +82,7 @@ def waiting_time(value: Any, what: str) -> float | None:
     if not value >= 0:
         msg = f"{what} must not be negative, but is {value!r}"
         raise ValueError(msg)
-    return float(value)
+    return None if value > TIMEOUT_MAX else float(value)  # centuries: more than a thread can wait
 
 
 def keep_time(value: Any) -> float | None:

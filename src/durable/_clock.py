@@ -32,7 +32,7 @@ class Clock:
 
         Every thread that stands still for a run does so here, whatever it waits for: then it is known who is at work.
         """
-        event.wait(patience if seconds is None else seconds if patience is None else min(seconds, patience))
+        event.wait(min(limit for limit in (seconds, patience, threading.TIMEOUT_MAX) if limit is not None))
 
     @staticmethod
     def call_later(loop: Any, seconds: float, callback: Callable[[], None]) -> Any:

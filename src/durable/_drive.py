@@ -351,7 +351,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
             ended.set()
 
     run_in_helper(body)
-    if not ended.wait(timeout_seconds):
+    if not ended.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
         raise timed_out(call, timeout_seconds)
     if errors:
         raise errors[0]

@@ -28,6 +28,8 @@ RUN_STATUSES: Final = (*RUN_TRANSITIONS, "interrupted")
 FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
 """A run in one of these has ended: its result or error is recorded."""
 
+LAST_DAY: Final = 253_402_214_400.0
+"""31 December 9999, the last day that a date can say in every time zone. What is due later is written as due then."""
 MAXIMUM_CRASHES: Final = 100
 """Deaths of the process in one run, without a new outcome between them, after which the run is blocked."""
 RAISED_AT: Final = "raised_at"

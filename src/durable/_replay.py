@@ -33,7 +33,7 @@ from ._effects import (
     World,
     as_raised_in_generator,
 )
-from ._model import AttemptRecord, StepRecord
+from ._model import LAST_DAY, AttemptRecord, StepRecord
 from ._retry import next_delay
 from ._signature import NOT_GIVEN
 from .errors import (
@@ -124,6 +124,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             failed = with_outcome(begun, "failed", None, text, now, failures)
             yield Conclude(failed, written)
             _raise_as_journaled(call, failed, error)
+        delay = min(delay, LAST_DAY - now)
         waiting = begun._replace(status="retrying", failures=failures, finished_at=now, retry_at=now + delay)
         if cut := (yield Append(waiting, written, True)) or (yield Sleep(delay)):
             return (yield from journal_cut(cut, waiting, world))

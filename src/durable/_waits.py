@@ -9,7 +9,7 @@ from typing import Any
 
 from ._codec import annotation_name, dump_again, dump_error, load_lenient
 from ._effects import Append, Call, Conclude, Cut, Decision, Receive, Sleep, World
-from ._model import MessageRecord, StepRecord
+from ._model import LAST_DAY, MessageRecord, StepRecord
 from ._replay import from_journal, journal_cut, raise_again, require_same_operation, with_outcome
 from .errors import SerializationError
 
@@ -79,7 +79,7 @@ def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | N
 def _begun(call: Call, now: float, due: float | None) -> StepRecord:
     return StepRecord(
         call.run, call.branch, call.position, call.callee.kind, call.callee.name, call.callee.module, "running", 0, 0,
-        None, None, None, now, None, due, None,
+        None, None, None, now, None, None if due is None else min(due, LAST_DAY), None,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Timers, signals and events; background runs that are suspended while they wait."""
 
 import asyncio
+import json
 import threading
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import apsw
 import pytest
 
 import durable
-from durable import RetryPolicy, _engine, testing
+from durable import RetryPolicy, _engine, cli, testing
 from durable._transaction import Transaction
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -71,6 +72,87 @@ def test_sleep_until_a_time_that_has_passed_is_no_wait(journal):
         return "on"
 
     assert flow() == "on"
+
+
+@durable.step
+def fail_and_wait() -> None:
+    raise durable.RetryAfter(1e300)
+
+
+FAR = datetime.max.replace(tzinfo=UTC)
+FOREVER = {
+    "sleep_until": lambda: durable.sleep_until(FAR),
+    "sleep": lambda: durable.sleep(timedelta.max),
+    "signal": lambda: durable.wait_for_signal("go", int, timeout=1e300),
+    "back-off": fail_and_wait,
+}
+
+
+@pytest.mark.parametrize("how", FOREVER)
+@pytest.mark.parametrize("called", [False, True])
+def test_a_wait_of_ten_thousand_years_is_held_shown_and_cut(journal, capsys, how, called):
+    @durable.workflow(id="far")
+    def flow():
+        FOREVER[how]()
+
+    def call():
+        with pytest.raises(durable.RunCancelledError):
+            flow()
+
+    if called:
+        calling = threading.Thread(target=call)
+        calling.start()
+        wait_until(durable.runs)
+        run = durable.get("far")
+    else:
+        run = flow.start()
+    wait_until(lambda: [step for step in run.steps() if step.retry_at])
+    assert [step.retry_at.year for step in run.steps()] == [9999]
+    if not called:
+        wait_until(lambda: run.status == "waiting")
+    assert cli.main(["--db", str(journal.path), "ls", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "far"
+    run.cancel()
+    if called:
+        calling.join(PATIENCE)
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+
+
+@pytest.mark.parametrize("timeout", [1e300, float("inf"), 10**400])
+def test_a_timeout_of_centuries_is_no_error(journal, timeout):
+    @durable.step
+    def one():
+        return 1
+
+    @durable.workflow
+    def flow():
+        return one.submit().result(timeout=timeout)
+
+    assert flow() == flow.start().result(timeout) == 1
+
+
+def test_an_attempt_and_a_run_may_have_a_timeout_of_centuries(journal, run_async):
+    @durable.step(timeout=1e300)
+    def one():
+        return 1
+
+    @durable.step(timeout=timedelta.max)
+    async def two():
+        return 2
+
+    @durable.workflow(timeout=1e300)
+    def flow():
+        return one()
+
+    @durable.workflow(timeout=timedelta.max)
+    async def async_flow():
+        return await two()
+
+    assert flow() == 1
+    assert run_async(async_flow()) == 2
+    with pytest.raises(ValueError, match="must be more than 0 and finite"):
+        durable.step(timeout=10**400)(lambda: None)
 
 
 def test_a_suspended_run_waits_for_the_rest_of_its_time_after_a_restart(env):
