@@ -205,14 +205,13 @@ class Parallel:
         together. What is left when it has ended is cut too.
         """
         cancel, its = self._execution.cancel, self._of_thread.get(thread)
+        is_due = cancel.is_due()  # first: whoever tells the body meanwhile has marked its siblings before: see `_told`
         if its is None:
-            return cancel.is_due()
+            return is_due
         if its.siblings is not None and its.siblings.are_told:
             return True
         is_awaited = its.siblings is not None or its is self._awaited
-        return (cancel.is_due() and not self._execution.past and is_awaited) or (
-            cancel.requested and self._is_body_over
-        )
+        return (is_due and not self._execution.past and is_awaited) or (cancel.requested and self._is_body_over)
 
     def tell(self) -> None:
         """What this thread waits for tells the body, and so does what is to be cut with it."""
@@ -295,7 +294,7 @@ class Parallel:
                     slots.put()
                     continue
                 self._execution.require_all_called(item.call)
-                if siblings.are_told or cancel.is_due():
+                if cancel.is_due() or siblings.are_told:  # in this order: see `is_cut`
                     siblings.are_told = cancel.delivered = True
                     siblings.failed.set()
                     future = self._read(name, decide_cancelled(item.call, self._execution))

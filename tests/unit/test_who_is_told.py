@@ -13,6 +13,7 @@ from durable._clock import SYSTEM_CLOCK
 from durable._helpers import ThreadPool
 from durable._limits import Limit
 from durable._model import MessageRecord
+from durable._parallel import Parallel, Siblings, StepFuture
 from durable._rests import Threads
 from durable._scheduler import Scheduler
 from durable._threads import RunThreads
@@ -389,6 +390,20 @@ def test_several_may_watch_one_run():
     watchers.tell("r")
     assert told == [1, 2, 1]
     assert not watchers.are_there()
+
+
+def test_an_item_that_looks_while_another_one_tells_the_body_is_cut_too():
+    siblings, item = Siblings(are_told=False), StepFuture("step")
+    item.siblings = siblings
+
+    def is_due():
+        siblings.are_told = True  # by the other one's thread, which has marked that it was delivered since
+        return False
+
+    execution = SimpleNamespace(past={}, cancel=SimpleNamespace(is_due=is_due, requested=True))
+    parallel = Parallel(execution, None)
+    parallel._of_thread[1] = item
+    assert parallel.is_cut(1)
 
 
 def test_a_thread_that_a_run_does_not_know_rests_without_suspending_it():
