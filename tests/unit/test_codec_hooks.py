@@ -5,7 +5,7 @@ import gc
 import inspect
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NewType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import pytest
 
@@ -57,6 +57,7 @@ class Link(NamedTuple):
 
 
 Cents = NewType("Cents", int)
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -90,6 +91,16 @@ def test_hooks_are_honoured_everywhere() -> None:
     assert codec_for(Money).dump(Euro(7)).startswith('{"$hooked"')
     assert load_lenient('{"total":"5 ct","parts":{}}', Bill).total.cents == 5
     assert not identical(Money(1), Money(2))
+
+
+def test_hooks_of_a_generic_class_are_honoured_without_its_arguments() -> None:
+    @dataclass
+    class Crate(Generic[T]):
+        it: T
+
+    converter().register_unstructure_hook(Crate, lambda crate: {"crated": crate.it})
+    converter().register_structure_hook(Crate, lambda tree, _: Crate(tree["crated"]))
+    assert load_lenient('{"crated":1}', Crate) == Crate(1)
 
 
 def test_hooks_by_predicate_factory_and_decorator() -> None:

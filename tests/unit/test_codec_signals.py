@@ -1,11 +1,12 @@
 """Values that are read as another type than they were written: signals, and code that changed."""
 
+import collections
 import typing
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Protocol, Required, TypedDict, TypeVar
@@ -123,6 +124,10 @@ class Pair(NamedTuple, Generic[T]):
     more: list[T]
 
 
+class GenericModel(pydantic.BaseModel, Generic[T]):
+    it: T
+
+
 class Shelf(TypedDict, total=False):
     best: Required[Order]
     rest: typing_extensions.ReadOnly[list[Order]]
@@ -178,6 +183,9 @@ def sent(value: Any) -> str:
         ([{"sku": "a"}], list[Item], [Item("a")]),
         ([Item("a")], list[Item], [Item("a")]),
         ({"x": 1}, Point, Point(1)),
+        ({"it": 1}, Box, Box(1)),
+        ([{"it": {"it": 1}}], list[Box[Box]], [Box(Box(1))]),
+        ({"it": 1}, Box | None, Box(1)),
         ({"title": "a"}, Movie, {"title": "a"}),
         ({"n": 1}, Model, Model(n=1)),
         ({1: {"sku": "a"}}, dict[int, Item], {1: Item("a")}),
@@ -236,6 +244,15 @@ def test_signal_is_read_by_the_readers_type(value: Any, wanted: Any, read: Any) 
         ("x", uuid.UUID, r"\$: badly formed"),
         ("b", Literal["a"], r"\$: "),
         (2, Size, r"\$: 2 is not a valid Size"),
+        ({"other": 1}, Box, r"\$\.it: this field is missing"),
+        (Box(1), LookupError, r"\$: LookupError is expected here, not .*Box"),
+        ("no", LookupError, r"\$: LookupError is expected here, not str"),
+        ({"a": 1}, collections.namedtuple("Untyped", "a"), r"\$: Untyped is expected here, not dict"),  # noqa: PYI024
+        ([1, []], Pair, r"\$: .*Pair\[typing\.Any\] is expected here, not list"),
+        ([1, []], Pair[int], r"\$: .*Pair\[int\] is expected here, not list"),
+        ([1], Point, r"\$: dict is expected here, not list"),
+        ({"it": 1}, GenericModel, r"\$: GenericModel is expected here, not dict"),
+        (5, timedelta, r"\$: \[days, seconds, microseconds\] is expected here, not an int"),
         (Rush("1"), Card, r"\$: Card has no field|\$\.number: this field is missing"),
     ],
 )  # fmt: skip
@@ -271,6 +288,8 @@ KEPT = [
     ({"a": [Rush("1")]}, Orders[Order, str]),
     (Box(Rush("1")), Box[Order]),
     (Box((1, 2)), Box),
+    (GenericModel(it=(1, 2)), GenericModel),
+    (GenericModel[int](it=1), GenericModel),
     (Pair(Rush("1"), [Order("2")]), Pair[Order]),
     ({"best": Rush("1")}, Shelf),
     ({"rest": [Rush("2")], "best": Rush("1")}, Shelf),

@@ -145,7 +145,13 @@ def _read_json_type(tree: Any, cls: type) -> Any:
 
 
 def _read_named_tuple(annotation: Any, converter: Any) -> Any:
-    return namedtuple_dict_structure_factory(annotation, converter, True, True)
+    read = namedtuple_dict_structure_factory(annotation, converter, True, True)
+
+    def read_fields(tree: Any, _annotation: Any) -> Any:
+        expect(tree, dict)
+        return read(tree, annotation)
+
+    return read_fields
 
 
 converter: Final = _make_converter()

@@ -22,6 +22,7 @@ class FittingConverter(DurableConverter):
 
     def structure(self, value: Any, annotation: Any) -> Any:
         """The value itself if it is of the type; else what is made of its parts, or of its plain form."""
+        annotation = _with_arguments(annotation)
         try:
             if belongs(value, annotation):
                 return value
@@ -38,6 +39,17 @@ class FittingConverter(DurableConverter):
             return only_fit(value, typing.get_args(annotation), self)
         hook = super().get_structure_hook(annotation)
         return hook(value if type(value) is dict else list(value), annotation)
+
+
+def _with_arguments(annotation: Any) -> Any:
+    """A generic class without arguments as one of `Any`, as type checkers take it: so its other fields are fitted.
+
+    Not a pydantic model, which would become a class that no other process finds.
+    """
+    parameters = getattr(annotation, "__parameters__", ()) if isinstance(annotation, type) else ()
+    if not parameters or user_hooks.cover(annotation) or hasattr(annotation, "__pydantic_validator__"):
+        return annotation
+    return annotation[(Any,) * len(parameters)]
 
 
 def _plain_form(value: Any) -> Any:

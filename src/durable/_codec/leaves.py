@@ -124,6 +124,9 @@ def _write_timedelta(value: Any) -> list[int]:
 def _read_timedelta(payload: Any) -> Any:
     from datetime import timedelta
 
+    if type(payload) is not list or len(payload) != 3:  # noqa: PLR2004 - as they are written
+        reason = f"[days, seconds, microseconds] is expected here, not {described(payload)}"
+        raise Misfit(reason)
     days, seconds, microseconds = payload
     return timedelta(days, seconds, microseconds)
 

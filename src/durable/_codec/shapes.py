@@ -10,7 +10,7 @@ import typing
 from collections import abc
 from collections.abc import Callable
 from operator import call
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Never, cast
 
 from durable._codec.classes import kind_of
 from durable._codec.leaves import leaf_of
@@ -61,13 +61,35 @@ def _write_open(_annotation: Any, _converter: Any) -> Write:
     return tag
 
 
-def _read_open(_annotation: Any, _converter: Any) -> Read:
-    return read_open
+def _read_open(annotation: Any, _converter: Any) -> Read:
+    if not isinstance(annotation, type) or kind_of(annotation) not in {"record", "tuple", "error"}:
+        return read_open
+
+    def read_instance(tree: Any, _annotation: Any) -> Any:
+        """The tree tells what is inside, and the class what it is."""
+        value = untag(tree)
+        return value if isinstance(value, annotation) else _refuse(value, annotation.__qualname__)
+
+    return read_instance
 
 
 def read_open(tree: Any, _annotation: Any) -> Any:
     """The hook for types that say too little: the tree tells."""
     return untag(tree)
+
+
+def _refuse(value: Any, expected: str) -> Never:
+    reason = f"{expected} is expected here, not {type_name(value)}"
+    raise Misfit(reason)
+
+
+def _is_generic_tuple(annotation: Any) -> bool:
+    """Whether it is a named tuple with arguments, whose fields cattrs takes for those of a plain tuple."""
+    return _is_named_tuple(typing.get_origin(annotation))
+
+
+def _read_generic_tuple(annotation: Any, _converter: Any) -> Read:
+    return lambda tree, _annotation: _refuse(tree, str(annotation))
 
 
 # --- unions: written as values of their own type --------------------------------------------------
@@ -333,5 +355,6 @@ SHAPES: Final[tuple[Shape, ...]] = (
     (_is_leaf, write_leaf, read_leaf),
     (_is_model, _write_model, _read_model),
     (is_open, _write_open, _read_open),
+    (_is_generic_tuple, _write_open, _read_generic_tuple),
 )
 """A later row goes before an earlier one."""
