@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Call, Decision
-from ._execution import Execution, current_branch, require_not_halted
+from ._execution import EXITS, Execution, current_branch, require_not_halted
 from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
@@ -254,7 +254,7 @@ class Parallel:
             future.has_waited = seat is not None and seat.has_waited
             with nullcontext() if threads is None else threads.working():
                 self._of_thread[me] = future
-                future.run(lambda: context.run(drive, self._execution, decision))
+                future.run(lambda: context.run(self._begin, decision))
                 if then is not None:
                     then(future)
                 del self._of_thread[me]
@@ -264,6 +264,12 @@ class Parallel:
             threads.queue()
         self._pool.submit(job, under=seat_here())
         return future
+
+    def _begin(self, decision: Decision) -> Any:
+        """Carry out a step that waited for its thread: no body begins where the run was taken down meanwhile."""
+        if self._execution.halted is not None:
+            raise self._execution.halted
+        return drive(self._execution, decision)
 
     def map(self, name: str, items: list[Item], limit: int, *, return_exceptions: bool, is_told: bool) -> list[Any]:
         """Carry out the items, at most `limit` at a time; results in the order of the items.
@@ -331,6 +337,12 @@ class Parallel:
         for future in self._futures:
             future._wait()
 
+    def wait_for_attempts(self, deadline: float) -> None:
+        """Where the run was interrupted: wait for the steps that are in flight, until a time of the monotonic clock."""
+        for thread, future in list(self._of_thread.items()):
+            if thread != threading.get_ident():
+                future._ended.wait(max(0.0, deadline - self._execution.clock.monotonic()))
+
 
 def _how_far_from_done(item: Item) -> int:
     """First what has an outcome, then what was begun, then the rest in order."""
@@ -350,6 +362,8 @@ def _results(futures: list[StepFuture[Any]], return_exceptions: bool) -> list[An
             results.append(error)
             first = first or error
         except BaseException as error:  # `Cancelled` or a `Halt`, which are no results
+            if isinstance(error, EXITS) and error is not future.error:  # Ctrl-C, which struck this wait
+                raise
             first = error
             return_exceptions = False
     if first is not None and not return_exceptions:

@@ -63,6 +63,8 @@ class Runtime:
         """Called when it no longer is."""
         self.engine: Any = None
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
+        self._left: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
+        """Executions that were interrupted, by run, as long as steps that they submitted are in flight."""
         self._owning = threading.Lock()
         self._closed: str | None = None
         self._claims = Claims()
@@ -115,9 +117,13 @@ class Runtime:
             if active.execution is None:
                 self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
         elsewhere = [active for active in running if active.thread != here]
-        self._wait_for(elsewhere, seconds)
+        deadline = self.clock.monotonic() + seconds
+        self._wait_for(elsewhere, deadline)
+        for execution in list(self._left.values()):
+            assert execution.parallel is not None
+            execution.parallel.wait_for_attempts(deadline)
         given_up = [active for active in elsewhere if active.give_up()]
-        self._wait_for(given_up, 1.0)
+        self._wait_for(given_up, self.clock.monotonic() + 1.0)
         for active in running:  # also where its loop stands still for good: whoever waits for it hears of this
             if not active.is_over():
                 active.finish(RunInterruptedError(f"run {active.run_id} was interrupted: the engine was closed"))
@@ -130,8 +136,7 @@ class Runtime:
                 active.execution.interrupt("the engine was closed")
         return running
 
-    def _wait_for(self, running: list[Active], seconds: float) -> None:
-        deadline = self.clock.monotonic() + seconds
+    def _wait_for(self, running: list[Active], deadline: float) -> None:
         for active in running:
             active.wait(max(0.0, deadline - self.clock.monotonic()))
 
@@ -219,6 +224,8 @@ class Runtime:
             ended = found._replace(status="cancelled", finished_at=self.clock.now(), claim=None)
             transaction.finish_run(ended)
             return Admission(ended, mine, is_mine=True, is_new=False, unsynced=number)
+        if (left := self._left.pop(found.id, None)) is not None:
+            left.over = True
         transaction.drop_messages(found.seq, "begin")
         progress, crashes = transaction.outcomes(found.seq), found.crashes
         require_outcomes(progress, found)
@@ -281,7 +288,7 @@ class Runtime:
 
         def time_out() -> None:
             execution = found()
-            if execution is not None and not execution.over:
+            if execution is not None and not execution.over and execution.halted is None:
                 execution.request_cancel(timed_out=True)
                 self.cancel_children(execution.record)
 
@@ -351,10 +358,13 @@ class Runtime:
         return self.limits.of("workflow", workflow.name, workflow.concurrency)
 
     def _over(self, active: Active, error: BaseException | None, *, is_written: bool = False) -> None:
-        if active.execution is not None:
-            active.execution.over = True
-            if active.execution.threads is not None:
-                active.execution.threads.executions.remove(active.execution)
+        execution = active.execution
+        if execution is not None:
+            execution.over = is_written or execution.parallel is None
+            if not execution.over:  # its steps in flight may be journaled, until somebody goes on with the run
+                self._left[active.run_id] = execution
+            if execution.threads is not None:
+                execution.threads.executions.remove(execution)
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
         active.finish(error, is_written=is_written)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import signal
 import threading
 import time
 
@@ -724,6 +725,103 @@ def test_close_lets_the_async_step_in_flight_end_and_be_journaled(journal):
     run = durable.get(run.id)
     assert [(step.name, step.output) for step in run.steps()] == [(slow.name, 5)]
     assert run.result() == (5, 6)
+
+
+@pytest.mark.parametrize("how", ["submit", "map"])
+def test_close_lets_steps_in_flight_of_an_interrupted_call_end_and_be_journaled(journal, how):
+    """Ctrl-C in the main thread, while steps are at work on threads of the engine."""
+    begun = threading.Barrier(3)
+    calls = []
+
+    @durable.step
+    def slow(n):
+        calls.append(n)
+        if journal.crashing:
+            begun.wait(60)
+            wait_until(lambda: journal.engine._closed)
+        return n
+
+    @durable.workflow(id="run")
+    def flow():
+        if how == "map":
+            return slow.map([1, 2])
+        first, second = slow.submit(1), slow.submit(2)
+        if journal.crashing:
+            begun.wait(60)
+            raise KeyboardInterrupt
+        return [first.result(), second.result()]
+
+    def strike():
+        begun.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    if how == "map":
+        threading.Thread(target=strike).start()
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.restart()
+    run = durable.get("run")
+    assert run.status == "interrupted"
+    assert [step.output for step in run.steps() if step.name == slow.name] == [1, 2]
+    assert flow() == [1, 2]
+    assert sorted(calls) == [1, 2]
+
+
+def test_what_they_still_do_is_refused_when_the_run_goes_on(journal):
+    begun, go_on = threading.Event(), threading.Event()
+    calls, futures = [], []
+
+    @durable.step
+    def slow():
+        calls.append(len(calls) + 1)
+        if calls[-1] > 1:
+            return calls[-1]
+        begun.set()
+        go_on.wait(60)
+        return 1
+
+    @durable.workflow(id="run")
+    def flow():
+        future = slow.submit()
+        if journal.crashing:
+            futures.append(future)
+            assert begun.wait(60)
+            journal.crash()
+        return future.result()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    journal.crashing = False
+    assert flow() == 2
+    go_on.set()
+    wait_until(futures[0]._ended.is_set)
+    journal.restart()
+    assert flow() == 2
+    assert calls == [1, 2]
+
+
+def test_close_lets_no_submitted_step_begin_that_waits_for_a_thread(tmp_path):
+    begun, calls = threading.Event(), []
+    engine = durable.open(tmp_path / "one.db", threads=1)
+
+    @durable.step
+    def slow(n):
+        calls.append(n)
+        begun.set()
+        wait_until(lambda: is_being_closed(engine))
+        return n
+
+    @durable.workflow(id="run")
+    def flow():
+        return slow.map([1, 2, 3])
+
+    with engine:
+        flow.start()
+        assert begun.wait(60)
+    with durable.open(tmp_path / "one.db"):
+        assert [step.output for step in durable.get("run").steps() if step.name == slow.name] == [1]
+        assert durable.get("run").status == "interrupted"
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -59,8 +59,11 @@ def test_a_body_may_wait_for_what_a_step_does_that_goes_on_beside_it(journal):
 
     @durable.step
     def serve():
+        dies = journal.crashing  # with its process
         started.set()
         assert ended.wait(60)
+        if dies:
+            raise KeyboardInterrupt
         return "served"
 
     @durable.step
