@@ -251,7 +251,9 @@ class Scheduler:
         from ._running_async import LoopThread, Tasks, drive_run_async, port_of
 
         with self._guard:
-            if self._tasks is None:
+            # The caller's has ended where its `async with` was left, and not by the last.
+            has_none = self._tasks is None or self._tasks.port.loop.is_closed()
+            if has_none and self._loop_thread is None:
                 self._loop_thread = LoopThread()
                 self._tasks = Tasks(port_of(self.runtime, self._loop_thread.loop))
         tasks, runtime = self._tasks, self.runtime

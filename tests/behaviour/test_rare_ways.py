@@ -1,5 +1,6 @@
 """What few programs do: calls outside of a run, wrong arguments, and ways that a run seldom takes."""
 
+import contextlib
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -184,6 +185,23 @@ def test_an_engine_that_is_entered_again_on_another_loop_keeps_that_of_its_runs(
         assert flow.start(0).result(PATIENCE) == 0
         assert run_async(main()) == 1
         assert flow.start(2).result(PATIENCE) == 2
+
+
+def test_an_engine_whose_loop_has_ended_before_the_last_leaves_it_has_one_of_its_own(journal, run_async):
+    @durable.workflow
+    async def flow(n):
+        return n
+
+    async def main(also):
+        async with durable.open(journal.path) as engine:
+            also.enter_context(engine)
+            return await flow.start(1)
+
+    with contextlib.ExitStack() as also:
+        assert run_async(main(also)) == 1
+        assert flow.start(2).result(PATIENCE) == 2
+        assert flow.start(3).result(PATIENCE) == 3
+    assert repr(journal.engine).endswith("(closed)>")
 
 
 def test_close_without_an_engine_does_nothing(no_engine):
