@@ -178,10 +178,15 @@ class Engine:
         Here may be another context than that of the entry, or a copy of it: fixtures are set up and torn down in tasks
         of their own, and a coroutine that is collected ends in whatever context.
         """
-        *others, (engine, before) = _ENTERED.get() or ((None, None),)
-        if engine is self:
-            _ENTERED.set(tuple(others))
-            ENGINE.set(before)
+        entered = list(_ENTERED.get())
+        place = next((place for place in reversed(range(len(entered))) if entered[place][0] is self), None)
+        if place is not None:
+            _, before = entered.pop(place)
+            if place == len(entered):
+                ENGINE.set(before)
+            else:  # another one was entered after it, and is left later
+                entered[place] = entered[place][0], before
+            _ENTERED.set(tuple(entered))
         with self._counting:
             self._entered -= 1
             return not self._entered
@@ -215,7 +220,7 @@ def _wait_for(going: list[Active], clock: Clock) -> None:
 
 _default: Engine | None = None
 _choosing = threading.RLock()
-_ENTERED: ContextVar[tuple[tuple[Engine | None, Engine | None], ...]] = ContextVar("durable_entered", default=())
+_ENTERED: ContextVar[tuple[tuple[Engine, Engine | None], ...]] = ContextVar("durable_entered", default=())
 """The engines that this context has entered, each with that which was the current one before."""
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _leaked: list[Any] = []

@@ -172,6 +172,23 @@ def test_an_engine_that_is_entered_twice_is_closed_when_both_have_left_it(journa
         flow(3)
 
 
+def test_engines_that_are_left_in_the_order_in_which_they_were_entered_leave_none_behind(journal, tmp_path):
+    @durable.workflow(id="run")
+    def flow():
+        return 1
+
+    first, second = durable.Engine(tmp_path / "first.db"), durable.Engine(tmp_path / "second.db")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert flow() == 1
+    assert [run.id for run in second.runs()] == ["run"]
+    second.__exit__(None, None, None)
+    assert not durable.runs()
+    assert flow() == 1
+    assert [run.id for run in journal.engine.runs()] == ["run"]
+
+
 def test_an_engine_that_is_entered_again_on_another_loop_keeps_that_of_its_runs(journal, run_async):
     @durable.workflow
     async def flow(n):
