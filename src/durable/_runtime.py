@@ -340,9 +340,9 @@ class Runtime:
 
     def _end_children(self, cancelled: RunRecord) -> None:
         """Those that were cancelled with it before this process began, and that nobody has set going to be told."""
-        if self.waker is not None:
-            with suppress(DurableError):  # the engine closes: `resume` goes on with them
-                self.waker.go_on_with_children(cancelled)
+        assert self.waker is not None
+        with suppress(DurableError):  # the engine closes: `resume` goes on with them
+            self.waker.go_on_with_children(cancelled)
 
     def abandon(self, active: Active, error: BaseException) -> None:
         """The caller was interrupted while it was being admitted: whatever the file says, nobody executes the run."""

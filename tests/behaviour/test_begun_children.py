@@ -185,3 +185,12 @@ def test_a_journal_without_the_id_of_a_begun_child_goes_on(shop):
     shop.journal.restart()
     assert shop.order("ship-{number}") == [7]
     assert shop.paid == [7]
+
+
+def test_the_journal_s_word_is_not_asked_for_a_child_that_it_has_not(shop):
+    shop.interrupted("ship-{number}")
+    with pytest.raises(NonDeterminismError):
+        shop.order("parcel-{number}", (7, 8))
+    durable.get("order").retry(trust_journal=True)
+    assert durable.get("order").result(timeout=PATIENCE) == [7, 8]
+    assert shop.paid == [7, 8]

@@ -98,3 +98,23 @@ def test_a_run_that_is_interrupted_while_a_generator_is_closed_does_not_wait_for
     with pytest.raises(asyncio.CancelledError):
         run_there(main())
     assert durable.get("run").status == "interrupted"
+
+
+def test_a_generator_that_a_thread_of_the_run_drops_is_closed(journal, run_there):
+    closed = asyncio.Event()
+
+    async def pages():
+        try:
+            yield 1
+        finally:
+            closed.set()
+
+    @durable.workflow
+    async def flow():
+        held = [pages()]
+        await anext(held[0])
+        await asyncio.to_thread(held.clear)
+        await closed.wait()
+        return 1
+
+    assert run_there(flow()) == 1

@@ -407,6 +407,21 @@ def test_a_body_that_would_block_its_loop_with_the_end_of_another_run_is_told_so
     assert ["which result() would block" in each for each in told] == [True]
 
 
+def test_a_run_that_waits_for_its_child_goes_on_if_that_does(journal, check, note):
+    @durable.workflow(name="child", id="child")
+    def child():
+        note("child")
+        journal.crash()
+
+    @durable.workflow(name="parent", id="parent")
+    def parent():
+        return child.start().result()
+
+    with pytest.raises(durable.RunInterruptedError):
+        parent.start().result(PATIENCE)
+    assert check("parent").is_what == "goes on"
+
+
 def test_a_run_whose_child_is_damaged_is_unclear(journal, check, note):
     @durable.workflow(name="child", id="child")
     def child(): ...

@@ -153,7 +153,8 @@ class Judge:
             self.ways[who] = way.events[: way.on_disk]
 
     def _in_journal(self) -> set[str]:
-        return self._labels("turn IS NOT NULL AND kind IN ('step', 'child')")
+        # Not what a body asks of other runs, which is known by their ids: a retry of a child may undo it.
+        return self._labels("turn IS NOT NULL AND kind IN ('step', 'child') AND name NOT LIKE 'run.%'")
 
     def _labels(self, where: str) -> set[str]:
         """Of steps and children: the one argument that each of them has."""

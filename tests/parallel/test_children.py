@@ -8,6 +8,7 @@ import pytest
 import durable
 from durable import RunConflictError
 from durable._execution import current_branch
+from durable._scheduler import Scheduler
 from tests.behaviour.patience import wait_until
 
 SOON = 60.0
@@ -1046,3 +1047,31 @@ def test_a_run_that_waits_for_the_end_of_a_blocked_one_sets_it_going_and_hears_t
             flow()
     assert {run.id for run in durable.resume(wait=True)} == {"parent", "child"}
     assert {run.status for run in durable.runs()} == {"blocked"}
+
+
+def test_a_replay_that_cannot_set_its_child_going_goes_on_later(journal, monkeypatch):
+    """The engine may be closed at any moment."""
+
+    @durable.workflow(name="child")
+    def child() -> int:
+        return 1
+
+    @durable.workflow(id="parent")
+    def parent() -> int:
+        run = child.start()
+        journal.crash()
+        return run.result()
+
+    def is_closed(*_):
+        raise durable.EngineClosedError("the engine was closed")
+
+    with pytest.raises(KeyboardInterrupt):
+        parent()
+    journal.restart()
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "go_on_with", is_closed)
+        with pytest.raises(durable.EngineClosedError):
+            parent()
+    assert durable.get("parent").status == "interrupted"
+    assert parent() == 1
+    assert len(durable.runs(workflow=child)) == 1

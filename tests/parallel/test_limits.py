@@ -36,6 +36,37 @@ def test_attempts_of_a_sync_step_across_runs(journal, peak):
     assert peak.most == 2
 
 
+def test_a_body_waits_for_a_slot_beside_what_it_has_submitted(journal):
+    has_slot, goes_on = threading.Event(), threading.Event()
+
+    @durable.step(concurrency=1)
+    def limited(number: int) -> int:
+        has_slot.set()
+        goes_on.wait(SOON)
+        return number
+
+    @durable.step
+    def other() -> int:
+        return 3
+
+    @durable.workflow
+    def holder() -> int:
+        return limited(1)
+
+    @durable.workflow
+    def flow() -> list[int]:
+        future = other.submit()
+        return [limited(2), future.result()]
+
+    held = holder.start()
+    assert has_slot.wait(SOON)
+    run = flow.start()
+    limit = journal.engine._runtime.limits._limits["step", limited.name]
+    wait_until(lambda: limit._waiting)
+    goes_on.set()
+    assert [held.result(SOON), run.result(SOON)] == [1, [2, 3]]
+
+
 def test_attempts_of_an_async_step_across_runs_and_branches(journal, peak, run_async):
     @durable.step(concurrency=3)
     async def limited(number: int) -> int:

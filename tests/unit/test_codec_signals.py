@@ -519,3 +519,29 @@ def test_an_enum_member_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "Size", IntEnum("Size", {"BIG": 2}))
     with pytest.raises(SerializationError, match=r"\$\[0\]: Size has no member 'SMALL' any more"):
         load_untyped(text)
+
+
+class Unasked(type):
+    """Of classes that refuse to say what belongs to them."""
+
+    def __instancecheck__(cls, instance):
+        raise TypeError
+
+
+@dataclass
+class Shy(metaclass=Unasked):
+    number: int
+
+
+class Bold(Shy): ...
+
+
+def test_a_class_that_refuses_to_say_what_belongs_to_it_is_read_all_the_same():
+    for sent, read in (Shy(1), Shy), ({"number": 1}, Shy), (Bold(1), Bold):
+        value = fit(sent, Shy)
+        assert type(value) is read
+        assert value.number == 1
+
+
+def test_a_type_that_nothing_is_an_instance_of_takes_what_comes_back():
+    assert fit("x", typing.LiteralString) == "x"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from durable import _running, _running_async, _steering, _timer, _timers
+from durable import _running, _running_async, _steering, _telling, _timer, _timers
 from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
 from durable._helpers import ThreadPool
@@ -19,6 +19,7 @@ from durable._scheduler import Scheduler
 from durable._threads import RunThreads
 from durable._watching import Watchers
 from durable.errors import (
+    Cancelled,
     EngineClosedError,
     Halt,
     JournalError,
@@ -347,6 +348,16 @@ def test_who_waits_for_a_slot_when_the_engine_closes_leaves_it_to_others(is_gran
     assert others == [1]
 
 
+def test_who_is_cancelled_before_it_waits_for_a_slot_leaves_it_to_others():
+    limit, active = Limit(1), Active("r", None, "call")
+    active.cancel()
+    with pytest.raises(Cancelled):
+        _running.take_slot(SimpleNamespace(clock=Interrupted()), active, limit)
+    others = []
+    limit.request(lambda: others.append(1))
+    assert others == [1]
+
+
 # -- loops that are gone ------------------------------------------------------------------------------------------------
 
 
@@ -479,3 +490,32 @@ def test_a_thread_whose_loop_was_closed_is_interrupted_when_it_wants_something_o
     with pytest.raises(Halt) as halted:
         threads._on_loop("/thread:0", lambda: None)
     assert str(halted.value.error) == "its event loop ended"
+
+
+# -- the cancellation of an async run -----------------------------------------------------------------------------------
+
+
+def telling(*, is_here):
+    """That of a run which is cancelled, and who heard of it."""
+    heard, scope = [], object()
+    cancel = SimpleNamespace(delivered=False)
+    execution = SimpleNamespace(cancel=cancel, halted=None, root=scope)
+    branches = SimpleNamespace(execution=execution, is_here=lambda: is_here)
+    made = _telling.Telling(branches)
+    made.tell = lambda: heard.append("told")
+    return made, heard, scope
+
+
+def test_a_run_that_was_told_at_an_operation_is_not_told_in_its_turn():
+    made, heard, scope = telling(is_here=True)
+    token = _telling.SCOPE.set(scope)
+    assert isinstance(made.at_operation(Cancelled("run r")), asyncio.CancelledError)
+    _telling.SCOPE.reset(token)
+    made._in_turn(SimpleNamespace(cancelled=lambda: False, exception=lambda: None), None)
+    assert heard == []
+
+
+def test_a_thread_of_an_async_run_is_told_as_a_sync_run_is():
+    made, _, _ = telling(is_here=False)
+    told = Cancelled("run r")
+    assert made.at_operation(told) is told
