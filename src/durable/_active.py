@@ -179,26 +179,38 @@ class Request(NamedTuple):
         return self.origin == "call" and self.parent is not None and not self.is_child(found)
 
 
+def _attempts_here() -> Iterator[StepScope]:
+    """The attempts that wait for the code here: of the step that it is in, or that called its run; nearest first."""
+    scope = SCOPE.get()
+    if type(scope) is Branch:
+        scope = scope.execution.called_in
+    while isinstance(scope, StepScope) and not scope.over:
+        yield scope
+        scope = scope.execution.called_in
+
+
 def waiting_here(journal: Journal) -> Iterator[Execution]:
     """Whose runs, of this journal, wait for the step that runs here, or for the run whose body does; nearest first.
 
     They are known by the context, which threads and tasks of a step take along. None ends before what it waits for.
     """
-    scope = SCOPE.get()
-    if type(scope) is Branch:
-        scope = scope.execution.called_in
-    while isinstance(scope, StepScope) and not scope.over:
-        if scope.execution.journal is journal:
-            yield scope.execution
-        scope = scope.execution.called_in
+    return (attempt.execution for attempt in _attempts_here() if attempt.execution.journal is journal)
 
 
 def who_waits(journal: Journal) -> Execution | None:
-    """The nearest run of this journal whose body, or whose step, waits for what the code here begins to wait for."""
+    """The nearest run of this journal whose body, or whose step, waits for what the code here begins to wait for.
+
+    `None` where a timeout may leave this thread behind: the run goes on then, while the thread waits still.
+    """
     branch = current_branch()
     if branch is not None and branch.execution.journal is journal:
         return branch.execution
-    return next(waiting_here(journal), None)
+    for attempt in _attempts_here():
+        if attempt.may_be_left:
+            return None
+        if attempt.execution.journal is journal:
+            return attempt.execution
+    return None
 
 
 def ancestors_in(journal: Journal, record: RunRecord) -> Iterator[str]:

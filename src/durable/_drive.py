@@ -262,6 +262,7 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     try:
         if call.callee.timeout_seconds is None:
             return Completed(call.function(*call.args, **call.kwargs))
+        scope.may_be_left = True
         return _run_with_timeout(call, call.callee.timeout_seconds)
     except Cancelled as cancelled:  # of a child, which was cancelled with this run
         if not execution.cancel.requested:

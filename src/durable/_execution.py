@@ -360,7 +360,7 @@ class Branch:
 class StepScope:
     """Inside an attempt of a step, or of the call of a child."""
 
-    __slots__ = ("attempt", "call", "connection", "execution", "over")
+    __slots__ = ("attempt", "call", "connection", "execution", "may_be_left", "over")
 
     def __init__(self, execution: Execution, call: Call, attempt: int) -> None:
         self.connection: Any = None
@@ -368,6 +368,8 @@ class StepScope:
         self.execution = execution
         self.call = call
         self.attempt = attempt
+        self.may_be_left = False
+        """Whether its thread goes on after a timeout that gives it up."""
         self.over = False
         """Whether nobody waits for it any more: code that it left behind, or that a timeout gave up, may go on."""
 

@@ -84,8 +84,8 @@ def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = No
 
     Raised is what keeps the run from ending now, and only that: what it failed with is in the `Ending`.
 
-    A run holds no slot of its workflow's `concurrency` while it, or a step of it, waits for another. `join`: how a
-    parent waits for a run that is no child: see `Request.joins`.
+    A run holds no slot of its workflow's `concurrency` while it, or a step of it, waits for another: see `lend_slot`.
+    `join`: how a parent waits for a run that is no child: see `Request.joins`.
     """
     runtime.own()
     lent = lend_slot(runtime, blocks=not request.workflow.is_async)
@@ -104,9 +104,10 @@ def call(runtime: Runtime, request: Request, join: Callable[[], Any] | None = No
 
 
 def lend_slot(runtime: Runtime, *, blocks: bool) -> tuple[Active, Loan] | None:
-    """Lend the slot of the run that begins to wait here for another; `None` where it has none, or blocks its loop.
+    """Lend the slot of the run that begins to wait here for another; `None` where it has none, or must keep it.
 
-    Where it blocks, those on its loop who might take the slot could neither use it nor give it back.
+    Where it blocks its loop, those there who might take the slot could neither use it nor give it back. Where it may
+    go on before the wait has ended, it needs the slot itself: see `who_waits`.
     """
     waiting = who_waits(runtime.journal)
     active = runtime.active.get(waiting.record.id) if waiting is not None else None

@@ -484,9 +484,13 @@ def test_a_run_that_executes_one_at_a_time_may_call_itself_twice_at_once(journal
     assert journal.engine._runtime.limit_of(tree)._free == 1
 
 
-@pytest.mark.parametrize("how", ["called", "started"])
+@pytest.mark.parametrize("how", ["called", "started", "called in a helper"])
 def test_a_run_that_blocks_its_loop_for_another_keeps_its_slot(journal, how):
     """Else the next on that loop has the slot, and waits for the loop."""
+
+    @durable.step(name="in_helper", timeout=SOON, retry=None)
+    def in_helper(number: int) -> int:
+        return child(number)
 
     @durable.workflow(name="child")
     def child(number: int) -> int:
@@ -495,6 +499,8 @@ def test_a_run_that_blocks_its_loop_for_another_keeps_its_slot(journal, how):
 
     @durable.workflow(name="parent", concurrency=1)
     async def parent(number: int) -> int:
+        if how == "called in a helper":
+            return in_helper(number)
         return child(number) if how == "called" else child.start(number).result()
 
     assert [run.result(SOON) for run in parent.start_many(range(3))] == [0, 1, 2]
@@ -502,9 +508,9 @@ def test_a_run_that_blocks_its_loop_for_another_keeps_its_slot(journal, how):
 
 
 @pytest.mark.parametrize("begun", ["called", "started"])
-@pytest.mark.parametrize("how", ["plainly", "submitted", "in a helper"])
+@pytest.mark.parametrize("how", ["plainly", "submitted"])
 def test_sync_recursion_in_a_step_under_one_slot(journal, begun, how):
-    @durable.step(name="one_less", timeout=SOON if how == "in a helper" else None)
+    @durable.step(name="one_less")
     def one_less(number: int) -> int:
         return factorial(number - 1) if begun == "called" else factorial.start(number - 1).result()
 
@@ -524,7 +530,7 @@ def test_sync_recursion_in_a_step_under_one_slot(journal, begun, how):
 
 @pytest.mark.parametrize("begun", ["called", "started"])
 def test_async_recursion_in_a_step_under_one_slot(journal, run_async, begun):
-    @durable.step(name="one_less")
+    @durable.step(name="one_less", timeout=SOON)
     async def one_less(number: int) -> int:
         return await (factorial(number - 1) if begun == "called" else factorial.start(number - 1))
 
@@ -564,6 +570,48 @@ def test_a_run_whose_step_waits_in_another_journal_for_a_run_of_its_own_holds_no
         return 1 if number == 0 else 1 + elsewhere(number - 1)
 
     assert limited.start(2).result(SOON) == 3
+
+
+@pytest.mark.parametrize("how", ["called", "started", "called by a run of another journal"])
+def test_a_run_has_its_slot_when_a_thread_that_a_timeout_left_behind_waits_for_another(journal, tmp_path, how):
+    gate, returned, free = threading.Event(), threading.Event(), []
+
+    @durable.workflow(name="slow")
+    def slow() -> None:
+        gate.wait(SOON)
+
+    @durable.step(name="impatient", retry=None, timeout=0.2)
+    def impatient() -> None:
+        ENGINE.set(journal.engine)  # of this helper's context: the run may be of the other journal
+        try:
+            slow.start().result() if how == "started" else slow()
+        finally:
+            returned.set()
+
+    @durable.workflow(name="there")
+    def there() -> None:
+        with pytest.raises(durable.StepTimeoutError):
+            impatient()
+
+    @durable.step(name="elsewhere", retry=None)
+    def elsewhere() -> None:
+        with durable.Engine(tmp_path / "other.db"):
+            there()
+
+    @durable.workflow(name="limited", concurrency=1)
+    def limited() -> None:
+        if how == "called by a run of another journal":
+            elsewhere()
+        else:
+            with pytest.raises(durable.StepTimeoutError):
+                impatient()
+        free.append(limit._free)
+
+    limit = journal.engine._runtime.limit_of(limited)
+    limited()
+    gate.set()
+    assert returned.wait(SOON)
+    assert (free, limit._free) == ([0], 1)
 
 
 def test_a_run_that_ended_while_an_attempt_it_had_given_up_waits_takes_no_slot_any_more(journal):
