@@ -284,9 +284,30 @@ def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
 
 def failed(execution: Execution, error: BaseException) -> Failed:
     """What a body raised. What the end of the engine made of its calls is no failure: it cut the attempt."""
-    if execution.halted is not None and isinstance(error, (EngineClosedError, RunInterruptedError)):
+    if execution.halted is not None and _is_of_the_end(error):
         raise execution.halted from error
     return Failed(error)
+
+
+def _is_of_the_end(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # of a `TaskGroup` in the body
+        return any(map(_is_of_the_end, error.exceptions))
+    return isinstance(error, (EngineClosedError, RunInterruptedError, Halt))
+
+
+@contextlib.contextmanager
+def needing_thread() -> Iterator[None]:
+    """While code of a run has something done in a thread: where the program makes none any more, the run is halted.
+
+    At once, since the engine may be closed only a little later, and past whatever the code catches.
+    """
+    try:
+        yield
+    except EngineClosedError as error:
+        scope = SCOPE.get()
+        if scope is None:
+            raise
+        raise scope.execution.interrupt(str(error)) from error
 
 
 class _RolledBackError(Exception):
@@ -351,7 +372,8 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
         finally:
             ended.set()
 
-    run_in_helper(body)
+    with needing_thread():
+        run_in_helper(body)
     if not ended.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
         raise timed_out(call, timeout_seconds)
     if errors:

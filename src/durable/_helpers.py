@@ -10,6 +10,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
+from .errors import EngineClosedError
+
 _IDLE_SECONDS = 10.0
 _here = threading.local()
 """The seat of the job that the current thread carries out."""
@@ -90,16 +92,17 @@ class ThreadPool:
         """Run `job`, which must not raise, as soon as a thread is free: in order, but the deepest before all others.
 
         `depth`: how many others may be waiting for it. `under`: who has submitted it, and waits for it in the end.
+        Where it takes a thread that cannot be made it is forgotten; raises `EngineClosedError` if the program ends.
         """
         seat = Seat(self, under)
         with self._change:
-            heapq.heappush(self._jobs, (-depth - seat.depth, next(self._number), job, seat))
-            if self._idle >= len(self._jobs):
+            if self._idle > len(self._jobs):
                 self._change.notify()
             elif self._size is None or self._threads < self._size:
                 self._spawn()
             else:
                 seat.has_waited = True
+            heapq.heappush(self._jobs, (-depth - seat.depth, next(self._number), job, seat))
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:
@@ -113,11 +116,19 @@ class ThreadPool:
             if self._size is not None:
                 self._size += threads
                 if self._jobs and threads > 0:
-                    self._spawn()
+                    with contextlib.suppress(EngineClosedError):  # the program ends: they wait for what threads it has
+                        self._spawn()
 
     def _spawn(self) -> None:
         self._threads += 1
-        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        except RuntimeError as error:
+            self._threads -= 1
+            if threading.main_thread().is_alive():
+                raise
+            msg = "the program ends, and no thread can be made any more"
+            raise EngineClosedError(msg) from error
 
     def is_busy(self, idle: set[int]) -> bool:
         """Whether a thread is at work, or about to be, when those in `idle` only wait."""

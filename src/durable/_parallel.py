@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ._drive import drive
+from ._drive import drive, needing_thread
 from ._effects import CANCELLED, TIMED_OUT, Call, Decision
 from ._execution import EXITS, Execution, current_branch, require_not_halted
 from ._helpers import ThreadPool, seat_here
@@ -259,10 +259,11 @@ class Parallel:
                     then(future)
                 del self._of_thread[me]
 
-        self._futures.append(future)
         if threads is not None:
             threads.queue()
-        self._pool.submit(job, under=seat_here())
+        with needing_thread():
+            self._pool.submit(job, under=seat_here())
+        self._futures.append(future)
         return future
 
     def _begin(self, decision: Decision) -> Any:

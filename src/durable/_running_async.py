@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ._active import ENGINE, Active
+from ._drive import needing_thread
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
 from ._execution import EXITS, SCOPE, Execution, current_branch
@@ -262,7 +263,8 @@ class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "concurrent.futures.Future[Any]":
         """Call the function on a thread."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._daemons.submit(lambda: _carry_out(future, partial(function, *args, **kwargs)))
+        with needing_thread():
+            self._daemons.submit(lambda: _carry_out(future, partial(function, *args, **kwargs)))
         return future
 
 

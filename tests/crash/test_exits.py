@@ -113,6 +113,106 @@ def test_a_thread_that_the_end_of_the_program_waits_for_has_its_background_runs_
     assert (done.output, done.errors) == ("('slow', 'slow')\n", "")
 
 
+ENDING = """
+    import atexit, threading
+
+    how, when = sys.argv[1:3]
+
+    def start_as_3_12(thread, start=threading.Thread.start):
+        if not threading.main_thread().is_alive():
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    threading.Thread.start = start_as_3_12
+
+    def ends():
+        return when == "next" or (engine._runtime.is_closed() if when == "late" else not threading.main_thread().is_alive())
+
+    @durable.step
+    async def waits():
+        while not ends():
+            await asyncio.sleep(0.01)
+        note("asks")
+        if how == "group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(note, "thread"))
+        elif how == "caught":
+            try:
+                await asyncio.to_thread(note, "thread")
+            except Exception:
+                return "caught"
+        elif how == "step":
+            await asyncio.to_thread(note, "thread")
+        return "well"
+
+    @durable.step
+    def blocks():
+        while not ends():
+            time.sleep(0.01)
+        note("asks")
+
+    @durable.step
+    def submitted():
+        note("thread")
+
+    @durable.step(timeout=60)
+    def timed():
+        note("thread")
+
+    @durable.workflow(id="run")
+    async def asynchronous():
+        result = await waits()
+        if how == "body":
+            await asyncio.to_thread(submitted)
+        return result
+
+    @durable.workflow(id="run")
+    def sync():
+        blocks()
+        submitted.submit().result() if how == "submit" else timed()
+        return "well"
+
+    engine = durable.open("journal.db")
+
+    def over():  # before the engine is closed
+        while durable.get("run").status == "running" and (run := engine._runtime.active.get("run")) and not run.is_over():
+            if any(step.status not in {"running", "completed"} for step in durable.get("run").steps()):
+                break
+            time.sleep(0.01)
+
+    if when == "next":
+        durable.resume(wait=True)
+        print(durable.get("run").result())
+    else:
+        (sync if how in {"submit", "timeout"} else asynchronous).start()
+        while not durable.get("run").steps():
+            time.sleep(0.01)
+        if when == "early":
+            atexit.register(over)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "when"),
+    [
+        *[(how, "late") for how in ("step", "group", "caught")],
+        *[(how, "early") for how in ("step", "group", "caught", "body", "submit", "timeout")],
+    ],
+)
+def test_an_attempt_that_needs_a_thread_when_the_program_ends_is_interrupted(script, how, when):
+    program = script(ENDING)
+    done = program.run(how, when)
+    assert (done.returncode, done.output, done.errors) == (0, "", "")
+    assert program.lines() == ["asks"]
+    run = program.run_handle("run")
+    assert run.status == "interrupted"
+    expected = {("running", 1)} if how in {"step", "group", "caught"} else {("completed", 1), ("running", 1)}
+    assert {(step.status, step.attempt) for step in run.steps()} <= expected
+    done = program.run(how, "next")
+    assert (done.output, done.errors) == ("well\n", "")
+    assert program.lines()[-1] == "thread"
+
+
 CALLING = (
     FLOWS
     + """
