@@ -1000,8 +1000,7 @@ def test_the_body_is_told_where_it_waits_whatever_its_submitted_steps_wait_for(j
     journal.restart()
     durable.resume(wait=True)
     assert durable.get("flow").status == "cancelled"
-    assert len(executed) > 1
-    assert len(told) == len(executed)
+    assert 2 <= len(told) <= len(executed)  # one that was interrupted may be set going, and interrupted, again
 
 
 # -- in the body of a workflow -----------------------------------------------------------------------------------------

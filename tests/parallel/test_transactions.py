@@ -332,53 +332,71 @@ def test_in_async_runs_called_and_in_threads(journal, rows, insert, run_async):
     assert sorted(insert.calls) == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("transaction", [False, True])
-@pytest.mark.parametrize("how", ["submitted", "in a thread"])
-def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, how, transaction):
-    """Somebody else may be executing the run by then."""
-    executions, began, ended = [], threading.Event(), threading.Event()
+@pytest.fixture(params=[False, True], ids=["plain", "transaction"])
+def outliving(request, rows):
+    """A step that goes on until it is let go on, and what it is to leave in a table of the user's."""
+    began, goes_on = threading.Event(), threading.Event()
 
-    def outlive():
-        began.set()
-        while not executions[0].over:
-            time.sleep(0.001)
-
-    @durable.step(retry=None, transaction=transaction)
+    @durable.step(name="step", retry=None, transaction=request.param)
     def step():
-        if transaction:
+        if request.param:
             durable.connection().execute("CREATE TABLE mine(value)")
             durable.connection().execute("INSERT INTO mine VALUES (1)")
-        outlive()
+        began.set()
+        assert goes_on.wait(60)
+
+    step.began, step.goes_on = began, goes_on
+    step.leaves = [1] if request.param else []
+    return step
+
+
+def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, outliving):
+    """Somebody else may be executing the run by then."""
+    executions, ended = [], threading.Event()
 
     def in_thread():
         try:
-            step()
+            outliving()
         finally:
             ended.set()
 
     @durable.workflow(id="run")
-    def flow():
-        executions.append(current_branch().execution)
-        step.submit()
-        assert began.wait(60)
-        journal.crash()
-
-    @durable.workflow(id="run")
-    async def async_flow():
+    async def flow():
         executions.append(current_branch().execution)
         task = asyncio.create_task(asyncio.to_thread(in_thread))
-        await asyncio.to_thread(began.wait, 60)
+        await asyncio.to_thread(outliving.began.wait, 60)
         journal.crash()
         await task
 
+    def let_go():
+        while not executions or not executions[0].over:
+            time.sleep(0.001)
+        outliving.goes_on.set()
+
+    threading.Thread(target=let_go).start()
     with pytest.raises(KeyboardInterrupt):
-        flow() if how == "submitted" else run_async(async_flow())
-    if how == "in a thread":
-        assert ended.wait(60)
-    while journal.engine._runtime.step_pool.at_work:
-        time.sleep(0.001)
+        run_async(flow())
+    assert ended.wait(60)
     assert rows() == []
     assert [each.status for each in durable.get("run").steps()] == ["running"]
+
+
+def test_a_submitted_step_that_outlives_its_interrupted_run_is_written_once_it_ends(journal, rows, outliving):
+    """Nobody else executes the run by then."""
+
+    @durable.workflow(id="run")
+    def flow():
+        outliving.submit()
+        assert outliving.began.wait(60)
+        journal.crash()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    outliving.goes_on.set()
+    while journal.engine._runtime.step_pool.at_work:
+        time.sleep(0.001)
+    assert rows() == outliving.leaves
+    assert [each.status for each in durable.get("run").steps()] == ["completed"]
 
 
 @pytest.fixture
