@@ -218,6 +218,30 @@ def test_it_stops_cleanly(folder, serve, number):
     assert folder.rows()[0][0] == "completed"
 
 
+ELSEWHERE = """
+import signal, sys, threading
+from durable.cli.commands.run import Service
+serve = Service._serve
+def stop_soon():
+    while sys._current_frames()[threading.main_thread().ident].f_code is not serve.__code__:
+        pass
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+def serve_and_stop(self, progress):
+    threading.Thread(target=stop_soon).start()
+    return serve(self, progress)
+Service._serve = serve_and_stop
+"""
+
+
+def test_a_signal_that_does_not_interrupt_the_main_thread_stops_it_too(folder, serve):
+    """So it is where the signal comes right before that thread begins to wait."""
+    (folder.path / "elsewhere.py").write_text(ELSEWHERE)
+    service = serve("elsewhere")
+    rest = service.process.communicate(timeout=60)[0]
+    assert service.process.returncode == 0
+    assert "stopped" in [line.split("\t")[0] for line in rest.splitlines()]
+
+
 STOPS_AGAIN = """
 import os, signal
 from durable.cli.commands.run import Service

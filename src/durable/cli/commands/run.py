@@ -22,6 +22,9 @@ from durable.cli._text import counted, iso, span
 
 _LOOK_SECONDS: Final = 0.1
 """How long nothing has to happen before it is asked whether anything is left to do."""
+_LOST_SIGNAL_SECONDS: Final = 1.0
+"""When the wait begins anew. A signal that comes right before it, or in another thread, does not end it, and Python
+calls the handler only when it has."""
 _AT_ONCE: Final = 100
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -95,9 +98,9 @@ class Service:
         horizon = self._options.until_idle
         while True:
             try:
-                happened = self._happened.get(timeout=None if horizon is None else _LOOK_SECONDS)
+                happened = self._happened.get(timeout=_LOST_SIGNAL_SECONDS if horizon is None else _LOOK_SECONDS)
             except Empty:
-                if self._is_idle(horizon):
+                if horizon is not None and self._is_idle(horizon):
                     return None
                 continue
             if isinstance(happened, int):
