@@ -11,7 +11,7 @@ from ._limits import Limit, Loan
 from ._model import FINISHED, LAST_DAY, RunRecord
 from ._rests import Suspended
 from ._signature import Signature
-from .errors import RunConflictError
+from .errors import DurableError, RunConflictError, RunInterruptedError
 
 ENGINE: ContextVar[Any] = ContextVar("durable_engine", default=None)
 """The engine of this context, as `Runtime.engine` has it: of a `with engine:`, or of the run that executes here."""
@@ -49,6 +49,8 @@ class Active:
         self.ancestors = ancestors
         self.parent = parent
         """The execution that waits for this run in its own thread or task; `None` for a run that was started."""
+        self.caller = parent
+        """The execution of its parent, once a task of that has called the run: the first that did may give it up."""
         self.has_claimed = False
         """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
@@ -125,6 +127,15 @@ class Active:
     def is_over(self) -> bool:
         """Whether the execution is over."""
         return self._over
+
+    def require_not_interrupted(self) -> None:
+        """For who waits for the run, once the execution is over: raise what kept it from ending, if anything did."""
+        if self.is_written or self.error is None:
+            return
+        if isinstance(self.error, DurableError):
+            raise self.error
+        msg = f"run {self.run_id} of {self.workflow.name!r} was interrupted by {type(self.error).__name__}"
+        raise RunInterruptedError(msg) from self.error
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it is over; say whether it is."""

@@ -18,7 +18,6 @@ from ._outcome import Ending, recorded, recorded_error
 from ._replay import decide_told
 from ._rests import Rest, Suspended
 from .errors import (
-    DurableError,
     EngineClosedError,
     JournalError,
     JournalLockedError,
@@ -267,14 +266,7 @@ class Result:
         if active is None or isinstance(active.error, Suspended):
             self._runtime.require_open()
             return
-        if active.is_written:
-            return  # it failed, and was retried meanwhile
-        if isinstance(active.error, DurableError):
-            raise active.error
-        self._runtime.require_open()
-        if active.error is not None:
-            msg = f"run {self._id} of {record.workflow!r} was interrupted by {type(active.error).__name__}"
-            raise RunInterruptedError(msg) from active.error
+        active.require_not_interrupted()  # else it failed, and was retried meanwhile
 
     def _refuse_waiting_on_own_loop(self, active: Active) -> None:
         execution = active.execution

@@ -48,8 +48,8 @@ class Body(NamedTuple):
 class Over(NamedTuple):
     """Go on when the execution of a run is over, by whomever.
 
-    `parent`: whose child it is, where `resume()` set it going before the parent called it again. A parent that gives it
-    up then cancels it, and goes on when it has ended.
+    `parent`: whose child it is, where somebody else set it going before the parent called it. A parent that gives it up
+    then cancels it, and goes on when it has ended.
     """
 
     active: Active
@@ -154,16 +154,19 @@ def _call(runtime: Runtime, request: Request, join: Callable[[], Any] | None) ->
 def _until_over(runtime: Runtime, request: Request, admission: Admission) -> Course:
     """Wait while somebody else executes a run; return its record then, `None` where it is gone.
 
-    Raised is what interrupted the execution, or the wait for it.
+    Raised is what interrupted the execution, or the wait for it; but where that was a call from outside, it is for its
+    caller alone, and this one goes on.
     """
-    active = admission.active
+    active, is_child = admission.active, request.is_child(admission.record)
     assert active is not None
-    is_resumed = active.origin == "resume" and request.is_child(admission.record)
-    yield Over(active, request.parent if is_resumed else None)
+    is_first = is_child and active.caller is not request.parent
+    if is_first:
+        active.caller = request.parent
+    yield Over(active, request.parent if is_first else None)
     record = runtime.journal.run(admission.record.id)
     goes_on = record is not None and record.status not in {*FINISHED, "blocked"}
-    if goes_on and isinstance(active.error, DurableError) and not active.is_written:
-        raise active.error
+    if goes_on and (isinstance(active.error, DurableError) or (is_child and active.origin != "call")):
+        active.require_not_interrupted()
     return record
 
 

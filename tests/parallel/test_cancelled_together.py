@@ -270,3 +270,143 @@ def test_a_child_that_had_begun_cleans_up_without_a_slot_when_it_is_cancelled(jo
     ]
     free.set()
     first.result(60)
+
+
+class Family:
+    """A parent and the child that it called when a crash left both; the child cleans up when it is cancelled."""
+
+    def __init__(self, journal, asynchronous, *, strikes=False):
+        self.journal, self.strikes, self.said = journal, strikes, []
+        self.at_work, self.goes_on = threading.Event(), threading.Event()
+
+        @durable.step(name="works", retry=None)
+        def works():
+            self.at_work.set()
+            journal.crash()
+            assert self.goes_on.wait(60)
+
+        @durable.step(name="works", retry=None)
+        async def works_async():
+            self.at_work.set()
+            journal.crash()
+            await asyncio.sleep(3600)
+
+        @durable.step(name="cleans up", retry=None)
+        def cleans_up():
+            if self.strikes:
+                self.said.append("struck")
+                raise KeyboardInterrupt
+            time.sleep(0.2)  # in which a parent that does not wait for this ends
+            self.said.append("child")
+
+        def child():
+            works()
+            try:
+                durable.sleep(0.0)
+            finally:
+                cleans_up()
+
+        async def child_async():
+            try:
+                await works_async()
+            finally:
+                if not journal.crashing:
+                    await asyncio.to_thread(cleans_up)
+
+        self.child = durable.workflow(name="child", id="child")(child_async if asynchronous else child)
+
+        def parent():
+            try:
+                self.child()
+            finally:
+                self.said.append("parent")
+
+        async def parent_async():
+            try:
+                await self.child()
+            finally:
+                self.said.append("parent")
+
+        self.parent = durable.workflow(name="parent", id="parent")(parent_async if asynchronous else parent)
+
+    def crash_and_go_on(self, how):
+        """A process dies in both; the next one sets the child going before its parent calls it again."""
+        with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+            self.parent.start().result(60)
+        self.journal.restart()
+        self.said.clear()
+        self.at_work.clear()
+        if how == "resumed":
+            durable.resume()
+        else:
+            self.child.start()
+        assert self.at_work.wait(60)
+        run = self.parent.start()
+        child = self.journal.engine._runtime.active["child"]
+        wait_until(lambda: child._watchers)
+        return run
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("how", ["resumed", "started"])
+def test_a_cancelled_parent_ends_after_the_child_that_somebody_else_set_going(journal, asynchronous, how):
+    family = Family(journal, asynchronous)
+    run = family.crash_and_go_on(how)
+    run.cancel()
+    family.goes_on.set()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(60)
+    assert family.said == ["child", "parent"]
+    assert {run.status for run in durable.runs()} == {"cancelled"}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("how", ["resumed", "started"])
+def test_an_interrupt_in_the_clean_up_of_such_a_child_interrupts_its_cancelled_parent_too(journal, asynchronous, how):
+    family = Family(journal, asynchronous, strikes=True)
+    run = family.crash_and_go_on(how)
+    run.cancel()
+    family.goes_on.set()
+    with pytest.raises(durable.RunInterruptedError, match="interrupted by KeyboardInterrupt"):
+        run.result(60)
+    assert {run.status for run in durable.runs()} == {"interrupted"}
+    assert family.said.count("struck") == 1
+    family.strikes = False
+    journal.restart()
+    assert {run.id for run in durable.resume()} == {"parent", "child"}
+    wait_until(lambda: {run.status for run in durable.runs()} == {"cancelled"})
+    assert family.said.count("child") == 1
+
+
+def test_the_task_that_called_such_a_child_first_is_the_one_that_may_give_it_up(journal):
+    """As in the life in which that one executed it: the other tasks only wait for it."""
+    gave_up = threading.Event()
+
+    @durable.step(name="works", retry=None)
+    async def works():
+        journal.crash()
+        return await asyncio.to_thread(gave_up.wait, 60)
+
+    @durable.workflow(id="child")
+    async def child():
+        return await works()
+
+    async def waits():
+        return await child()
+
+    async def gives_up():
+        try:
+            await asyncio.wait_for(child(), 3600 if journal.crashing else 0.05)
+        except TimeoutError:
+            gave_up.set()
+
+    @durable.workflow(id="parent")
+    async def parent():
+        return await asyncio.gather(waits(), gives_up())
+
+    with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
+        parent.start().result(60)
+    journal.restart()
+    durable.resume()
+    assert durable.get("parent").result(60) == [True, None]
+    assert durable.get("child").status == "completed"

@@ -847,7 +847,7 @@ def test_a_child_that_resume_set_going_goes_on_when_its_parent_is_interrupted(jo
 
 @pytest.mark.parametrize("is_resumed", [False, True])
 def test_a_child_that_is_interrupted_while_its_parent_gives_it_up_is_not_left_behind(journal, run_async, is_resumed):
-    """The parent is interrupted with it, or goes on with one that `resume()` set going, and gives it up again."""
+    """The parent is interrupted with it, and gives it up again, also where `resume()` set it going."""
     told = []
     flow = giving_up_an_endless_child(journal, told, strikes=True)
     with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
@@ -855,11 +855,11 @@ def test_a_child_that_is_interrupted_while_its_parent_gives_it_up_is_not_left_be
     journal.restart()
     if is_resumed:
         durable.resume()
-    else:
-        with pytest.raises(durable.RunInterruptedError):
-            durable.get("run").result(SOON)
-        journal.restart()
-        assert [durable.get(run).status for run in ("run", "child")] == ["interrupted", "interrupted"]
+    with pytest.raises(durable.RunInterruptedError):
+        durable.get("run").result(SOON)
+    journal.restart()
+    assert [durable.get(run).status for run in ("run", "child")] == ["interrupted", "interrupted"]
+    assert told == [1]
     assert durable.get("run").result(SOON) == "too late"
     assert durable.get("child").status == "cancelled"
 
