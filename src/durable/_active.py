@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
-from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
+from ._execution import Execution
 from ._journal import Journal
 from ._limits import Limit, Loan
 from ._model import FINISHED, LAST_DAY, RunRecord
 from ._rests import Suspended
+from ._scopes import SCOPE, Branch, StepScope, current_branch
 from ._signature import Signature
 from .errors import DurableError, RunConflictError, RunInterruptedError
 

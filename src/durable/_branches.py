@@ -20,10 +20,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
-from ._execution import Branch, Execution
+from ._execution import Execution
 from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
 from ._past_order import PastOrder, despite_cancellation
 from ._port import Group, Letter, LoopPort, Outcome, Unawaited
+from ._scopes import Branch
 from ._telling import Telling
 from ._threads import RunThreads
 from ._waiting import closes_generator, held_by_these_only, interrupt_of, waits
@@ -77,8 +78,7 @@ class Branches:
         """What takes a turn of its own after the commit that is under way, or after the replay."""
         self._ready: deque[list[Outcome]] = deque()
         self._ticking = False
-        self._quiet_turns = 0
-        self._restless_turns = 0
+        self._quiet_turns = self._restless_turns = 0
         self._later: asyncio.TimerHandle | None = None
 
     def close(self) -> None:

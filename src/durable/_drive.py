@@ -29,12 +29,13 @@ from ._effects import (
     Transact,
 )
 from ._entries import Work, do_all
-from ._execution import SCOPE, Execution, StepScope, work_of
+from ._execution import Execution
 from ._helpers import run_in_helper
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row
 from ._rests import Rest
-from ._transaction import Transaction
+from ._scopes import SCOPE, StepScope
+from ._transaction import Transaction, work_of
 from .errors import (
     Cancelled,
     DurableError,

@@ -24,12 +24,14 @@ from ._effects import (
     Slot,
 )
 from ._entries import Work
-from ._execution import SCOPE, Execution, StepScope, work_of
+from ._execution import Execution
 from ._limits import Slots
 from ._model import MessageRecord
 from ._port import settle
 from ._records import step_row
+from ._scopes import SCOPE, StepScope
 from ._suspension import rest
+from ._transaction import work_of
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 

@@ -1,22 +1,20 @@
-"""The state of a run while it executes here, and where code finds out in which run, branch or step it is.
+"""The state of a run while it executes here: one `Execution` belongs to one call of a workflow function.
 
-One `Execution` belongs to one call of a workflow function. What it does with the journal is in `Execution`; how its
-effects are performed, blocking or awaiting, in `_drive.py`; its tasks, when it has several, in `_branches.py`.
+How its effects are performed, blocking or awaiting, is in `_drive.py` and `_drive_async.py`; its tasks, when it has
+several, in `_branches.py`; its threads in `_parallel.py`.
 """
 
 import sys
 import threading
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ._clock import Clock
 from ._effects import Call, Decision
-from ._entries import Row, Work
 from ._identity import Registry
 from ._journal import Journal
-from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
+from ._model import MessageRecord, RunRecord, StepRecord
 from ._replay import describe, place, refuse_to_wait
-from ._transaction import Transaction
+from ._scopes import EXITS, SCOPE, Branch
 from .errors import Cancelled, DurableError, Halt, RunInterruptedError, TimedOut
 
 if TYPE_CHECKING:
@@ -285,22 +283,6 @@ class Execution:
         return self.unsynced > self.journal.synced
 
 
-def work_of(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None = None) -> Work:
-    """What writes an operation, with an attempt that did not complete it, or the message that it was made of."""
-    return row if attempt is None and message is None else _work_of_more(row, attempt, message)
-
-
-def _work_of_more(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None) -> Work:
-    def work(transaction: Transaction) -> int:
-        if attempt is not None:
-            transaction.put_attempt(attempt)
-        if message is not None:
-            transaction.drop_message(message)
-        return transaction.put(row)
-
-    return work
-
-
 class Cancellation:
     """Whether a run is to be cancelled, and whether its body was told. It is told once."""
 
@@ -319,81 +301,3 @@ class Cancellation:
     def is_due(self) -> bool:
         """Whether the next operation of a sync run is to raise it."""
         return self.requested and not self.delivered and self.deliver is None
-
-
-class Branch:
-    """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
-
-    __slots__ = ("created", "ended_at", "execution", "interrupt", "name", "position", "timeouts")
-
-    def __init__(self, execution: Execution, name: str) -> None:
-        self.execution = execution
-        self.name = name
-        self.position = 0
-        self.created: dict[str, int] = {}
-        """How many tasks of each coroutine name this one has created."""
-        self.timeouts = 0
-        """How many timeouts of asyncio it has set, and runs it has awaited."""
-        self.interrupt: BaseException | None = None
-        """What the code handled that created this task or thread, in a `finally` or an `except`."""
-        self.ended_at: float | None = None
-        """When the body of an async run raised what ended it: the rest of its tasks is cut then."""
-
-    def child(self, coroutine_name: str) -> "Branch":
-        """The branch of a task created now."""
-        ordinal = self.created.get(coroutine_name, 0)
-        self.created[coroutine_name] = ordinal + 1
-        branch = Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}")
-        branch.interrupt = self.handled_interrupt()
-        return branch
-
-    def handled_interrupt(self) -> BaseException | None:
-        """The interrupt that the code handles which runs in it now: a replay will not come this way."""
-        error = sys.exception()
-        while error is not None and error is not self.execution.handled:
-            if isinstance(error, EXITS):
-                return error
-            error = error.__context__
-        return self.interrupt
-
-
-class StepScope:
-    """Inside an attempt of a step, or of the call of a child."""
-
-    __slots__ = ("attempt", "call", "connection", "execution", "may_be_left", "over")
-
-    def __init__(self, execution: Execution, call: Call, attempt: int) -> None:
-        self.connection: Any = None
-        """The journal's own, in a step with `transaction=True`."""
-        self.execution = execution
-        self.call = call
-        self.attempt = attempt
-        self.may_be_left = False
-        """Whether its thread goes on after a timeout that gives it up."""
-        self.over = False
-        """Whether nobody waits for it any more: code that it left behind, or that a timeout gave up, may go on."""
-
-
-EXITS: Final = (KeyboardInterrupt, SystemExit)
-"""What interrupts a run, wherever it is raised."""
-SCOPE: Final[ContextVar[Branch | StepScope | None]] = ContextVar("durable_scope", default=None)
-"""Where the running code is: in a branch of a workflow, in a step, or (`None`) in neither."""
-
-
-def current_branch() -> Branch | None:
-    """The branch of the workflow body that is running here, `None` outside of one and inside a step."""
-    scope = SCOPE.get()
-    return scope if type(scope) is Branch else None
-
-
-def require_not_halted(branch: Branch | None) -> None:
-    """Raise what took the run down whose code runs here, where something did."""
-    if branch is not None and branch.execution.halted is not None:
-        raise branch.execution.halted
-
-
-def require_all_called(awaited: str, timeout: float | None) -> None:
-    """The same for the sync run of this context, if any, before it waits for as long as it takes."""
-    branch = current_branch()
-    if branch is not None and branch.execution.branches is None and timeout is None:
-        branch.execution.require_all_called(awaited)

@@ -2,7 +2,7 @@
 
 import logging
 
-from ._execution import current_branch
+from ._scopes import current_branch
 
 
 def is_said_now(_: logging.LogRecord) -> bool:

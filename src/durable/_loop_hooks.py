@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final
 
-from ._execution import SCOPE, Branch
+from ._scopes import SCOPE, Branch
 from ._timers import arm
 from ._waiting import closes_generator
 from .errors import DurableError

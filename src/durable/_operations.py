@@ -11,7 +11,7 @@ from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Append, Call, Callee, Decision, World
-from ._execution import SCOPE, Branch, Execution, StepScope, current_branch
+from ._execution import Execution
 from ._identity import idempotency_key
 from ._model import StepRecord
 from ._records import require_not_lost
@@ -24,6 +24,7 @@ from ._replay import (
     place,
     require_same_operation,
 )
+from ._scopes import SCOPE, Branch, StepScope, current_branch
 from ._signature import Signature
 from .errors import DurableError, Halt, JournalError, NonDeterminismError
 

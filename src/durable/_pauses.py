@@ -15,9 +15,9 @@ from ._codec import codec_for
 from ._decorated import awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
-from ._execution import Branch, current_branch
 from ._identity import require_name
 from ._operations import decide_value, take_place
+from ._scopes import Branch, current_branch
 from ._waits import decide_signal, decide_sleep
 from .errors import DurableError, SerializationError
 

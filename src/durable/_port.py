@@ -6,10 +6,9 @@ from typing import Final, Protocol
 
 from ._commits import Commits
 from ._entries import Entry, Row, Work, do_all
-from ._execution import work_of
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row_in_turn
-from ._transaction import Transaction
+from ._transaction import Transaction, work_of
 from .errors import DurableError
 
 _MOST_AT_ONCE: Final = 64

@@ -11,12 +11,12 @@ from ._active import waiting_here
 from ._codec import codec_for
 from ._drive import drive, known_rest
 from ._effects import Call, Callee
-from ._execution import current_branch, require_all_called, require_not_halted
 from ._model import FINISHED, RunRecord
 from ._operations import take_place
 from ._outcome import Ending, recorded, recorded_error
 from ._replay import decide_told
 from ._rests import Rest, Suspended
+from ._scopes import current_branch, require_all_called, require_not_halted
 from .errors import (
     EngineClosedError,
     JournalError,
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._active import Active, Request
-    from ._execution import Branch, Execution
+    from ._execution import Execution
     from ._runtime import Runtime
     from ._scheduler import Scheduler
+    from ._scopes import Branch
     from ._timers import EndOfRun
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from ._branches import Branches
 from ._drive import INTERRUPTS
-from ._execution import SCOPE, Execution
+from ._execution import Execution
 from ._loop_hooks import enter_loop, leave_loop
 from ._port import LoopPort
+from ._scopes import SCOPE
 from .errors import Halt
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request, who_waits
-from ._execution import SCOPE, Execution
+from ._execution import Execution
 from ._helpers import lending
 from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, cancelled, failed, halted, raised, recorded, recorded_error, returned
 from ._rests import Suspended
 from ._runtime import Runtime
+from ._scopes import SCOPE
 from ._transaction import Transaction
 from .errors import (
     Cancelled,

@@ -6,11 +6,11 @@ What is written is in `_requests.py`; here is what follows from it where this pr
 from typing import TypeVar
 
 from . import _requests
-from ._execution import SCOPE
 from ._model import FINISHED, RunRecord
 from ._requests import NOBODY, Work, ask
 from ._runtime import Runtime
 from ._scheduler import Scheduler
+from ._scopes import SCOPE
 from .errors import JournalLockedError
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
 from ._engine import REGISTRY
-from ._execution import SCOPE, Branch
 from ._identity import require_name
 from ._operations import mark_map, take_place, take_place_beside
 from ._parallel import Item, Parallel, StepFuture
 from ._replay import decide_step, was_told_at
 from ._retry import ONE_ATTEMPT, RetryPolicy
+from ._scopes import SCOPE, Branch
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -9,9 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from ._effects import CANCELLED, TIMED_OUT
-from ._execution import SCOPE
 from ._model import StepRecord
 from ._port import Outcome
+from ._scopes import SCOPE
 from .errors import Cancelled
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._drive import perform
 from ._effects import CUT, Append, Completed, Conclude, Deliver, Effect, Failed, Slot, Transact
-from ._execution import SCOPE, Execution, current_branch
+from ._execution import Execution
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
+from ._scopes import SCOPE, current_branch
 from ._waiting import waits
 from .errors import Halt
 

@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._execution import Branch, Execution
+from ._execution import Execution
 from ._model import END, FIRST_TIMEOUT, TIMER, StepRecord
+from ._scopes import Branch
 
 if TYPE_CHECKING:
     from contextvars import Context

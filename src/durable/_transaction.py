@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ._database import authorize_user
-from ._entries import Row
+from ._entries import Row, Work
 from ._format import named_statements
 from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
@@ -194,3 +194,19 @@ class Transaction:
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
         return [run_from(row) for row in self.execute(SQL["claimable_runs"], (claim,)).fetchall()]
+
+
+def work_of(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None = None) -> Work:
+    """What writes an operation, with an attempt that did not complete it, or the message that it was made of."""
+    return row if attempt is None and message is None else _work_of_more(row, attempt, message)
+
+
+def _work_of_more(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None) -> Work:
+    def work(transaction: Transaction) -> int:
+        if attempt is not None:
+            transaction.put_attempt(attempt)
+        if message is not None:
+            transaction.drop_message(message)
+        return transaction.put(row)
+
+    return work

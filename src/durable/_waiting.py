@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Container, Iterable
 from typing import Any, Final
 
-from ._execution import EXITS
+from ._scopes import EXITS
 
 
 def waits(task: "asyncio.Task[Any]") -> bool:

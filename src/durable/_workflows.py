@@ -15,12 +15,12 @@ from ._decorated import Decorated, P, R, awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
 from ._engine import REGISTRY, current_engine
-from ._execution import SCOPE, Branch
 from ._identity import idempotency_key, require_name
 from ._operations import take_place
 from ._replay import decide_step
 from ._results import HALTS, joined, joined_async, record_of
 from ._running import call, drive_run
+from ._scopes import SCOPE, Branch
 from .errors import Halt, RunBlockedError, RunCancelledError, RunConflictError, RunFinishedError
 from .run import Run
 

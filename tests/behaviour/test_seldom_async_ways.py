@@ -15,9 +15,9 @@ import durable
 from durable import RetryPolicy, _branches, _operations
 from durable._drive_async import take_slot
 from durable._entries import Entry
-from durable._execution import current_branch
 from durable._limits import Limit
 from durable._running_async import LoopThread, _Write, port_of
+from durable._scopes import current_branch
 from durable._threads import RunThreads
 from tests.behaviour.patience import PATIENCE, wait_until
 

@@ -7,8 +7,8 @@ import pytest
 
 import durable
 from durable import RunConflictError
-from durable._execution import current_branch
 from durable._scheduler import Scheduler
+from durable._scopes import current_branch
 from tests.behaviour.patience import wait_until
 
 SOON = 60.0

@@ -10,8 +10,8 @@ import pytest
 import durable
 from durable import JournalError, RunInterruptedError, _branches, _threads
 from durable._effects import Slot
-from durable._execution import current_branch
 from durable._port import Outcome
+from durable._scopes import current_branch
 from durable._threads import RunThreads
 from tests.parallel import trials
 

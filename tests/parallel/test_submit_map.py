@@ -13,8 +13,8 @@ import pytest
 import durable
 from durable import RetryPolicy
 from durable._effects import CANCELLED
-from durable._execution import SCOPE
 from durable._parallel import StepFuture
+from durable._scopes import SCOPE
 from tests.behaviour.patience import wait_until
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)

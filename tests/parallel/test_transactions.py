@@ -9,7 +9,7 @@ import pytest
 
 import durable
 from durable import DurableError, NonRetryableError, RetryPolicy, RunConflictError, SerializationError
-from durable._execution import current_branch
+from durable._scopes import current_branch
 from durable._threads import RunThreads
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)

@@ -18,7 +18,7 @@ from typing import Any
 
 import durable
 from durable import JournalError, RetryPolicy
-from durable._execution import current_branch
+from durable._scopes import current_branch
 
 LONGEST_SECONDS = 0.003
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=0, jitter=0)

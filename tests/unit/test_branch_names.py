@@ -1,6 +1,6 @@
 """A task of a run is named when it is created: by its parent, its coroutine, and its number among its like."""
 
-from durable._execution import Branch
+from durable._scopes import Branch
 
 
 def test_tasks_are_counted_by_the_name_of_their_coroutine():

@@ -34,6 +34,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_requests", "_retention"),
     ("_rests",),
     # 3 one execution
+    ("_scopes",),
     ("_execution",),
     ("_drive", "_port", "_waiting", "_logger", "_outcome"),
     ("_past_order", "_telling", "_threads", "_timers"),
@@ -66,6 +67,7 @@ FOR_TYPES_ONLY = {
     ("_execution", "_branches"),
     ("_execution", "_parallel"),
     ("_rests", "_execution"),
+    ("_scopes", "_execution"),
     ("_drive", "_branches"),
     ("_telling", "_branches"),
     ("_threads", "_branches"),
