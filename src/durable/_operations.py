@@ -13,8 +13,8 @@ from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Append, Call, Callee, Decision, World
 from ._execution import Execution
 from ._identity import idempotency_key
+from ._lost import require_not_lost
 from ._model import StepRecord
-from ._records import require_not_lost
 from ._replay import (
     decide_cancelled,
     decide_step,

@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 from ._going_back import taken_over, to_repeat
 from ._identity import take_up
 from ._journal import Journal
+from ._lost import require_outcomes
 from ._model import FINISHED, HAS_RUN, NOT_COUNTED_YET, MessageRecord, RunRecord
-from ._records import require_outcomes, step_row
+from ._records import step_row
 from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
 

@@ -21,9 +21,9 @@ from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
 from ._journal import Journal
 from ._limits import Limit, Limits
+from ._lost import require_outcomes
 from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
 from ._outcome import Ending
-from ._records import require_outcomes
 from ._rests import Suspended, Threads
 from ._timer import Timer, Waker
 from ._transaction import Transaction

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from durable._journal import Journal
+from durable._lost import require_not_lost
 from durable._model import AttemptRecord, OwnerRecord, RunRecord, StepRecord
-from durable._records import require_not_lost
 from durable.errors import JournalError, NonDeterminismError
 
 
