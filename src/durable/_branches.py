@@ -1,12 +1,9 @@
-"""The tasks of an async run: how each is named, and in which order outcomes reach them.
+"""The tasks of an async run, and when an outcome reaches one of them.
 
 Journal order: outcomes are committed in groups, and each group has a number, its turn. Live and on replay alike, the
 outcomes of a turn are delivered together, and the next turn only when every task of the run waits again. So code that
-asks who came first takes the same path again. A run of one task pays nothing for it.
-
-What else happens to a task from outside has a turn of its own, as has each outcome of a thread: that a timeout fires or
-a run ends which it awaits (`_timers.py`), that an operation which the code has cut lets go. These cost no fsync. They
-are journaled when they are delivered, with the next record of the run: where nothing follows, a crash leaves no trace.
+asks who came first takes the same path again. A run of one task pays nothing for it. Those that the journal has are
+kept in `_past_order.py`, those that are new in `_new_outcomes.py`; the turns of both are given here.
 
 A task "waits" when what it awaits (`_fut_waiter`) is not done; wake-ups travel through callbacks, so that only several
 quiet turns of the loop in a row count. A run that is never quiet for long counts as unordered, and is delivered to at
@@ -15,20 +12,18 @@ once: the order of such a run is not promised, but no value reaches the wrong ca
 
 import asyncio
 import threading
-from collections import deque
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
 from ._execution import Execution
-from ._model import END, TIMER, AttemptRecord, MessageRecord, StepRecord
-from ._past_order import PastOrder, despite_cancellation
-from ._port import Group, Letter, LoopPort, Outcome, Unawaited
+from ._model import StepRecord
+from ._new_outcomes import NewOutcomes
+from ._past_order import PastOrder
+from ._port import Letter, LoopPort
 from ._scopes import Branch
 from ._telling import Telling
 from ._threads import RunThreads
 from ._waiting import closes_generator, held_by_these_only, interrupt_of, waits
-from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +55,9 @@ class Branches:
         self.starting = 0
         """Tasks that are being created: an eager one runs before it is among them."""
         self.past = PastOrder(execution, self.loop, self.tick_soon)
+        """The outcomes that the journal has."""
+        self.new = NewOutcomes(self, self.past)
+        """Those that it has not."""
         self.telling = Telling(self)
         self.timers: set[RunTimer] = set()
         """The timeouts of asyncio that its code has set, and that may still fire."""
@@ -71,12 +69,6 @@ class Branches:
         """Whether the run was halted while attempts were in flight, which may end first."""
         self._has_looked = False
         self._thread = threading.get_ident()
-        self._turn = self.past.last_turn
-        self._outbox: list[Outcome] = []
-        self._committing = False
-        self._waiting: list[Outcome] = []
-        """What takes a turn of its own after the commit that is under way, or after the replay."""
-        self._ready: deque[list[Outcome]] = deque()
         self._ticking = False
         self._quiet_turns = self._restless_turns = 0
         self._later: asyncio.TimerHandle | None = None
@@ -154,95 +146,12 @@ class Branches:
                     task.cancel()
             await asyncio.wait(left)
 
-    # -- outcomes that are new ----------------------------------------------------------------------------------------
-
-    def conclude(
-        self, record: StepRecord, attempt: AttemptRecord | None, message: MessageRecord | None = None
-    ) -> "asyncio.Future[None]":
-        """Commit an outcome; what this returns is done when it is on disk and it is its turn."""
-        future = self.loop.create_future()
-        self._outbox.append(Outcome(record, attempt, future, message))
-        self._submit_next()
-        return future
-
-    def take_turn(self, record: StepRecord, unread: MessageRecord | None = None) -> "asyncio.Future[None]":
-        """Done in a turn that this has for itself. It is journaled then, unless it was cancelled before."""
-        outcome = Outcome(record, None, self.loop.create_future(), unread, is_late=True)
-        self._waiting.append(outcome)
-        self._admit()
-        self.tick_soon()
-        return outcome.future
-
-    async def conclude_cut(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
-        """Journal that the workflow itself ended an operation; returns in the turn of that."""
-        cut = record._replace(status="failed", output=None, error=CUT, finished_at=self.execution.now())
-        await despite_cancellation(self.execution, self.take_turn(cut, unread))
-
-    def journal_late(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
-        """Journal something that nobody waits for, with what follows."""
-        if unread is not None:
-            self.execution.reserved.discard(unread.seq)
-        self._outbox.append(Outcome(record, None, self.loop.create_future(), unread, is_late=True))
-
-    def _admit(self) -> None:
-        """Give those that wait for a turn theirs."""
-        if self._committing or self._is_held():
-            return
-        for outcome in self._waiting:
-            last = self._ready[-1] if self._ready else []
-            if _is_end(outcome) and last and _is_end(last[0]):
-                outcome.turn = last[0].turn  # a thousand runs that are awaited take few turns
-                last.append(outcome)
-                continue
-            self._turn += 1
-            outcome.turn = self._turn
-            self._ready.append([outcome])
-        if self._waiting:
-            self._waiting = []
-            self.tick_soon()
+    # -- to the file --------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Something of the run goes to the file by another way, now: what was put before goes first."""
-        self.put_owed()
+        self.new.put_owed()
         self.port.flush()
-
-    def put_owed(self) -> None:
-        """Have it journaled before what is put next; not while the code may be another than that of the journal."""
-        late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox and not self._is_held() else []
-        if late:
-            self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
-            self.port.put(Unawaited([outcome.work() for outcome in late]), False)
-
-    def _submit_next(self) -> None:
-        """One group of a run is under way at a time, so that the order of commits is the order of turns."""
-        if self._committing or not self._outbox:
-            return
-        if self._outbox[-1].is_late and all(outcome.is_late for outcome in self._outbox):
-            return
-        group, self._outbox = self._outbox, []
-        self._submit(group)
-
-    def _give_turns(self, group: list[Outcome]) -> None:
-        """They share a turn, but for what has one for itself: a cancellation, and an outcome of a thread.
-
-        Two threads go on at once, and what one of them makes of its outcome may be before or after the other.
-        """
-        if len(group) == 1 and not group[0].is_late:
-            self._turn = group[0].turn = self._turn + 1
-            return
-        shared = False
-        for outcome in group:
-            if not outcome.is_late:
-                alone = outcome.record.kind == "cancel" or self.threads.is_one(outcome.record.branch)
-                if alone or not shared:
-                    self._turn += 1
-                outcome.turn = self._turn
-                shared = not alone
-
-    def _submit(self, group: list[Outcome]) -> None:
-        self._give_turns(group)
-        self._committing = True
-        self.write(Group(self, group), True)
 
     def write(self, letter: Letter, full: bool) -> None:
         """With what others write in this turn of the loop, or else now."""
@@ -251,52 +160,6 @@ class Branches:
         else:
             self.port.flush()
             self.port.write(letter, full)
-
-    def on_disk(self, group: list[Outcome], error: BaseException | None) -> None:
-        """A group is in the file, or not, and why."""
-        self._committing = False
-        if error is None:
-            if len(group) == 1:
-                self._deliver_or_queue(group)
-            else:
-                turns = groupby((each for each in group if not each.is_late), lambda outcome: outcome.turn)
-                for _, outcomes in turns:
-                    self._deliver_or_queue(list(outcomes))
-        elif isinstance(error, SerializationError) and len(group) > 1:
-            for outcome in group:  # one of them is too large for the file: each by itself
-                self._submit([outcome])
-        elif isinstance(error, SerializationError):
-            group[0].settle(error)
-        else:
-            self._fail(group, error)
-        if self._waiting:
-            self._admit()
-        self._submit_next()
-
-    def _deliver_or_queue(self, group: list[Outcome]) -> None:
-        if self.tasks or self._ready or not self.past.is_over or group[0].record.kind == "cancel":  # alone in its turn
-            self._ready.append(group)
-            self.tick_soon()
-        else:
-            self._deliver(group)
-
-    def _deliver(self, group: list[Outcome]) -> None:
-        """In one order, live and on replay: that of branches and positions."""
-        for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]) if len(group) > 1 else group:
-            if outcome.is_late and not outcome.future.done():
-                self._outbox.append(outcome)
-            outcome.settle()
-
-    def deliver_unwritten(self, outcome: Outcome) -> None:
-        """Deliver what the journal is not to have, when all tasks wait again."""
-        self._ready.append([outcome])
-        self.tick_soon()
-
-    def _fail(self, group: list[Outcome], error: BaseException) -> None:
-        """The journal takes nothing more: nobody is to go on."""
-        halt = self.execution.halt(error if isinstance(error, DurableError) else JournalError(str(error)))
-        for outcome in group:
-            outcome.settle(halt)
 
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 
@@ -312,8 +175,7 @@ class Branches:
     def has_news(self) -> bool:
         """Whether something is on its way to the tasks, though all may be waiting for something else."""
         cancel = self.execution.cancel
-        on_its_way = self._committing or self._waiting or self._ready or self.past
-        return bool(on_its_way) or (cancel.requested and not cancel.delivered)
+        return bool(self.new or self.past) or (cancel.requested and not cancel.delivered)
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
@@ -325,9 +187,9 @@ class Branches:
 
     def _tick(self) -> None:
         """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
-        if not self._is_held():
-            self._admit()
-            if not self._ready and not self.past.waits_for_cut:
+        if not self.past.holds_back:
+            self.new.admit()
+            if not self.new.has_ready() and not self.past.waits_for_cut:
                 self._ticking = False
                 return
         if self.threads.at_work:
@@ -346,12 +208,12 @@ class Branches:
 
     def _deliver_next(self) -> None:
         if self.past and (self.past.deliver_next() or self.past.let_go_on()):
-            if self._waiting:  # for the end of the replay, which may never come
+            if self.new.has_waiting():  # for the end of the replay, which may never come
                 self.tick_soon()
             return
-        if not self._is_held() and self._ready:
-            self._deliver(self._ready.popleft())
-            if self._ready or self.past.waits_for_cut:
+        if not self.past.holds_back and self.new.has_ready():
+            self.new.deliver_next()
+            if self.new.has_ready() or self.past.waits_for_cut:
                 self.tick_soon()
         elif self.is_stuck():
             self.execution.halt(self.past.nothing_can_follow())
@@ -364,36 +226,25 @@ class Branches:
         self._later = self.loop.call_later(_LATER_SECONDS, self.past.stands_still)
 
     def _next_is_timeout(self) -> bool:
-        if self.past:
-            return self.past.next_is_timeout()
-        return bool(self._ready) and any(outcome.record.kind == TIMER for outcome in self._ready[0])
+        return self.past.next_is_timeout() if self.past else self.new.next_is_timeout()
 
     def _lose_patience(self) -> None:
         """A thread must not keep a timeout from firing for long."""
-        if self.threads.at_work and (self.past or self._ready) and self._next_is_timeout():
+        if self.threads.at_work and (self.past or self.new.has_ready()) and self._next_is_timeout():
             self._deliver_next()
-
-    def _is_held(self) -> bool:
-        """Whether what is new waits for what the journal has."""
-        return bool(self.past) and not self.past.may_be_cut
 
     def _is_quiet(self) -> bool:
         return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
     def is_stuck(self, also: "Iterable[asyncio.Future[Any]]" = ()) -> bool:
         """Whether nothing of the run can go on any more; `also`: what does not come either."""
-        if not self._is_held() and (self.timers or self.has_news()):  # what may yet lead to a cut
+        if not self.past.holds_back and (self.timers or self.has_news()):  # what may yet lead to a cut
             return False
         if self._restless_turns >= _RESTLESS_TURNS:
             return False
         tasks = {*self.tasks, *([self.root] if self.root else [])}
-        queued = [outcome.future for group in [*self._ready, self._waiting] for outcome in group]
-        known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *queued, *also]
+        known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *self.new.awaited(), *also]
         stands_still = self._later is not None and self._later.when() <= self.loop.time()
         # It takes a while to find out. And timeouts do not fire before all that the journal has came again.
         own = held_by_these_only([*tasks, *self.timers]) if stands_still else ()
         return self.past.is_stuck(tasks, known, own)
-
-
-def _is_end(outcome: Outcome) -> bool:
-    return outcome.record.kind == TIMER and outcome.record.name == END

@@ -75,23 +75,23 @@ async def _cut(branches: Branches, decision: Decision, effect: Effect, error: as
         if message is not None:
             branches.execution.reserved.discard(message.seq)
         if effect.record.error != CUT:
-            await branches.conclude_cut(effect.record, message)
+            await branches.new.conclude_cut(effect.record, message)
     else:
         cut = decision.send(Cut(error))
         assert isinstance(cut, Conclude)
-        await branches.conclude_cut(cut.record)
+        await branches.new.conclude_cut(cut.record)
 
 
 def _conclude(_: Execution, branches: Branches, effect: Conclude) -> Awaitable[None]:
     if not branches.past.is_over:
         return _conclude_after_replay(branches, effect)
-    return branches.conclude(effect.record, effect.attempt, effect.message)
+    return branches.new.conclude(effect.record, effect.attempt, effect.message)
 
 
 async def _conclude_after_replay(branches: Branches, effect: Conclude) -> None:
     """So for the end of what had begun: a timer, a wait for a signal, an attempt that is not repeated."""
     await branches.past.end()
-    await branches.conclude(effect.record, effect.attempt, effect.message)
+    await branches.new.conclude(effect.record, effect.attempt, effect.message)
 
 
 def _deliver(_: Execution, branches: Branches, effect: Deliver) -> Awaitable[None]:
@@ -114,7 +114,7 @@ def _append(execution: Execution, branches: Branches, effect: Append) -> Awaitab
 def _append_now(execution: Execution, branches: Branches, effect: Append) -> Awaitable[None]:
     work = work_of(step_row(effect.record), effect.attempt)
     full = effect.full or execution.needs_sync()
-    branches.put_owed()
+    branches.new.put_owed()
     if not full and not branches.is_crowded():
         branches.port.flush()
         if execution.journal.commits.write_if_idle(work):

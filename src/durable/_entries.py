@@ -92,6 +92,11 @@ def do_all(works: list[Work], transaction: Any) -> list[Any]:
     return results + transaction.put_all(rows) if rows else results
 
 
+def all_of(works: list[Work]) -> Work:
+    """What does all of these works."""
+    return lambda transaction: do_all(works, transaction)
+
+
 def post_all(posts: dict[Port, list[Entry]]) -> None:
     """Tell each loop what came of its entries."""
     for port, entries in posts.items():

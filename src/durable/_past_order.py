@@ -72,9 +72,9 @@ class PastOrder:
         return bool(self._cuts)
 
     @property
-    def may_be_cut(self) -> bool:
-        """Whether all outcomes were delivered, and a thread waits to be given up again, as something new may do."""
-        return bool(self._cuts) and not self._turns and not self._inline
+    def holds_back(self) -> bool:
+        """Whether what is new waits for this. It does not where a thread waits to be given up again, as that may do."""
+        return not self.is_over and not (self._cuts and not self._turns and not self._inline)
 
     def turn_of(self, record: StepRecord) -> "asyncio.Future[None]":
         """Done when it is the turn of this record; may be cancelled before."""

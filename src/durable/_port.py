@@ -5,10 +5,7 @@ import contextlib
 from typing import Final, Protocol
 
 from ._commits import Commits
-from ._entries import Entry, Row, Work, do_all
-from ._model import AttemptRecord, MessageRecord, StepRecord
-from ._records import step_row_in_turn
-from ._transaction import Transaction, work_of
+from ._entries import Entry, Work, all_of
 from .errors import DurableError
 
 _MOST_AT_ONCE: Final = 64
@@ -81,7 +78,7 @@ class _Bundle:
     __slots__ = ("_full", "_letters", "_port", "work")
 
     def __init__(self, port: LoopPort, letters: list[Letter], full: bool) -> None:
-        self.work = _all_of([letter.work for letter in letters])
+        self.work = all_of([letter.work for letter in letters])
         self._port = port
         self._letters = letters
         self._full = full
@@ -98,87 +95,6 @@ class _Bundle:
 def _acknowledge(entries: list[Entry]) -> None:
     for entry in entries:
         entry.then.told(entry.error)
-
-
-class Outcome:
-    """An outcome on its way: to the disk, and then to the task that awaits it."""
-
-    __slots__ = ("attempt", "future", "is_late", "message", "record", "turn")
-
-    def __init__(
-        self,
-        record: StepRecord,
-        attempt: AttemptRecord | None,
-        future: "asyncio.Future[None]",
-        message: MessageRecord | None = None,
-        *,
-        is_late: bool = False,
-    ) -> None:
-        self.record = record
-        self.attempt = attempt
-        self.turn = 0
-        """Its place in the order of delivery."""
-        self.future = future
-        """What the task awaits."""
-        self.message = message
-        """What it was made of, and is dropped with it; of a cut, what nobody got and is put back."""
-        self.is_late = is_late
-        """Whether it is journaled after it was delivered, with what follows."""
-
-    def work(self) -> Work:
-        """What writes it."""
-        if not self.is_late:
-            return work_of(step_row_in_turn(self.record, self.turn), self.attempt, self.message)
-        row = step_row_in_turn(self.record, self.turn)
-        return row if self.message is None else _putting_back(self.message, row)
-
-    def settle(self, error: BaseException | None = None) -> None:
-        """Let the task go on."""
-        settle(self.future, error)
-
-
-def _putting_back(message: MessageRecord, row: Row) -> Work:
-    def work(transaction: Transaction) -> int:
-        transaction.put_message(message)
-        return transaction.put(row)
-
-    return work
-
-
-class Group:
-    """Outcomes of a run that go to the disk together."""
-
-    __slots__ = ("_outcomes", "_recipient", "work")
-
-    def __init__(self, recipient: "Recipient", outcomes: list[Outcome]) -> None:
-        self._recipient = recipient
-        self._outcomes = outcomes
-        self.work = outcomes[0].work() if len(outcomes) == 1 else _all_of([outcome.work() for outcome in outcomes])
-
-    def told(self, error: BaseException | None) -> None:
-        self._recipient.on_disk(self._outcomes, error)
-
-
-class Recipient(Protocol):
-    """Who delivers outcomes: `Branches`."""
-
-    def on_disk(self, group: list[Outcome], error: BaseException | None) -> None: ...
-
-
-class Unawaited:
-    """What was delivered before it was journaled."""
-
-    __slots__ = ("work",)
-
-    def __init__(self, works: list[Work]) -> None:
-        self.work = _all_of(works)
-
-    def told(self, error: BaseException | None) -> None:
-        """Nobody waits for it."""
-
-
-def _all_of(works: list[Work]) -> Work:
-    return lambda transaction: do_all(works, transaction)
 
 
 def settle(future: "asyncio.Future[None]", error: BaseException | None = None) -> None:

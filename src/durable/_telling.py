@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from ._effects import CANCELLED, TIMED_OUT
 from ._model import StepRecord
-from ._port import Outcome
 from ._scopes import SCOPE
 from .errors import Cancelled
 
@@ -47,7 +46,7 @@ class Telling:
             execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
             None, None, None, now, now, None, None,
         )  # fmt: skip
-        self._branches.conclude(record, None).add_done_callback(lambda turn: self._in_turn(turn, record))
+        self._branches.new.conclude(record, None).add_done_callback(lambda turn: self._in_turn(turn, record))
 
     def replay(self) -> bool:
         """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""
@@ -66,7 +65,7 @@ class Telling:
         if not self._is_told_at_operation:
             self.tell_now()
         for future in self.awaited:  # when all wait again: those that are cut by it are cut by then
-            self._branches.deliver_unwritten(Outcome(record, None, future))
+            self._branches.new.deliver_unwritten(record, future)
         self.awaited = []
 
     def tell_now(self) -> None:

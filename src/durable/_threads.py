@@ -73,7 +73,7 @@ class RunThreads:
             self._branches.past.drop(branch)
             if record is not None and not self._branches.execution.is_taken_down():
                 now = self._branches.execution.now()
-                self._branches.journal_late(
+                self._branches.new.journal_late(
                     record._replace(
                         status="failed", output=None, error=CUT, finished_at=now, retry_at=None, turn=0
                     ),  # of no turn: nobody waits for it
@@ -177,7 +177,7 @@ class RunThreads:
     ) -> None:
         if message is not None:
             self._messages[record.branch] = message
-        self.wait(record.branch, lambda: self._branches.conclude(record, attempt, message))
+        self.wait(record.branch, lambda: self._branches.new.conclude(record, attempt, message))
         self._messages.pop(record.branch, None)
         self._records.pop(record.branch, None)
         if self._branches.execution.halted is not None:

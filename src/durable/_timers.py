@@ -63,7 +63,7 @@ class RunTimer:
         if execution.halted is not None:
             self._fire()
             return
-        self._fire_in(self._branches.take_turn(_came(execution, self._place, "timeout")))
+        self._fire_in(self._branches.new.take_turn(_came(execution, self._place, "timeout")))
 
     def _fire_in(self, turn: "asyncio.Future[None]") -> None:
         self._turn = turn
@@ -111,7 +111,7 @@ class EndOfRun:
         if cancelled and branches.execution.is_being_cancelled():
             await branches.telling.come_first()
         if branches.execution.halted is None and (branches.tasks or not past):
-            await branches.take_turn(_came(branches.execution, self._place, END))
+            await branches.new.take_turn(_came(branches.execution, self._place, END))
 
 
 def _take_place(branch: Branch) -> tuple[str, int]:

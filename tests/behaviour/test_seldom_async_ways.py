@@ -45,7 +45,7 @@ def test_a_signal_whose_wait_is_cut_before_its_outcome_was_delivered_is_there_fo
             task = asyncio.create_task(asyncio.to_thread(durable.wait_for_signal, "go", str))
         else:
             task = asyncio.create_task(durable.aio.wait_for_signal("go", str))
-        news = (lambda: branches._ready) if moment == "before its turn" else (lambda: execution.reserved)
+        news = (lambda: branches.new._ready) if moment == "before its turn" else (lambda: execution.reserved)
         while not news():  # noqa: ASYNC110 - the loop never rests meanwhile, so that no outcome has its turn
             await asyncio.sleep(0)
         task.cancel()
@@ -403,7 +403,7 @@ def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something
     @durable.workflow
     async def flow():
         branches = current_branch().execution.branches
-        task = asyncio.create_task(asyncio.to_thread(thread, lambda: branches._ready or branches._waiting))
+        task = asyncio.create_task(asyncio.to_thread(thread, lambda: branches.new._ready or branches.new._waiting))
         try:
             async with asyncio.timeout(0.05):
                 await asyncio.Event().wait()

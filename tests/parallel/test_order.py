@@ -10,7 +10,7 @@ import pytest
 import durable
 from durable import JournalError, RunInterruptedError, _branches, _threads
 from durable._effects import Slot
-from durable._port import Outcome
+from durable._new_outcomes import Outcome
 from durable._scopes import current_branch
 from durable._threads import RunThreads
 from tests.parallel import trials
@@ -791,7 +791,7 @@ def test_a_thread_in_a_step_holds_up_nothing_that_came_while_it_was_between_two(
     def thread(branches, is_between):
         blocking("first")
         branches.loop.call_soon_threadsafe(is_between.set)
-        while not branches._ready or branches._ticking:  # the outcome that came is held up
+        while not branches.new._ready or branches._ticking:  # the outcome that came is held up
             time.sleep(0.001)
         return blocking("second")
 
@@ -940,7 +940,7 @@ def test_outcomes_of_threads_that_the_end_of_the_engine_gave_up_have_turns_of_th
         await asyncio.wait(tasks)
         may_end.set()
         group = [Outcome(record, None, None) for record in records]
-        branches._give_turns(group)
+        branches.new._give_turns(group)
         turns.extend(outcome.turn for outcome in group)
 
     run_async(flow())

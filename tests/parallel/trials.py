@@ -229,8 +229,8 @@ def _stacks() -> str:
         waits.append(
             f"{branches.execution.record.id} halted {branches.execution.halted} turns {list(past._turns)[:5]} "
             f"owed {list(past._owed.items())[:5]} called {past._called} gates {len(past._gates)} cuts {len(past._cuts)} "
-            f"ready {[[each.record for each in group] for group in branches._ready]} waiting {len(branches._waiting)} "
-            f"outbox {len(branches._outbox)} committing {branches._committing} ticking {branches._ticking} "
+            f"ready {[[each.record for each in group] for group in branches.new._ready]} waiting {len(branches.new._waiting)} "
+            f"outbox {len(branches.new._outbox)} committing {branches.new._committing} ticking {branches._ticking} "
             f"quiet {branches._quiet_turns} restless {branches._restless_turns} at work {branches.threads.at_work} "
             f"root {branches.root}\n" + "\n".join(map(str, branches.tasks))
         )

@@ -218,7 +218,7 @@ def _is_still(active: Active, actives: list[Active]) -> bool:
     in_threads = sum(other.parent is execution and not other.workflow.is_async for other in actives)
     if execution.attempts_in_flight > children or len(threads._awaited) > waiting + in_threads:
         return False
-    if branches._committing or branches._ticking or any(not outcome.is_late for outcome in branches._outbox):
+    if branches._ticking or branches.new.is_being_written():
         return False
     if branches.look is not None and not isinstance(branches.look, asyncio.TimerHandle):
         return False
