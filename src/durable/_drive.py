@@ -1,28 +1,24 @@
-"""Performs the effects of a decision: one driver that blocks, one that awaits. The only `await`s of a step are here.
+"""Performs the effects of a decision: the driver that blocks. The one that awaits is in `_drive_async.py`.
 
 A driver adds nothing to what `_replay.py` decided. It knows how to write, wait and run a body in its world, and which
 exceptions are news for the decision and which take the execution down.
 """
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from contextvars import copy_context
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from ._attempts import INTERRUPTS, attempt, attempt_in_transaction
 from ._effects import (
     Append,
     Attempt,
-    Call,
     CarriedStopError,
-    Completed,
     Conclude,
     Cut,
     Decision,
     Deliver,
     Effect,
     End,
-    Failed,
     Receive,
     Sleep,
     Slot,
@@ -30,11 +26,9 @@ from ._effects import (
 )
 from ._entries import Work, do_all
 from ._execution import Execution
-from ._helpers import run_in_helper
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row
-from ._rests import Rest
-from ._scopes import SCOPE, StepScope
+from ._rests import Rest, known_rest
 from ._transaction import Transaction, work_of
 from .errors import (
     Cancelled,
@@ -44,14 +38,10 @@ from .errors import (
     JournalError,
     RunInterruptedError,
     SerializationError,
-    StepTimeoutError,
 )
 
 if TYPE_CHECKING:
     from ._branches import Branches
-
-INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
-"""What ends an attempt without being its outcome."""
 
 
 def drive(execution: Execution, decision: Decision) -> Any:
@@ -200,28 +190,11 @@ def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | Non
                 return cut
 
 
-@contextlib.contextmanager
-def known_rest(execution: Execution, rest: Rest) -> Iterator[None]:
-    """A wait that others can end, and that is written down when the run is suspended."""
-    execution.rests.add(rest)
-    try:
-        yield
-    finally:
-        execution.rests.discard(rest)
-
-
 def _cut_by_cancel(execution: Execution) -> Cut | None:
     if not execution.is_cut():
         return None
-    _told(execution)
+    execution.told_here()
     return Cut(execution.cancellation())
-
-
-def _told(execution: Execution) -> None:
-    """The body hears of its cancellation by what this thread does."""
-    if execution.parallel is not None:
-        execution.parallel.tell()  # first: who finds that it was told asks by whom
-    execution.cancel.delivered = True
 
 
 def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
@@ -254,147 +227,14 @@ def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
     return cut
 
 
-def _attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
-    """Run the body of a sync step once, in this thread, or in another one when it has a timeout."""
-    call = effect.call
-    scope = StepScope(execution, call, effect.record.attempt)
-    token = SCOPE.set(scope)
-    execution.attempts_in_flight += 1
-    try:
-        if call.callee.timeout_seconds is None:
-            return Completed(call.function(*call.args, **call.kwargs))
-        scope.may_be_left = True
-        return _run_with_timeout(call, call.callee.timeout_seconds)
-    except Cancelled as cancelled:  # of a child, which was cancelled with this run
-        if not execution.cancel.requested:
-            return Failed(cancelled)
-        _told(execution)
-        return Cut(cancelled)
-    except Halt:  # of a child: what stopped it stops this run too
-        raise
-    except INTERRUPTS as interrupt:
-        execution.interrupt_by(interrupt, f" in step {call.callee.name!r}")
-        raise
-    except BaseException as error:
-        return failed(execution, error)
-    finally:
-        execution.attempts_in_flight -= 1
-        scope.over = True
-        SCOPE.reset(token)
-
-
-def failed(execution: Execution, error: BaseException) -> Failed:
-    """What a body raised. What the end of the engine made of its calls is no failure: it cut the attempt."""
-    if execution.halted is not None and _is_of_the_end(error):
-        raise execution.halted from error
-    return Failed(error)
-
-
-def _is_of_the_end(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):  # of a `TaskGroup` in the body
-        return any(map(_is_of_the_end, error.exceptions))
-    return isinstance(error, (EngineClosedError, RunInterruptedError, Halt))
-
-
-@contextlib.contextmanager
-def needing_thread() -> Iterator[None]:
-    """While code of a run has something done in a thread: where the program makes none any more, the run is halted.
-
-    At once, since the engine may be closed only a little later, and past whatever the code catches.
-    """
-    try:
-        yield
-    except EngineClosedError as error:
-        scope = SCOPE.get()
-        if scope is None:
-            raise
-        raise scope.execution.interrupt(str(error)) from error
-
-
-class _RolledBackError(Exception):
-    """Takes the error of a body out of the transaction, which it rolls back."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _run_in_transaction(execution: Execution, effect: Transact) -> Completed | Failed:
-    """Run the body with the journal's own connection; its writes and its outcome are committed together."""
-    call = effect.call
-
-    def work(transaction: Transaction) -> Any:
-        execution.require_going_on(call.branch)
-        scope = StepScope(execution, call, effect.record.attempt)
-        token = SCOPE.set(scope)
-        try:
-            with transaction.lent() as scope.connection:
-                record, decoded = _concluded(effect)
-        finally:
-            scope.connection, scope.over = None, True
-            SCOPE.reset(token)
-        execution.require_going_on()
-        transaction.put(step_row(record))
-        return decoded
-
-    execution.attempts_in_flight += 1
-    try:
-        return Completed(execution.journal.write_alone(work))
-    except _RolledBackError as rolled_back:
-        return failed(execution, rolled_back.error)
-    except RunInterruptedError as error:
-        raise execution.halt(error) from error
-    finally:
-        execution.attempts_in_flight -= 1
-
-
-def _concluded(effect: Transact) -> tuple[StepRecord, Any]:
-    """The outcome of the body. No `with` sees its error: it would write on it, and a frozen one refuses."""
-    call = effect.call
-    try:
-        return effect.conclude(call.function(*call.args, **call.kwargs))
-    except INTERRUPTS:
-        raise
-    except BaseException as error:
-        raise _RolledBackError(error) from error
-
-
-def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
-    """A thread cannot be killed: at the timeout the attempt is abandoned, and what it still returns is discarded."""
-    context = copy_context()
-    values: list[Any] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()
-
-    def body() -> None:
-        try:
-            values.append(context.run(call.function, *call.args, **call.kwargs))
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.set()
-
-    with needing_thread():
-        run_in_helper(body)
-    if not ended.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
-        raise timed_out(call, timeout_seconds)
-    if errors:
-        raise errors[0]
-    return Completed(values[0])
-
-
-def timed_out(call: Call, timeout_seconds: float) -> StepTimeoutError:
-    """The error of an attempt that took too long."""
-    return StepTimeoutError(f"step {call.callee.name!r} took longer than its timeout of {timeout_seconds:g} s")
-
-
 _PERFORM: Final[dict[type[Effect], Callable[[Execution, Any], Any]]] = {
     Append: _append,
-    Attempt: _attempt,
+    Attempt: attempt,
     Conclude: _conclude,
     Deliver: _deliver,
     End: _end,
     Receive: _receive,
     Sleep: _pause,
     Slot: _take_slot,
-    Transact: _run_in_transaction,
+    Transact: attempt_in_transaction,
 }

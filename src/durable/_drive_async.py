@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
+from ._attempts import INTERRUPTS, failed, timed_out
 from ._branches import Branches
-from ._drive import INTERRUPTS, failed, timed_out
 from ._effects import (
     CUT,
     Append,

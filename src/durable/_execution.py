@@ -213,6 +213,12 @@ class Execution:
         is_news = cancel.requested and not cancel.delivered and not self.past
         return is_news and branches is not None and branches.is_here() and SCOPE.get() is self.root
 
+    def told_here(self) -> None:
+        """The body hears of its cancellation by what this thread does."""
+        if self.parallel is not None:
+            self.parallel.tell()  # first: who finds that it was told asks by whom
+        self.cancel.delivered = True
+
     def wait(self, event: threading.Event, seconds: float | None, patience: float | None = None) -> None:
         """Wait for the event, as `Clock.wait` does; raises the `Halt` of an execution that is taken down meanwhile."""
         self.waits.add(event)

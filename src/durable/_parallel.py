@@ -11,13 +11,13 @@ from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ._drive import drive, needing_thread
+from ._drive import drive
 from ._effects import CANCELLED, TIMED_OUT, Call, Decision
 from ._execution import Execution
 from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
-from ._scopes import EXITS, current_branch, require_not_halted
+from ._scopes import EXITS, current_branch, needing_thread, require_not_halted
 from .errors import Cancelled
 
 R = TypeVar("R")

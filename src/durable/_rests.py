@@ -34,6 +34,16 @@ class Rest:
         self.child = child
 
 
+@contextmanager
+def known_rest(execution: "Execution", rest: Rest) -> Iterator[None]:
+    """A wait that others can end, and that is written down when the run is suspended."""
+    execution.rests.add(rest)
+    try:
+        yield
+    finally:
+        execution.rests.discard(rest)
+
+
 class Suspended(RunInterruptedError):  # noqa: N818 - a state, and nothing that went wrong
     """Takes an execution down that waits for long: it goes on when it is due, or when what it waits for has come.
 

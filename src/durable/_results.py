@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._active import waiting_here
 from ._codec import codec_for
-from ._drive import drive, known_rest
+from ._drive import drive
 from ._effects import Call, Callee
 from ._model import FINISHED, RunRecord
 from ._operations import take_place
 from ._outcome import Ending, recorded, recorded_error
 from ._replay import decide_told
-from ._rests import Rest, Suspended
+from ._rests import Rest, Suspended, known_rest
 from ._scopes import current_branch, require_all_called, require_not_halted
 from .errors import (
     EngineClosedError,

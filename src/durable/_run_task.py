@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from ._attempts import INTERRUPTS
 from ._branches import Branches
-from ._drive import INTERRUPTS
 from ._execution import Execution
 from ._loop_hooks import enter_loop, leave_loop
 from ._port import LoopPort

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive import needing_thread
 from ._drive_async import cancel_again, take_slot
 from ._entries import Entry
 from ._execution import Execution
@@ -24,7 +23,7 @@ from ._rests import Suspended
 from ._run_task import RunTask, run_body
 from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
-from ._scopes import EXITS, SCOPE, current_branch
+from ._scopes import EXITS, SCOPE, current_branch, needing_thread
 from ._suspension import rest
 from .errors import Cancelled, RunBlockedError
 

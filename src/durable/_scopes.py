@@ -1,10 +1,13 @@
 """Where the running code is: in which branch of a workflow, in which attempt of a step, or in neither."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import Call
+from .errors import EngineClosedError
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -87,3 +90,18 @@ def require_all_called(awaited: str, timeout: float | None) -> None:
     branch = current_branch()
     if branch is not None and branch.execution.branches is None and timeout is None:
         branch.execution.require_all_called(awaited)
+
+
+@contextlib.contextmanager
+def needing_thread() -> Iterator[None]:
+    """While code of a run has something done in a thread: where the program makes none any more, the run is halted.
+
+    At once, since the engine may be closed only a little later, and past whatever the code catches.
+    """
+    try:
+        yield
+    except EngineClosedError as error:
+        scope = SCOPE.get()
+        if scope is None:
+            raise
+        raise scope.execution.interrupt(str(error)) from error

@@ -36,7 +36,8 @@ ROWS: list[tuple[str, ...]] = [
     # 3 one execution
     ("_scopes",),
     ("_execution",),
-    ("_drive", "_port", "_waiting", "_logger", "_outcome"),
+    ("_attempts", "_port", "_waiting", "_logger", "_outcome"),
+    ("_drive",),
     ("_past_order", "_telling", "_threads", "_timers"),
     ("_new_outcomes",),
     ("_branches", "_loop_hooks"),
