@@ -74,9 +74,12 @@ def _is_news(execution: Execution, past: StepRecord | None) -> bool:
     """Whether nothing but this operation is left of what the journal has, and it has no outcome of that.
 
     A submitted step may be without one, and what the body called after it is there: the body comes as far again before
-    it is told anything new.
+    it is told anything new. And a child that it has called is cancelled with it, and ends first, as one does that is
+    still executing.
     """
-    return (past is None or past.turn is None) and len(execution.past) == (past is not None)
+    if past is None:
+        return not execution.past
+    return past.turn is None and past.kind != "child" and len(execution.past) == 1
 
 
 def _require_not_interrupted(branch: Branch) -> None:

@@ -184,7 +184,7 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
                 active.release_slot = limit.release
         except Cancelled:  # one that has begun before goes on without a slot, to be told
             active.cancelling = True
-        if active.cancelling and admission.is_new:
+        if admission.is_new and (active.cancelling or _is_called_in_vain(active)):
             ending = cancelled(record, runtime.clock.now())
         else:
             ending = yield from _execution(runtime, active, admission)
@@ -201,6 +201,11 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
             ending = Ending(None, None, RunInterruptedError(f"run {record.id} of {record.workflow!r} was interrupted"))
         runtime.over(active, ending)
     return ending
+
+
+def _is_called_in_vain(active: Active) -> bool:
+    """Whether the sync run that calls a new one was cancelled just before, and with it only the children there."""
+    return active.parent is not None and active.parent.branches is None and active.parent.is_being_cancelled()
 
 
 def _write_end(runtime: Runtime, active: Active, ending: Ending) -> Course:

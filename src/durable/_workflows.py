@@ -263,7 +263,12 @@ def _start(scheduler: Scheduler, request: Request, parent: Execution) -> str:
 
 def _result_of_child(scheduler: Scheduler, request: Request, parent: Execution) -> Any:
     course = call(scheduler.runtime, request, partial(joined, scheduler, request))
-    ending: Ending = _or_halt(lambda: drive_run(scheduler.runtime, course))
+    try:
+        ending: Ending = _or_halt(lambda: drive_run(scheduler.runtime, course))
+    except Halt as halt:
+        if isinstance(halt.error, RunBlockedError) and _or_halt(parent.is_being_cancelled):
+            raise parent.cancellation() from halt.error  # it waits no longer for what does not end
+        raise
     if isinstance(ending.error, RunCancelledError) and _or_halt(parent.is_being_cancelled):
         raise parent.cancellation() from ending.error  # with its parent, which is told so
     return ending.result()
