@@ -1,16 +1,11 @@
-"""The journal: one method for each named statement of `sql/journal.sql`, checksums, and apsw's errors as our own.
+"""The journal as its owner has it, who writes to it, and as a visitor does, who asks something of a run.
 
-Reading and writing have a connection each. All writing goes through `Commits`; what the work of an entry may do is a
-method of `Transaction`. A row whose checksum does not fit its columns is never handed out: SQLite's own check does not
-notice a flipped bit inside a value.
+Reading and writing have a connection each: what is read is in `_reading.py`. All writing goes through `Commits`; what
+the work of an entry may do is a method of `Transaction`.
 """
 
 import contextlib
-import heapq
-import os
-import threading
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -20,63 +15,43 @@ from ._database import (
     BUSY_MILLISECONDS,
     CHECKPOINT_PAGES,
     as_journal_error,
-    has_journal,
     mapped,
-    open_reader,
     open_visitor,
     open_writer,
-    require_vfs,
     why_not_begun,
 )
 from ._entries import Row
-from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord
-from ._owner import OwnerLock, is_owned, owner_pid, refuse_network_file_system
+from ._model import OwnerRecord
+from ._owner import OwnerLock, refuse_network_file_system
 from ._patience import TRY_MILLISECONDS
 from ._place import Files, require_place
-from ._records import (
-    attempt_from,
-    message_from,
-    naming_the_run,
-    owner_from,
-    owner_row,
-    run_from,
-    step_from,
-)
+from ._reading import ReadableJournal
+from ._records import owner_from, owner_row
 from ._transaction import PUT_STEP, SQL, Transaction
 from ._wal import keep_wal, mend_wal
 from .errors import DurableError, JournalError
 
 T = TypeVar("T")
 
-_PAGE: Final = 100
-_LARGEST_PAGE: Final = 10_000
-_NO_END: Final = 2**63 - 1
-"""After the keys of all runs."""
 _FULL: Final = 2
 _SYNCHRONOUS: Final = {1: "PRAGMA synchronous=NORMAL", 2: "PRAGMA synchronous=FULL"}
 
 
-class Journal:
+class Journal(ReadableJournal):
     """One journal file: read by anybody, written by its owner. Safe to use from several threads."""
 
     def __init__(self, path: str, *, full: bool = True, vfs: str | None = None) -> None:
         """Nothing is opened before it is needed. `full=False` leaves out the fsync of every commit."""
-        require_vfs(vfs)
-        self.path = os.path.realpath(path)  # one file, one lock, by whatever name
-        self.epoch = 0
-        """Which owner of the journal this process is; 0 while it is none."""
+        super().__init__(path, vfs)
         self.synced = 0
         """The number of the last transaction that is known to be safe against power loss."""
         self._full = full
-        self._vfs = vfs
         self._lock: OwnerLock | None = None
         self._owner: OwnerRecord | None = None
         self._writer: apsw.Connection | None = None
         self._transaction: Transaction | None = None
         self._synchronous = 2
         self._files = Files(self.path)
-        self._reader: apsw.Connection | None = None
-        self._reading = threading.Lock()
         self.commits = Commits(self)
 
     # -- owning -------------------------------------------------------------------------------------------------------
@@ -105,10 +80,7 @@ class Journal:
     def close(self, now: float | None) -> None:
         """Finish what was accepted, note that this owner stopped cleanly (`None`: do not), and let the lock go."""
         self.commits.close()
-        with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+        self.stop_reading()
         if self._writer is not None and self._owner is not None:
             try:
                 if self.commits.is_broken():
@@ -183,7 +155,7 @@ class Journal:
     def visiting(self) -> Iterator[Callable[[Callable[[Transaction], Any]], Any]]:
         """The same for several transactions: what is yielded does the work of one."""
         with mapped(self.path):
-            connection = open_visitor(self.path, self._vfs, mends=not self._is_owned())
+            connection = open_visitor(self.path, self._vfs, mends=not self.is_owned())
             try:
                 transaction = Transaction(connection)
 
@@ -262,137 +234,3 @@ class Journal:
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
         return as_journal_error(error, self.path, self._writer) if isinstance(error, apsw.Error) else error
-
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    def has_tables(self) -> bool:
-        """Whether the file is there, and holds a journal. `JournalError` for anything but SQLite, or a newer one."""
-        with mapped(self.path):
-            return has_journal(self.path, self._vfs)
-
-    # -- reading ------------------------------------------------------------------------------------------------------
-
-    def live_epoch(self) -> int | None:
-        """The epoch of the living owner of the journal, `None` where nobody owns it."""
-        if self.epoch:
-            return self.epoch
-        if not self._is_owned():
-            return None
-        owners = self.owners(1)
-        return owners[0].epoch if owners else None
-
-    def owner_pid(self) -> int | None:
-        """The pid of the living owner, `None` where there is none."""
-        return owner_pid(self.path + "-owner") if self._is_owned() else None
-
-    def _is_owned(self) -> bool:
-        try:
-            return is_owned(self.path)
-        except OSError as error:
-            msg = f"{self.path}-owner cannot be read, which tells whether the owner lives: {error.strerror}"
-            raise JournalError(msg) from error
-
-    def owners(self, limit: int) -> list[OwnerRecord]:
-        """The processes that have owned the journal, newest first."""
-        return list(map(owner_from, self._read("owners", limit)))
-
-    def run(self, run_id: str) -> RunRecord | None:
-        """The run of an id."""
-        return next(map(run_from, self._read("run_by_id", run_id)), None)
-
-    def run_of_seq(self, seq: int) -> RunRecord | None:
-        """The run of a key."""
-        return next(map(run_from, self._read("run_by_seq", seq)), None)
-
-    def runs_by_prefix(self, prefix: str, limit: int) -> list[RunRecord]:
-        """Runs whose id starts with `prefix`, at most `limit`."""
-        return list(map(run_from, self._read("runs_by_prefix", prefix, prefix + "\U0010ffff", limit)))
-
-    def runs(
-        self,
-        *,
-        statuses: tuple[str, ...] = (),
-        workflow: str | None = None,
-        limit: int | None = None,
-        wanted: Callable[[RunRecord], bool] | None = None,
-    ) -> list[RunRecord]:
-        """Runs, newest first, of any of these stored statuses: at most `limit` for which `wanted` is true."""
-        streams = [self._newest(status, workflow) for status in statuses or (None,)]
-        newest = heapq.merge(*streams, key=lambda record: record.seq, reverse=True)
-        return list(islice(filter(wanted, newest), limit))
-
-    def _newest(self, status: str | None, workflow: str | None) -> Iterator[RunRecord]:
-        """Page after page, as they are asked for: a journal may hold a million runs of a status."""
-        end, size = _NO_END, _PAGE
-        while True:
-            if status is not None:
-                page = self._read("newest_of_status", status, workflow, end, size)
-            elif workflow is not None:
-                page = self._read("newest_of_workflow", workflow, end, size)
-            else:
-                page = self._read("newest", end, size)
-            yield from map(run_from, page)
-            if len(page) < size:
-                return
-            end, size = page[-1][0], min(size * 4, _LARGEST_PAGE)
-
-    def runs_of_status(self, status: str) -> list[RunRecord]:
-        """All runs of one stored status, oldest first."""
-        return list(map(run_from, self._read("runs_of_status", status)))
-
-    def ended(self, status: str, after: int, limit: int) -> list[tuple[int, float, float | None, int | None]]:
-        """Key, times of creation and end, and key of the caller, of runs of a status that ended; oldest first."""
-        return self._read("ended", status, after, limit)
-
-    def children(self, seq: int) -> list[RunRecord]:
-        """The runs that a run has called, oldest first."""
-        return list(map(run_from, self._read("children", seq)))
-
-    def steps(self, seq: int) -> list[StepRecord]:
-        """The operations of a run, in the order of their positions."""
-        rows = self._read("steps", seq)
-        with naming_the_run(self.run_of_seq):
-            return list(map(step_from, rows))
-
-    def event(self, seq: int, name: str) -> StepRecord | None:
-        """What a run showed last under a name."""
-        return next(map(step_from, self._read("event", seq, name)), None)
-
-    def due_runs(self, now: float, after: tuple[float, int], limit: int) -> list[tuple[int, str, float]]:
-        """Key, id and time of waiting runs that are due, in the order of their times, from behind a time and a key."""
-        return self._read("due_runs", now, *after, limit)
-
-    def next_wake(self, now: float) -> float | None:
-        """When the next waiting run is due that is not due yet."""
-        return self._read("next_wake", now)[0][0]  # type: ignore[no-any-return]
-
-    def messages(self, seq: int, kind: str, name: str) -> list[MessageRecord]:
-        """What a run has not read yet, in the order of arrival."""
-        return list(map(message_from, self._read("messages", seq, kind, name)))
-
-    def last_message(self) -> int:
-        """The key of the newest message that there ever was."""
-        return int(self._read("last_message")[0][0])
-
-    def new_messages(self, after: int) -> list[MessageRecord]:
-        """What arrived after a message."""
-        return list(map(message_from, self._read("new_messages", after)))
-
-    def version(self) -> int:
-        """A number that changes with every commit, of any process. Costs some microseconds."""
-        return int(self._query("PRAGMA data_version", ())[0][0])
-
-    def attempts(self, seq: int) -> list[AttemptRecord]:
-        """The attempts of a run that did not complete their step, in order."""
-        rows = self._read("attempts", seq)
-        with naming_the_run(self.run_of_seq):
-            return [attempt_from(row) for row in rows]
-
-    def _read(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._query(SQL[name], values)
-
-    def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._reading, mapped(self.path):
-            if self._reader is None:
-                self._reader = open_reader(self.path, self._vfs)
-            return self._reader.execute(sql, values).fetchall()

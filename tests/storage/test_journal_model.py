@@ -7,7 +7,7 @@ import tempfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durable import _journal
+from durable import _reading
 from durable._journal import Journal
 from durable._model import FINISHED
 
@@ -220,7 +220,7 @@ def test_an_operation_is_dropped_with_its_attempts_and_no_other(make, open_journ
 
 def test_runs_are_listed_page_by_page_and_no_further_than_asked(open_journal, make, monkeypatch):
     journal = open_journal()
-    monkeypatch.setattr(_journal, "_PAGE", 3)
+    monkeypatch.setattr(_reading, "_PAGE", 3)
     runs = [
         make.run(
             id=f"run-{number}",

@@ -30,6 +30,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_format", "_place", "_wal"),
     ("_database",),
     ("_transaction",),
+    ("_reading",),
     ("_journal",),
     ("_requests", "_retention"),
     ("_rests",),

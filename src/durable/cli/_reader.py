@@ -95,21 +95,12 @@ class Reader(Journal):
 
         And before what writes is closed: the last to close the file is to move the WAL into it, and that one may.
         """
-        self._let_go()
+        self.stop_reading()
         with super().visiting() as write:
             try:
                 yield write
             finally:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        with self._reading:
-            self._close_reader()
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+                self.stop_reading()
 
     def _ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._query(_SQL[name], values)
