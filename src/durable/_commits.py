@@ -17,21 +17,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ._entries import (
-    Entry,
-    NotWrittenError,
-    Port,
-    Row,
-    Store,
-    Work,
-    closed,
-    do_all,
-    fail_all,
-    mark_done,
-    post_all,
-    require_not_held,
-    unknown_outcome,
-)
+from ._batch import fail_all, post_all, write_row, write_together
+from ._entries import Entry, NotWrittenError, Port, Row, Store, Work, closed, require_not_held, unknown_outcome
 from ._patience import Patience, deadline
 from .errors import DurableError, JournalError, SerializationError
 
@@ -336,60 +323,23 @@ class Commits:
 
     def _carry_out(self, batch: list[Entry]) -> None:
         """`NotWrittenError` where the file is locked: what is not done by then is not written."""
-        if len(batch) == 1 and type(batch[0].work) is tuple and self._broken is None:
-            self._transact_alone(batch[0], batch[0].work)
-        elif not self._transact(batch):
+        if len(batch) == 1 and type(batch[0].work) is tuple:
+            self._try(write_row, batch)
+        elif not self._try(write_together, batch):
             for entry in batch:  # one of them is at fault: each by itself, so that it fails alone
-                self._transact([entry])
+                self._try(write_together, [entry])
 
-    def _transact(self, batch: list[Entry]) -> bool:
-        """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
+    def _try(self, how: "Callable[[Store, list[Entry]], bool]", batch: list[Entry]) -> bool:
         if self._broken is not None:
             fail_all(batch, self._broken)
             return True
-        full = any(entry.full for entry in batch)
-        store, transaction = self._store, None
         try:
-            transaction = store.begin(full)
-            for entry, result in zip(batch, do_all([each.work for each in batch], transaction), strict=True):
-                entry.result = result
-        except BaseException as error:
-            store.rollback()
-            if not isinstance(error, Exception) or (transaction is None and isinstance(error, NotWrittenError)):
-                raise
-            if len(batch) > 1:
-                return False
-            batch[0].fail(store.explain(error))
-            return True
-        try:
-            self._commit(batch, full)
-        except JournalError as error:
-            fail_all(batch, self.refuse(unknown_outcome(error)))
-        return True
-
-    def _commit(self, batch: list[Entry], full: bool) -> None:
-        """An interrupt in it is raised when the commit has been seen through, so that it is known what was written."""
-        try:
-            self._store.commit(full)
-            mark_done(batch)
-        except JournalError:
-            raise
-        except BaseException:
-            self._store.commit(full)
-            mark_done(batch)
-            raise
-
-    def _transact_alone(self, entry: Entry, row: Row) -> None:
-        """One statement: what fails may have failed in its commit, save for what is certainly not written."""
-        try:
-            entry.result = self._store.put_alone(row, entry.full)
-            entry.done = True
+            return how(self._store, batch)
         except NotWrittenError:
             raise
-        except SerializationError as error:
-            entry.fail(error)
         except JournalError as error:
-            entry.fail(self.refuse(unknown_outcome(error)))
+            fail_all(batch, self.refuse(unknown_outcome(error)))
+            return True
 
     def require_open(self) -> None:
         """Raise why nothing is written any more, where that is so."""

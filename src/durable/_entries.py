@@ -97,24 +97,6 @@ def all_of(works: list[Work]) -> Work:
     return lambda transaction: do_all(works, transaction)
 
 
-def post_all(posts: dict[Port, list[Entry]]) -> None:
-    """Tell each loop what came of its entries."""
-    for port, entries in posts.items():
-        port.post(entries)
-
-
-def mark_done(batch: list[Entry]) -> None:
-    """All of these were written."""
-    for entry in batch:
-        entry.done = True
-
-
-def fail_all(batch: list[Entry], error: BaseException) -> None:
-    """None of these was written."""
-    for entry in batch:
-        entry.fail(error)
-
-
 def require_not_held(leader: Entry | Row | None) -> None:
     """Raise where the user's code in this thread has the lead: it would wait for itself."""
     if isinstance(leader, Entry) and leader.alone == threading.get_ident():

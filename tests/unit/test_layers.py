@@ -25,7 +25,7 @@ ROWS: list[tuple[str, ...]] = [
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
     ("_entries", "_owner", "_progress", "_records"),
-    ("_patience",),
+    ("_patience", "_batch"),
     ("_commits",),
     ("_format", "_place", "_wal"),
     ("_database",),

@@ -1,0 +1,70 @@
+"""One batch: what is written of its entries, in one transaction, and who is told what came of it.
+
+`JournalError` out of here is of COMMIT, so that nobody knows what was written; but `NotWrittenError` is of a file that
+is locked. All else that fails is the error of an entry.
+"""
+
+from ._entries import Entry, NotWrittenError, Port, Store, do_all
+from .errors import JournalError, SerializationError
+
+
+def write_together(store: Store, batch: list[Entry]) -> bool:
+    """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
+    full = any(entry.full for entry in batch)
+    transaction = None
+    try:
+        transaction = store.begin(full)
+        for entry, result in zip(batch, do_all([each.work for each in batch], transaction), strict=True):
+            entry.result = result
+    except BaseException as error:
+        store.rollback()
+        if not isinstance(error, Exception) or (transaction is None and isinstance(error, NotWrittenError)):
+            raise
+        if len(batch) > 1:
+            return False
+        batch[0].fail(store.explain(error))
+        return True
+    _commit(store, batch, full)
+    return True
+
+
+def _commit(store: Store, batch: list[Entry], full: bool) -> None:
+    """An interrupt in it is raised when the commit has been seen through, so that it is known what was written."""
+    try:
+        store.commit(full)
+        _mark_done(batch)
+    except JournalError:
+        raise
+    except BaseException:
+        store.commit(full)
+        _mark_done(batch)
+        raise
+
+
+def _mark_done(batch: list[Entry]) -> None:
+    """All of these were written."""
+    for entry in batch:
+        entry.done = True
+
+
+def write_row(store: Store, batch: list[Entry]) -> bool:
+    """One statement: what fails may have failed in its commit, save for what is certainly not written."""
+    (entry,) = batch
+    try:
+        entry.result = store.put_alone(entry.work, entry.full)  # type: ignore[arg-type]  # a row
+        entry.done = True
+    except SerializationError as error:
+        entry.fail(error)
+    return True
+
+
+def fail_all(batch: list[Entry], error: BaseException) -> None:
+    """None of these was written."""
+    for entry in batch:
+        entry.fail(error)
+
+
+def post_all(posts: dict[Port, list[Entry]]) -> None:
+    """Tell each loop what came of its entries."""
+    for port, entries in posts.items():
+        port.post(entries)
