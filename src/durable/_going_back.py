@@ -1,4 +1,4 @@
-"""Going back: what of a run is done again when it is retried, and what a fork of it takes over. Pure.
+"""Going back: what of a run is done again when it is retried. Pure.
 
 A journal says where each operation was called, and when, and not why. So this asks what came after what: on the same
 branch, on one that this branch is a part of, in a branch that began later. Where the code seems to have gone on after a
@@ -15,14 +15,12 @@ from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, HIDDEN_KINDS, RAISED_AT, TIMER, RunRecord, StepRecord, as_called, operation_number
+from ._model import END, RAISED_AT, TIMER, RunRecord, StepRecord, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
 _IS_MAP: Final = re.compile(r"\[\]:\d+$")
 _NEVER: Final = (0.0, 0)
-
-# -- retry ------------------------------------------------------------------------------------------------------------
 
 
 class Again(NamedTuple):
@@ -150,11 +148,11 @@ def _subject(failed: StepRecord) -> str:
 def _cut_when_told(record: RunRecord, told: StepRecord, steps: list[StepRecord]) -> list[StepRecord]:
     """What was under way when the run was told that its time is up; `RunConflictError` where it did more after that."""
     after = [
-        step for step in steps if _came_at(step) >= told.started_at and (not step.turn or step.turn > (told.turn or 0))
+        step for step in steps if came_at(step) >= told.started_at and (not step.turn or step.turn > (told.turn or 0))
     ]
     cut = [step for step in after if step.error == CUT and step.started_at <= told.started_at]
     if len(cut) < len(after):
-        first = min((step for step in after if step not in cut), key=_came_at)
+        first = min((step for step in after if step not in cut), key=came_at)
         what = f"its timeout had passed, with {describe(first)} at {place(first)}"
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
     return cut
@@ -309,13 +307,13 @@ def _is_compensated(
     of a timeout that is `dropped`. What another timeout cut stays cut.
     """
     raised_at = _raised_at(record)
-    if any(_came_at(step) > raised_at for step in kept):  # whatever was cut by that may not have begun
+    if any(came_at(step) > raised_at for step in kept):  # whatever was cut by that may not have begun
         return True
     if any(step.error == CUT and timeout.may_have_cut(step) for timeout in dropped for step in kept):
         return True
     torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
     is_torn_down = any(not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down)
-    return is_torn_down and any(_came_at(step) >= since for step in kept)
+    return is_torn_down and any(came_at(step) >= since for step in kept)
 
 
 def _raised_at(record: RunRecord) -> float:
@@ -324,60 +322,6 @@ def _raised_at(record: RunRecord) -> float:
     return float(error.get(RAISED_AT, inf)) if isinstance(error, dict) else inf
 
 
-# -- fork -------------------------------------------------------------------------------------------------------------
-
-
-def taken_over(record: RunRecord, every: list[StepRecord], from_step: int) -> list[StepRecord]:
-    """The operations before `from_step`, counted from 1, less what came of others; with what is hidden around them.
-
-    One that has no outcome is done anew, wherever it stands. `ValueError` where there is no such operation, or none
-    before it has an outcome.
-    """
-    by_place = {(step.branch, step.position): step for step in every}
-    every = as_called(every)
-    steps = [step for step in every if step.kind not in HIDDEN_KINDS]
-    done = [number for number, step in enumerate(steps, 1) if step.turn is not None]
-    most = done[-1] + 1 if done else 1
-    if not 1 <= from_step <= most:
-        msg = f"from_step is from 1 to {most} for run {record.id}, which has {len(done)} finished operations"
-        raise ValueError(msg)
-    before, first = steps[: from_step - 1], steps[from_step - 1 : from_step]
-    taken = [step for step in before if step.turn is not None]
-    left = steps[from_step - 1 :] + [step for step in before if step.turn is None]
-    taken = _without_needless_cancellation(_without_what_came_after(left, taken))
-    newest = max((step.started_at for step in taken), default=0.0)
-    last = max((step.finished_at or 0.0 for step in taken), default=0.0)
-    until = min(last, _first_end(left))
-    called = every[: every.index(first[0])] if first else every
-    marks = [step for step in called if step.kind == "map" and step.started_at <= newest]
-    timers = [step for step in every if step.kind == TIMER and step.started_at <= until]
-    return [by_place[step.branch, step.position] for step in marks + timers + taken]
-
-
-def _without_what_came_after(left: list[StepRecord], taken: list[StepRecord]) -> list[StepRecord]:
-    """What is taken over, but what came of those that are `left`: it began, or was cut, when one of them had ended."""
-    if not left:
-        return taken
-    part = left[0].branch  # the one that is taken over in part: what is called first in it stands first
-    in_others = _first_end([step for step in left if step.branch != part])
-    in_any = _first_end(left)
-    return [
-        step for step in taken if _came_at(step) < (in_others if step.branch == part and step.error != CUT else in_any)
-    ]
-
-
-def _without_needless_cancellation(taken: list[StepRecord]) -> list[StepRecord]:
-    """That a run was cancelled is taken over with what it did because of that, and not alone."""
-    told = next((step for step in taken if step.kind == "cancel"), None)
-    if told is None or any(_came_at(step) > told.started_at for step in taken if step is not told):
-        return taken
-    return [step for step in taken if step is not told]
-
-
-def _came_at(step: StepRecord) -> float:
+def came_at(step: StepRecord) -> float:
     """When the code did what is journaled here: called it, or cut it."""
     return step.started_at if step.error != CUT else step.finished_at or inf
-
-
-def _first_end(steps: list[StepRecord]) -> float:
-    return min((step.finished_at or inf for step in steps if step.turn is not None), default=inf)

@@ -7,7 +7,8 @@ Each function here returns the work of one transaction. Where a visitor writes a
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from ._going_back import taken_over, to_repeat
+from ._fork import taken_over
+from ._going_back import to_repeat
 from ._identity import take_up
 from ._journal import Journal
 from ._lost import require_outcomes

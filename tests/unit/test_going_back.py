@@ -1,11 +1,12 @@
-"""What of a run is done again when it is retried: by where and when its operations were called."""
+"""What a retry of a run does again and a fork of it takes over: by where and when its operations were called."""
 
 import json
 
 import pytest
 
 from durable._effects import CUT
-from durable._going_back import taken_over, to_repeat
+from durable._fork import taken_over
+from durable._going_back import to_repeat
 from durable._identity import idempotency_key
 from durable._model import TIMER, RunRecord, StepRecord
 from durable.errors import RunConflictError

@@ -22,6 +22,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_effects",),
     ("_replay",),
     ("_waits", "_going_back", "_lost"),
+    ("_fork",),
     # 2 the outside: time and chance, threads, the file
     ("_clock", "_helpers", "_limits"),
     ("_entries", "_owner", "_progress", "_records"),
@@ -79,7 +80,7 @@ FOR_TYPES_ONLY = {
 }
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
 PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits",
-        "_going_back", "_lost"}  # fmt: skip
+        "_going_back", "_fork", "_lost"}  # fmt: skip
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {
