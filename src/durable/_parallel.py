@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
@@ -113,10 +114,20 @@ class Siblings:
     def __init__(self, are_told: bool) -> None:
         self.are_told = are_told
         """Whether one of them was cut by the cancellation of the run, so that the map tells the body of that."""
-        self.failed = threading.Event()
-        """Set when one of them has ended in a way that keeps others from starting."""
+        self.has_failed = False
+        """Whether one of them has ended in a way that keeps others from starting."""
         self._last = -1
         self._guard = threading.Lock()
+
+    def fail(self) -> None:
+        """One of them has ended in such a way. Whatever was set going, was so before this."""
+        with self._guard:
+            self.has_failed = True
+
+    def set_going(self, go: Callable[[], StepFuture[Any]]) -> StepFuture[Any] | None:
+        """Set a new item going, unless one has failed."""
+        with self._guard:
+            return None if self.has_failed else go()
 
     def require_wanted(self, item: StepFuture[Any]) -> None:
         """An item is about to begin: raise where it had to wait for that, and another one has failed meanwhile.
@@ -125,7 +136,7 @@ class Siblings:
         the first failure by index is the same as if all had begun.
         """
         with self._guard:
-            if item.has_waited and self.failed.is_set() and item.place > self._last:
+            if item.has_waited and self.has_failed and item.place > self._last:
                 raise NotWantedError
             self._last = max(self._last, item.place)
 
@@ -283,37 +294,43 @@ class Parallel:
         `is_told`: the run had been cancelled when one of them was called.
         """
         futures: dict[int, StepFuture[Any]] = {}
-        siblings, cancel = Siblings(is_told or any(item.was_told for item in items)), self._execution.cancel
+        siblings = Siblings(is_told or any(item.was_told for item in items))
         slots = Slots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
             if future.error is not None and not (return_exceptions and isinstance(future.error, Exception)):
-                siblings.failed.set()
+                siblings.fail()
             slots.put()
 
         try:
             for item in sorted(items, key=_how_far_from_done):
                 self._take_slot(slots)
-                if item.has_outcome:
-                    futures[item.place] = future = self._read(name, item.decision)
-                    ended(future)
-                    continue
-                if item.past is None and siblings.failed.is_set():
-                    slots.put()
-                    continue
-                self._execution.require_all_called(item.call)
-                if cancel.is_due() or siblings.are_told:  # in this order: see `is_cut`
-                    siblings.are_told = cancel.delivered = True
-                    siblings.failed.set()
-                    future = self._read(name, decide_cancelled(item.call, self._execution))
+                future = self._carry_out(name, item, siblings, ended)
+                if future is None:
                     slots.put()
                 else:
-                    future = self._go(self._item(item, siblings), item.decision, ended)
-                futures[item.place] = future
+                    futures[item.place] = future
         except BaseException as interrupt:
             self._execution.interrupt_by(interrupt)
             raise
         return _results([futures[index] for index in sorted(futures)], return_exceptions)
+
+    def _carry_out(
+        self, name: str, item: Item, siblings: Siblings, then: Callable[[StepFuture[Any]], None]
+    ) -> StepFuture[Any] | None:
+        """Read an item of a map, or set it going, and call `then` when it has ended; `None` where it is not wanted."""
+        if item.has_outcome:
+            return self._read(name, item.decision, then)
+        if item.past is None and siblings.has_failed:
+            return None
+        self._execution.require_all_called(item.call)
+        cancel = self._execution.cancel
+        if cancel.is_due() or siblings.are_told:  # in this order: see `is_cut`
+            siblings.are_told = cancel.delivered = True
+            siblings.fail()
+            return self._read(name, decide_cancelled(item.call, self._execution), then)
+        go = partial(self._go, self._item(item, siblings), item.decision, then)
+        return siblings.set_going(go) if item.past is None else go()
 
     def _item(self, item: Item, siblings: Siblings) -> StepFuture[Any]:
         future = StepFuture[Any](item.call.callee.name, self._execution, unknown=item.call)
@@ -326,10 +343,14 @@ class Parallel:
             with self._pool.lending(), nullcontext() if threads is None else threads.resting(slots.is_free.is_set):
                 self._execution.clock.wait(slots.is_free, None)
 
-    def _read(self, name: str, decision: Decision) -> StepFuture[Any]:
+    def _read(
+        self, name: str, decision: Decision, then: Callable[[StepFuture[Any]], None] = lambda _: None
+    ) -> StepFuture[Any]:
         future = StepFuture[Any](name)
         future._reader = self._execution
-        return future.run(lambda: drive(self._execution, decision))
+        future.run(lambda: drive(self._execution, decision))
+        then(future)
+        return future
 
     def wait_for_all(self) -> None:
         """Nothing of a run happens after its outcome: wait for what the body did not wait for."""
