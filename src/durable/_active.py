@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,13 @@ class Declaration(Protocol):
     """How long a run of it may take from its creation on."""
 
 
+class Wait(Protocol):
+    """What somebody waits for, as a `threading.Event` is."""
+
+    def set(self) -> None:
+        """Have who waits look whether that is over, from any thread."""
+
+
 class Active:
     """A run that this engine has set going: queued here, or executing, until it ends or stops."""
 
@@ -55,8 +63,8 @@ class Active:
         self.has_claimed = False
         """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
-        self.on_cancel: Callable[[], None] = lambda: None
-        """Wakes the thread that waits for a slot, to begin it."""
+        self.waits: set[Wait] = set()
+        """For a slot, to begin it; told when it is cancelled, and when it is over."""
         self.execution: Execution | None = None
         self.thread: int | None = None
         self.release_slot: Callable[[], None] | None = None
@@ -84,6 +92,7 @@ class Active:
             self._over = True
             watchers, self._watchers = self._watchers, []
         self.give_slot_back()
+        self._wake()
         for watcher in watchers:
             watcher()
 
@@ -104,9 +113,29 @@ class Active:
     def cancel(self) -> None:
         """The run is to be cancelled, from now on, or from when it begins."""
         self.cancelling = True
-        self.on_cancel()
+        self._wake()
         if self.execution is not None:
             self.execution.request_cancel()
+
+    def needs_slot(self) -> bool:
+        """Whether it is to have a slot before it goes on: not only to be told that it is cancelled, or taken down."""
+        if self.execution is None:
+            return not self.cancelling and not self._over
+        return not self.execution.cancel.requested and not self.execution.is_taken_down()
+
+    @contextmanager
+    def waiting_for_slot(self, wait: "Wait") -> Iterator[None]:
+        """While somebody waits for a slot for it, who is told when it may need none any more: see `needs_slot`."""
+        waits: set[Any] = self.waits if self.execution is None else self.execution.waits
+        waits.add(wait)
+        try:
+            yield
+        finally:
+            waits.discard(wait)
+
+    def _wake(self) -> None:
+        for wait in list(self.waits):
+            wait.set()
 
     def is_going_on(self) -> bool:
         """Whether it is queued or executing, and was not taken down; one that is about to be suspended goes on."""

@@ -1,6 +1,7 @@
 """The driver that awaits: the twin of `drive` in `_drive.py`."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
@@ -217,31 +218,62 @@ async def _take_slot(execution: Execution, branches: Branches, effect: Slot) -> 
     call.release_slot = await take_slot(execution.limits.of("step", call.callee.name, call.callee.concurrency))
 
 
-async def take_slot(slots: Slots, *, first: bool = False) -> Callable[[], None]:
+async def take_slot(slots: Slots) -> Callable[[], None]:
     """Wait for a slot; returns what gives it back."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def arrive() -> None:
-        if future.cancelled():
-            slots.release()
-        else:
-            future.set_result(None)
-
-    def granted() -> None:
-        try:
-            loop.call_soon_threadsafe(arrive)
-        except RuntimeError:  # the loop was closed: nobody takes it
-            slots.release()
-
-    slots.request(granted, first=first)
+    asked = AskedFor(slots)
     try:
-        await future
+        while not asked.is_given:
+            await asked.change()
     except asyncio.CancelledError:
-        if not slots.withdraw(granted) and not future.cancelled():
-            slots.release()  # it has arrived in the same turn; where it is on its way, `arrive` gives it back
+        asked.leave()
         raise
     return slots.release
+
+
+class AskedFor:
+    """A slot that code on a loop waits for. It may be given from any thread."""
+
+    __slots__ = ("_change", "_is_left", "_loop", "_slots", "is_given")
+
+    def __init__(self, slots: Slots, *, first: bool = False) -> None:
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        self._change: asyncio.Future[None] = self._loop.create_future()
+        self._is_left = False
+        self.is_given = False
+        slots.request(self._granted, first=first)
+
+    async def change(self) -> None:
+        """Wait until it is given, or something else has come up."""
+        self._change = self._loop.create_future()
+        await self._change
+
+    def set(self) -> None:
+        """Something else has come up. From any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._has_changed)
+
+    def leave(self) -> None:
+        """Wait no longer; where it was given, or is on its way, it is given back."""
+        self._is_left = True
+        if not self._slots.withdraw(self._granted) and self.is_given:
+            self._slots.release()
+
+    def _granted(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._arrive)
+        except RuntimeError:  # the loop was closed: nobody takes it
+            self._slots.release()
+
+    def _arrive(self) -> None:
+        if self._is_left:
+            self._slots.release()
+        else:
+            self.is_given = True
+            settle(self._change)
+
+    def _has_changed(self) -> None:
+        settle(self._change)
 
 
 async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Completed | Failed | Cut:

@@ -1,7 +1,7 @@
 """How many executions of a step or a workflow run at a time in one engine: `concurrency=4`. Served in order."""
 
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class Limit:
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._waiting: deque[Granted] = deque()
+        self._waiting: OrderedDict[Granted, None] = OrderedDict()
         self._guard = threading.Lock()
 
     def request(self, granted: Granted, *, first: bool = False) -> None:
@@ -31,7 +31,8 @@ class Limit:
         """
         with self._guard:
             if not self._free:
-                (self._waiting.appendleft if first else self._waiting.append)(granted)
+                self._waiting[granted] = None
+                self._waiting.move_to_end(granted, last=not first)
                 return
             self._free -= 1
         granted()
@@ -39,10 +40,9 @@ class Limit:
     def withdraw(self, granted: Granted) -> bool:
         """Wait no longer; `False` where the slot has been given already, and is to be released."""
         with self._guard:
-            if granted not in self._waiting:
-                return False
-            self._waiting.remove(granted)
-            return True
+            found = granted in self._waiting
+            self._waiting.pop(granted, None)
+            return found
 
     def release(self) -> None:
         """Give a slot back."""
@@ -50,7 +50,7 @@ class Limit:
             if not self._waiting:
                 self._free += 1
                 return
-            granted = self._waiting.popleft()
+            granted, _ = self._waiting.popitem(last=False)
         granted()
 
 

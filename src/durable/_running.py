@@ -67,9 +67,9 @@ class Join(NamedTuple):
 
 
 class TakeSlot(NamedTuple):
-    """Go on when the `concurrency` of a run's workflow has a slot for it.
+    """Go on when the `concurrency` of a run's workflow has a slot for it; sent back: whether it was given.
 
-    `Cancelled` is raised for a child that had not begun when its parent gave it up.
+    It is not where the run is to be told meanwhile that it is cancelled, or taken down: see `Active.needs_slot`.
     """
 
     active: Active
@@ -177,14 +177,16 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
     assert active is not None
     ending = None
     try:
-        limit = runtime.limit_of(active.workflow)
-        try:
-            if limit is not None and active.release_slot is None and record.status == "running":
-                yield TakeSlot(active, limit)
-                active.release_slot = limit.release
-        except Cancelled:  # one that has begun before goes on without a slot, to be told
+        if admission.is_new and _is_called_in_vain(active):
             active.cancelling = True
-        if admission.is_new and (active.cancelling or _is_called_in_vain(active)):
+        limit = runtime.limit_of(active.workflow)
+        if limit is not None and active.release_slot is None and record.status == "running":
+            if (yield TakeSlot(active, limit)):
+                active.release_slot = limit.release
+            if active.is_over():
+                msg = f"run {record.id} had not begun when the engine was closed"
+                raise RunInterruptedError(msg)
+        if active.cancelling and admission.is_new:  # one that has begun before goes on without a slot, to be told
             ending = cancelled(record, runtime.clock.now())
         else:
             ending = yield from _execution(runtime, active, admission)
@@ -318,30 +320,28 @@ def _perform(runtime: Runtime, effect: Effect) -> Any:
     return None
 
 
-def take_slot(runtime: Runtime, active: Active, slots: Slots) -> None:
-    """Wait, blocking this thread, for a slot; in vain when the engine closes first, or who has not begun is cancelled.
+def take_slot(runtime: Runtime, active: Active, slots: Slots) -> bool:
+    """Wait, blocking this thread, for a slot; see `TakeSlot`.
 
     Who has begun, and lent its slot while it waited, is served before those who have not.
     """
-    granted, has_begun = threading.Event(), active.execution is not None
-    slots.request(granted.set, first=has_begun)
-    active.watch(granted.set)
+    changed, given = threading.Event(), []
+
+    def granted() -> None:
+        given.append(slots)
+        changed.set()
+
+    slots.request(granted, first=active.execution is not None)
     try:
-        if not has_begun:
-            active.on_cancel = granted.set
-            if active.cancelling:
-                raise Cancelled
-        with lending():
-            runtime.clock.wait(granted, None)
-        if active.is_over():
-            msg = f"run {active.run_id} had not begun when the engine was closed"
-            raise RunInterruptedError(msg)
-        if active.cancelling and not has_begun:
-            raise Cancelled
+        with active.waiting_for_slot(changed), lending():
+            while not given and active.needs_slot():
+                runtime.clock.wait(changed, None)
+                changed.clear()
     except BaseException:
-        if not slots.withdraw(granted.set):
+        if not slots.withdraw(granted):
             slots.release()
         raise
+    return bool(given) or not slots.withdraw(granted)
 
 
 def run_body(runtime: Runtime, effect: Body) -> Ending:

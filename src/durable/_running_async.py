@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ._active import ENGINE, Active
-from ._drive_async import cancel_again, take_slot
+from ._drive_async import AskedFor, cancel_again
 from ._entries import Entry
 from ._execution import Execution
 from ._helpers import ThreadPool
@@ -25,7 +25,7 @@ from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
 from ._scopes import EXITS, SCOPE, current_branch, needing_thread
 from ._suspension import rest
-from .errors import Cancelled, RunBlockedError
+from .errors import RunBlockedError
 
 _LAST_SECONDS = 0.5
 
@@ -63,7 +63,7 @@ async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
     if isinstance(effect, Body):
         return await _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
-        return await _take_slot(effect.active, effect.slots)
+        return await take_slot(effect.active, effect.slots)
     if isinstance(effect, Join):
         return await effect.wait()
     if effect.parent is None:
@@ -93,14 +93,30 @@ async def _child_is_over(active: Active, parent: Execution) -> None:
         cancel_again()  # it has not ended: interrupted, or suspended just before it was told
 
 
-async def _take_slot(active: Active, slots: Slots) -> None:
-    try:
-        await take_slot(slots, first=active.execution is not None)
-    except asyncio.CancelledError:
-        await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
-        if active.execution is None and active.parent is not None and not active.parent.is_taken_down():
-            raise Cancelled from None
-        raise
+async def take_slot(active: Active, slots: Slots) -> bool:
+    """Wait for a slot without blocking the loop; see `TakeSlot`.
+
+    A task that is cut while it takes a lent slot back goes on when the run has it, as it would if it had not been cut.
+    """
+    has_begun, is_cut = active.execution is not None, False
+    asked = AskedFor(slots, first=has_begun)
+    with contextlib.nullcontext() if has_begun else active.waiting_for_slot(asked):  # else its task is told
+        while not asked.is_given and active.needs_slot():
+            try:
+                await asked.change()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)  # in which a run hears that it is interrupted itself
+                is_cut = True
+                if not has_begun and active.parent is not None and not active.parent.is_taken_down():
+                    active.cancel()  # its parent gives it up
+                elif not has_begun:
+                    asked.leave()
+                    raise
+    if not asked.is_given:
+        asked.leave()
+    if has_begun and is_cut:
+        raise asyncio.CancelledError
+    return asked.is_given
 
 
 async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
@@ -247,7 +263,7 @@ async def _lending_slot(runtime: Runtime) -> AsyncIterator[None]:
         yield
     finally:
         if lent is not None:
-            await take_slot(lent[1], first=True)
+            await take_slot(*lent)
 
 
 class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):

@@ -11,6 +11,7 @@ from typing import Any
 from ._active import Active, Admission, Request
 from ._helpers import ThreadPool, lending
 from ._identity import level_outside, listed
+from ._limits import Limit
 from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, lend_slot, take_slot
 from ._runtime import CLOSE_SECONDS, Runtime
@@ -160,9 +161,9 @@ class Scheduler:
 
     def cancel(self, active: Active, record: RunRecord) -> None:
         """Tell a run that it was cancelled. One that has never begun ends now, and not only when it is its turn."""
-        active.cancel()
         if record.status == "queued" and active.execution is None:
             drive_run(self.runtime, background(self.runtime, active))  # it calls no body
+        active.cancel()
 
     def begin(self, record: RunRecord) -> None:
         """Set a queued run going, now or when an execution of it that has ended is out of the way."""
@@ -232,16 +233,8 @@ class Scheduler:
         limit = self.runtime.limit_of(active.workflow)
         if limit is None:
             self._dispatch(active)
-            return
-
-        def granted() -> None:
-            active.release_slot = limit.release
-            if active.is_over():  # cancelled meanwhile
-                active.give_slot_back()
-            else:
-                self._dispatch(active)
-
-        limit.request(granted)
+        else:
+            InLine(active, limit, self._dispatch).wait()
 
     def _dispatch(self, active: Active) -> None:
         if not active.workflow.is_async:
@@ -264,3 +257,34 @@ class Scheduler:
             drive_run(self.runtime, background(self.runtime, active))
         except BaseException as error:
             self.runtime.abandon(active, error)
+
+
+class InLine:
+    """A background run that waits for a slot of its workflow's `concurrency`; it is set going without, to be told."""
+
+    def __init__(self, active: Active, limit: Limit, dispatch: Callable[[Active], None]) -> None:
+        self._active = active
+        self._limit = limit
+        self._dispatch = dispatch
+
+    def wait(self) -> None:
+        """Have it set going, from any thread, when it has the slot, or needs none any more."""
+        self._active.waits.add(self)
+        self._limit.request(self._granted)
+        self.set()
+
+    def set(self) -> None:
+        """Look whether it still needs one."""
+        if not self._active.needs_slot() and self._limit.withdraw(self._granted):
+            self._go_on()
+
+    def _granted(self) -> None:
+        self._active.release_slot = self._limit.release
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._active.waits.discard(self)
+        if self._active.is_over():  # cancelled before it began, or the engine was closed
+            self._active.give_slot_back()
+        else:
+            self._dispatch(self._active)

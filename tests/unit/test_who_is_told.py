@@ -15,7 +15,7 @@ from durable._limits import Limit
 from durable._model import MessageRecord
 from durable._parallel import Parallel, Siblings, StepFuture
 from durable._rests import Threads
-from durable._scheduler import Scheduler
+from durable._scheduler import InLine, Scheduler
 from durable._threads import RunThreads
 from durable._watching import Watchers
 from durable.errors import (
@@ -315,47 +315,67 @@ class Interrupted:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("is_granted", [False, True])
-def test_whoever_is_interrupted_before_it_has_its_slot_leaves_it_to_others(is_granted):
-    limit = Limit(1)
-    if not is_granted:
-        limit.request(lambda: None)
-    active = Anything(execution=None, cancelling=False)
-    runtime = SimpleNamespace(clock=Interrupted())
-    with pytest.raises(KeyboardInterrupt):
-        _running.take_slot(runtime, active, limit)
-    if not is_granted:
-        limit.release()
+def others_have(limit):
     others = []
     limit.request(lambda: others.append(1))
-    assert others == [1]
+    return others == [1]
 
 
-@pytest.mark.parametrize("is_granted", [False, True])
-def test_who_waits_for_a_slot_when_the_engine_closes_leaves_it_to_others(is_granted):
-    limit = Limit(1)
-    if not is_granted:
-        limit.request(lambda: None)
-    active = Active("r", None, "call")
-    active.finish(None)
-    runtime = SimpleNamespace(clock=SYSTEM_CLOCK)
-    with pytest.raises(RunInterruptedError, match="run r had not begun when the engine was closed"):
-        _running.take_slot(runtime, active, limit)
-    if not is_granted:
-        limit.release()
-    others = []
-    limit.request(lambda: others.append(1))
-    assert others == [1]
-
-
-def test_who_is_cancelled_before_it_waits_for_a_slot_leaves_it_to_others():
+def test_whoever_is_interrupted_before_it_has_its_slot_leaves_it_to_others():
     limit, active = Limit(1), Active("r", None, "call")
-    active.cancel()
-    with pytest.raises(Cancelled):
+    limit.request(lambda: None)
+    with pytest.raises(KeyboardInterrupt):
         _running.take_slot(SimpleNamespace(clock=Interrupted()), active, limit)
-    others = []
-    limit.request(lambda: others.append(1))
-    assert others == [1]
+    limit.release()
+    assert others_have(limit)
+    assert not active.waits
+
+
+def test_whoever_is_interrupted_just_when_it_gets_its_slot_leaves_it_to_others():
+    limit, active = Limit(1), Active("r", None, "call")
+    limit.request(lambda: None)
+
+    def wait(*_):
+        limit.release()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _running.take_slot(SimpleNamespace(clock=SimpleNamespace(wait=wait)), active, limit)
+    assert others_have(limit)
+
+
+@pytest.mark.parametrize("why", ["its engine closes", "it is cancelled"])
+def test_who_needs_no_slot_any_more_leaves_it_to_others(why):
+    limit, active = Limit(1), Active("r", None, "call")
+    limit.request(lambda: None)
+    active.cancel() if why == "it is cancelled" else active.finish(None)
+    assert not _running.take_slot(SimpleNamespace(clock=SYSTEM_CLOCK), active, limit)
+    limit.release()
+    assert others_have(limit)
+
+
+def test_runs_that_ended_in_line_leave_it_however_many():
+    limit, begun = Limit(1), []
+    limit.request(lambda: None)
+    line = [Active(str(number), None, "start") for number in range(2000)]
+    for active in line:
+        InLine(active, limit, begun.append).wait()
+    for active in line[:-1]:
+        active.finish(None)
+    limit.release()
+    assert begun == line[-1:]
+    line[-1].finish(None)
+    assert others_have(limit)
+
+
+def test_a_run_in_line_that_is_cancelled_is_set_going_without_a_slot():
+    limit, begun, active = Limit(1), [], Active("r", None, "resume")
+    limit.request(lambda: None)
+    InLine(active, limit, begun.append).wait()
+    active.cancel()
+    assert (begun, active.release_slot) == ([active], None)
+    limit.release()
+    assert others_have(limit)
 
 
 # -- loops that are gone ------------------------------------------------------------------------------------------------
