@@ -13,6 +13,8 @@ import pytest
 
 import durable
 from durable import RetryPolicy, _engine, testing
+from durable._threads import RunThreads
+from durable.testing._clock import HandClock
 
 WEEK = 7 * 24 * 3600
 PATIENCE = 60.0
@@ -96,6 +98,34 @@ def test_a_week_of_sleep_and_an_hour_of_retries_takes_no_time():
         env.clock.advance(days=7, hours=2)
         assert run.status == "completed"
     assert len(attempts) > 40
+
+
+@pytest.mark.parametrize(("whose", "method"), [(RunThreads, "_on_loop"), (HandClock, "_begin")])
+def test_time_stands_still_for_a_thread_that_is_about_to_wait(by_hand, monkeypatch, whose, method):
+    """However long the machine takes it away from a thread of an async run: for its loop, or for the clock."""
+    do, times = getattr(whose, method), []
+
+    def do_late(self, *args):
+        if "to_thread" in threading.current_thread().name:
+            time.sleep(0.1)
+        return do(self, *args)
+
+    @durable.step(retry=RetryPolicy(initial_interval=10, jitter=0))
+    def flaky():
+        threading.current_thread().name = "to_thread"
+        times.append((by_hand.clock.time - start).total_seconds())
+        if len(times) < 3:
+            raise ConnectionError
+
+    @durable.workflow
+    async def flow():
+        await asyncio.to_thread(flaky)
+
+    monkeypatch.setattr(whose, method, do_late)
+    start = by_hand.clock.time
+    run = flow.start()
+    by_hand.clock.advance(seconds=100)
+    assert (times, run.status) == ([0, 10, 30], "completed")
 
 
 @ASYNC

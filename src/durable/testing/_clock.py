@@ -18,17 +18,19 @@ _ROUNDING: Final = 1e-6
 class Wait:
     """A thread that stands still, or a callback of an event loop that is due at a time."""
 
-    __slots__ = ("due", "thread", "wake", "woken")
+    __slots__ = ("due", "event", "thread", "wake")
 
-    def __init__(
-        self, due: float | None, thread: int | None, woken: Callable[[], bool], wake: Callable[[], Any]
-    ) -> None:
+    def __init__(self, due: float | None, thread: int | None, event: threading.Event, wake: Callable[[], Any]) -> None:
         self.due = due
         """Seconds since the Unix epoch; `None` where it waits for somebody, and not for a time."""
         self.thread = thread
-        self.woken = woken
-        """Whether it is about to go on."""
+        self.event = event
+        """Set when it is about to go on."""
         self.wake = wake
+
+    def woken(self) -> bool:
+        """Whether it is about to go on."""
+        return self.event.is_set()
 
 
 class HandClock(Clock):
@@ -108,7 +110,7 @@ class HandClock(Clock):
         if seconds is not None and seconds <= 0:
             return
         due = None if seconds is None else self._now + seconds
-        wait = self._begin(Wait(due, threading.get_ident(), event.is_set, event.set))
+        wait = self._begin(Wait(due, threading.get_ident(), event, event.set))
         try:
             event.wait(patience)
         finally:
@@ -124,7 +126,7 @@ class HandClock(Clock):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(callback)
 
-        wait = self._begin(Wait(self._now + seconds, None, called.is_set, wake))
+        wait = self._begin(Wait(self._now + seconds, None, called, wake))
         return _Timer(lambda: self._end(wait))
 
     # -- for those who move it ----------------------------------------------------------------------------------------
@@ -133,6 +135,11 @@ class HandClock(Clock):
         """The threads that stand still, and that nothing has woken."""
         with self._guard:
             return {wait.thread for wait in self._waits if wait.thread is not None and not wait.woken()}
+
+    def rests_for(self, event: threading.Event) -> bool:
+        """Whether a thread stands still until this is set, which has not happened."""
+        with self._guard:
+            return any(wait.event is event and not wait.woken() for wait in self._waits)
 
     def has_woken(self) -> bool:
         """Whether any of those that stood still is about to go on."""

@@ -119,7 +119,7 @@ class Quiet:
                 elif execution.branches._thread not in resting:  # else the whole loop stands still
                     by_loop.setdefault(execution.branches.loop, []).append(active)
         for loop, here in by_loop.items():
-            if moving := self._ask(loop, partial(_moving, here, actives)):
+            if moving := self._ask(loop, partial(_moving, here, actives, self._clock)):
                 return here[0] if moving is True else moving
         return None
 
@@ -198,11 +198,11 @@ def _cannot_begin(active: Active, scheduler: Scheduler) -> bool:
     return waits_for_slot or (active.origin != "call" and not active.workflow.is_async and scheduler._pool.is_full())
 
 
-def _moving(here: list[Active], actives: list[Active]) -> Active | None:
-    return next((active for active in here if not _is_still(active, actives)), None)
+def _moving(here: list[Active], actives: list[Active], clock: HandClock) -> Active | None:
+    return next((active for active in here if not _is_still(active, actives, clock)), None)
 
 
-def _is_still(active: Active, actives: list[Active]) -> bool:
+def _is_still(active: Active, actives: list[Active], clock: HandClock) -> bool:
     """On its loop: every task of the run waits, nothing of it is under way, and no step executes."""
     import asyncio
 
@@ -211,9 +211,8 @@ def _is_still(active: Active, actives: list[Active]) -> bool:
     if execution is None or branches is None or execution.halted is not None:
         return False
     children = sum(other.parent is execution for other in actives)
-    resting = sum(not event.is_set() for event in list(execution.waits))
-    threads = branches.threads  # of `asyncio.to_thread(step)`
-    waiting = resting + sum(not wait.done() for wait in list(threads._waits))
+    threads = branches.threads  # of `asyncio.to_thread(step)`: one that is about to wait is still at work
+    waiting = sum(map(clock.rests_for, list(execution.waits))) + len(threads.waiting())
     # Sync children execute in threads too, and are looked at as runs of their own.
     in_threads = sum(other.parent is execution and not other.workflow.is_async for other in actives)
     if execution.attempts_in_flight > children or len(threads._awaited) > waiting + in_threads:
