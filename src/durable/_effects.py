@@ -4,7 +4,7 @@ The decisions are in `_replay.py`, and those who perform the effects in `_drive.
 """
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from ._codec import TypeCodec
 from ._model import AttemptRecord, MessageRecord, RunRecord, StepRecord
@@ -21,6 +21,10 @@ CUT = '"cut"'
 
 
 # -- what is called, and who is asked ---------------------------------------------------------------------------------
+
+
+OWN_MODULE: Final = "durable"
+"""Of what the library itself calls, such as `run.signal()`: no decorator declares it."""
 
 
 class Callee:
@@ -46,7 +50,7 @@ class Callee:
         kind: str,
         name: str,
         result: TypeCodec,
-        module: str = "durable",
+        module: str = OWN_MODULE,
         source: str = "",
         *,
         signature: Signature | None = None,

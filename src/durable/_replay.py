@@ -16,6 +16,7 @@ from ._codec import add_note, dump_error, load_error
 from ._effects import (
     CANCELLED,
     CUT,
+    OWN_MODULE,
     TIMED_OUT,
     Append,
     Attempt,
@@ -286,13 +287,14 @@ def require_same_inputs(call: Call, past: StepRecord, world: World) -> None:
         return
     changes = "; ".join(f"{name}: journal {_short(old)}, code {_short(new)}" for name, old, new in differing)
     is_gone = any(new == NOT_GIVEN for _, _, new in differing)
+    is_own = call.callee.module == OWN_MODULE  # run.signal() and its like, which no decorator declares
+    accept = "" if is_own else "or accept other inputs for this step with @durable.step(match_inputs=False); "
     msg = (
         f"at {place(past)} step {past.name!r} was called with other inputs than the journal has ({changes}). "
         + ("If a parameter was renamed, give it its name back. " if is_gone else "")
         + "If the value is a time, random or read from outside in the workflow body, take it from durable.now(), "
-        "durable.uuid4(), durable.random() or from a step that reads it; or accept other inputs for this step with "
-        "@durable.step(match_inputs=False); or, for this one run, take the journal's word with "
-        "run.retry(trust_journal=True)"
+        "durable.uuid4(), durable.random() or from a step that reads it; "
+        f"{accept}or, for this one run, take the journal's word with run.retry(trust_journal=True)"
     )
     raise Halt(NonDeterminismError(msg))
 
