@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._arguments import pause_seconds
+from ._arguments import pause_seconds, signal_type
 from ._clock import SYSTEM_CLOCK
 from ._codec import codec_for
 from ._decorated import awaiting, require_async_run
@@ -147,8 +147,9 @@ def _sleep(branch: Branch, name: str, seconds: float, due: float | None = None) 
 def _signal(branch: Branch, name: str, type: Any, timeout: Any) -> Decision:
     name = require_name(name, "the name of a signal")
     seconds = None if timeout is None else pause_seconds(timeout, "the timeout of wait_for_signal")
-    callee = Callee("signal", name, codec_for(type), timeout_seconds=seconds)
-    return take_place(branch, Call(callee, _no_body, (type,)), decide_signal)
+    wanted = signal_type(type)
+    callee = Callee("signal", name, codec_for(wanted), timeout_seconds=seconds)
+    return take_place(branch, Call(callee, _no_body, (wanted,)), decide_signal)
 
 
 def _no_body() -> None:

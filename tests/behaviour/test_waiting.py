@@ -6,6 +6,7 @@ import threading
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, NewType, Optional
 
 import apsw
 import pytest
@@ -304,6 +305,41 @@ def test_signals_that_come_before_anybody_waits_are_kept(journal):
         run.signal("n", number)
     gate.set()
     assert run.result(PATIENCE) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ("Approval", "and 'Approval' is its name: write it without quotes"),
+    (list["Approval"], "and 'Approval' is its name"),
+    (dict[str, list["Approval"] | None], "and 'Approval' is its name"),
+    (5.0, "such as dict or a dataclass, not 5.0; how long to wait is given as timeout="),
+    (timedelta(seconds=1), "not datetime.timedelta"),
+    (Approval("ann"), "not Approval"),
+    ([int], "not .<class 'int'>."),
+    (threading, "not <module"),
+])  # fmt: skip
+def test_what_is_no_type_is_told_when_the_signal_is_asked_for_and_takes_none(journal, given, message):
+    @durable.workflow
+    def flow():
+        with pytest.raises(TypeError, match=f"the type of wait_for_signal is a type, .*{message}"):
+            durable.wait_for_signal("go", given)
+        with pytest.raises(
+            durable.SerializationError, match="does not fit None, .* NoneType is expected here, not int"
+        ):
+            durable.wait_for_signal("go", None)
+        return durable.wait_for_signal("go", Annotated[list[Literal["a", 1]], "a note"])
+
+    @durable.workflow
+    async def async_flow():
+        with pytest.raises(TypeError, match=message):
+            durable.aio.wait_for_signal("go", given)
+        return await durable.aio.wait_for_signal("go", Optional[NewType("Number", int)])  # noqa: UP045
+
+    run, other = flow.start(), async_flow.start()
+    run.signal("go", 5)
+    run.signal("go", ["a", 1])
+    other.signal("go", 5)
+    assert run.result(PATIENCE) == ["a", 1]
+    assert other.result(PATIENCE) == 5
 
 
 def test_an_error_that_is_sent_is_raised(journal):
