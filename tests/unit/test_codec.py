@@ -662,3 +662,22 @@ def test_an_iterator_is_refused_and_not_used_up(annotation: Any) -> None:
     with pytest.raises(SerializationError, match=r"^\$: a list_iterator cannot be journaled"):
         codec_for(annotation).dump(iterator)
     assert list(iterator) == [1, 2]
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_default_that_init_does_not_store_stays_with_the_class(slots: bool) -> None:
+    @dataclass(slots=slots)
+    class Counted:
+        name: str
+        count: int = field(init=False, default=7)
+
+    changed = Counted("a")
+    changed.count = 8
+    for annotation in Any, Counted, list[Counted], list[Any]:
+        for value in Counted("a"), changed:
+            back = codec_for(annotation).dump_load([value] if "list" in str(annotation) else value)[1]
+            (back,) = back if type(back) is list else [back]
+            assert back == value
+            assert slots or vars(back) == vars(value)
+    old = codec_for(Any).load(f'{{"$type":"{__name__}:{Counted.__qualname__}","name":"a"}}')
+    assert old.count == 7

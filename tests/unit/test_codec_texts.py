@@ -12,7 +12,6 @@ import pytest
 
 from durable._codec import codec_for, fit
 from durable._codec.json_text import encode
-from durable._codec.shapes import _runtime_types
 from durable.errors import RetryAfter, SerializationError
 
 T = TypeVar("T")
@@ -159,12 +158,6 @@ def test_a_signal_that_fits_no_member_or_several_names_them(value, annotation, w
     assert words in str(error.value)
 
 
-def test_what_a_member_of_a_union_is_when_the_program_runs():
-    assert _runtime_types(Literal["a", 5]) == {str, int}
-    assert _runtime_types(list[int]) == {list}
-    assert _runtime_types(Item) == {Item}
-
-
 def test_a_value_of_the_readers_type_is_taken_as_it_is():
     items = [Item("a")]
     assert fit(items, list[Item]) == items
@@ -204,7 +197,7 @@ def test_what_is_no_json_is_refused(tree: Any, what: str) -> None:
         (tuple[int, str], "[1]", r"\$: 2 items are expected here, not 1"),
         (deque[int], '[1,"b"]', r"\$\[1\]: int is expected here, not str"),
         (Point, '{"x":1,"y":"far"}', r"\$\.y: float is expected here, not str"),
-        (list[date] | dict[str, date], '"a"', r"\$: fits none of list \| dict"),
+        (list[date] | dict[str, date], '"a"', r"\$: fits none of list\[.*date\] \| dict\[str, .*date\]"),
     ],
 )
 def test_the_path_leads_into_containers(annotation: Any, text: str, message: str) -> None:

@@ -11,7 +11,8 @@ _SELF_DESCRIBING: Final = frozenset(
     {None, type(None), bool, int, float, str, list, dict, tuple, set, frozenset,
      typing.List, typing.Dict, typing.Tuple, typing.Set, typing.FrozenSet}  # noqa: UP006
 )  # fmt: skip
-_PLAIN_ORIGINS: Final = frozenset({list, typing.Union, types.UnionType})
+UNIONS: Final = frozenset({typing.Union, types.UnionType})
+_PLAIN_ORIGINS: Final = UNIONS | {list}
 
 
 def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
@@ -86,6 +87,17 @@ def says_nothing(annotation: Any) -> bool:
     """Whether it is missing, `Any`, `object`, or a name that was not resolved."""
     is_missing = getattr(annotation, "__qualname__", "") == "_empty"  # as inspect has it
     return annotation is Any or annotation is object or is_missing or isinstance(annotation, str)
+
+
+def with_arguments(annotation: Any) -> Any:
+    """A generic class without arguments as one of `Any`, as type checkers take it: so its other fields are fitted.
+
+    Not a pydantic model, which would become a class that no other process finds.
+    """
+    parameters = getattr(annotation, "__parameters__", ()) if isinstance(annotation, type) else ()
+    if not parameters or user_hooks.cover(annotation) or hasattr(annotation, "__pydantic_validator__"):
+        return annotation
+    return annotation[(Any,) * len(parameters)]
 
 
 def _is_hashable(annotation: Any) -> bool:

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import typing_extensions
 
-from durable._codec.annotations import says_nothing
+from durable._codec.annotations import UNIONS, says_nothing
 from durable._codec.classes import MOST_REMEMBERED, kind_of
 from durable._codec.exact import identical
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import decode, encode
 from durable._codec.records import parts_of
-from durable._codec.shapes import UNIONS
+from durable._codec.tuples import items_of
 
 Parts = Iterable[tuple[Any, Any]]
 """Parts of a value, each with the type that it has to be of."""
@@ -28,6 +28,8 @@ Parts = Iterable[tuple[Any, Any]]
 _QUALIFIERS: Final = frozenset(
     {typing.Annotated, typing.Final, typing.Required, typing.NotRequired, typing_extensions.ReadOnly}
 )
+_PROMOTED: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (complex, float, int)}
+"""What type checkers take for a number of the type."""
 _ITEMS_OF_ONE_TYPE: Final = frozenset({str, bytes, bytearray, range})
 _NEVER: Final = ((None, typing.Never),)
 """Parts of what does not even have the right ones."""
@@ -72,11 +74,11 @@ def _meant(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
         return arguments[0]
     alias = origin or annotation
     if hasattr(alias, "__value__"):
-        return _filled(alias.__value__, dict(zip(alias.__type_params__, arguments, strict=False)))
+        return filled(alias.__value__, dict(zip(alias.__type_params__, arguments, strict=False)))
     return NoneType if annotation is None else getattr(annotation, "__supertype__", annotation)
 
 
-def _filled(annotation: Any, types: dict[Any, Any]) -> Any:
+def filled(annotation: Any, types: dict[Any, Any]) -> Any:
     """The type with its parameters replaced."""
     if isinstance(annotation, typing.TypeVar):
         return types.get(annotation, annotation)
@@ -86,7 +88,7 @@ def _filled(annotation: Any, types: dict[Any, Any]) -> Any:
 
 def _is_instance(value: Any, cls: type) -> bool:
     try:
-        return isinstance(value, (float, int) if cls is float else cls)
+        return isinstance(value, _PROMOTED.get(cls, cls))
     except TypeError:  # of a class that refuses to be asked
         return False
 
@@ -112,19 +114,18 @@ def _parts(value: Any, cls: Any, annotation: Any, arguments: tuple[Any, ...]) ->
 
 
 def _items_of_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> Parts:
-    if arguments[1:] == (...,):
-        return zip(value, repeat(arguments[0]))
-    return zip(value, arguments, strict=True) if len(value) == len(arguments) else _NEVER
+    types = items_of(arguments).over(len(value))
+    return _NEVER if types is None else zip(value, types, strict=True)
 
 
 def _entries(value: dict[Any, Any], cls: Any, arguments: tuple[Any, ...]) -> Parts:
     """Of a dict, what a TypedDict says of it."""
-    hints = _hints(cls)
+    hints = hints_of(cls)
     needed = {name for name, hint in hints.items() if _is_required(hint, name in cls.__required_keys__)}
     if not needed <= value.keys() <= hints.keys():
         return _NEVER
     types = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-    return ((part, _filled(hints[name], types)) for name, part in value.items())
+    return ((part, filled(hints[name], types)) for name, part in value.items())
 
 
 def _is_required(hint: Any, otherwise: bool) -> bool:
@@ -138,10 +139,11 @@ def _fields(value: Any, cls: Any, arguments: tuple[Any, ...]) -> Parts:
     """Of an object, the fields whose types have parameters."""
     types = dict(zip(cls.__parameters__, arguments, strict=False))
     parts = value._asdict() if kind_of(cls) == "tuple" else parts_of(value)
-    filled = {name: _filled(hint, types) for name, hint in _hints(cls).items()}
-    return ((parts[name], filled[name]) for name, hint in _hints(cls).items() if name in parts and filled[name] != hint)
+    meant = {name: filled(hint, types) for name, hint in hints_of(cls).items()}
+    return ((parts[name], meant[name]) for name, hint in hints_of(cls).items() if name in parts and meant[name] != hint)
 
 
 @functools.lru_cache(MOST_REMEMBERED)
-def _hints(cls: Any) -> dict[str, Any]:
+def hints_of(cls: Any) -> dict[str, Any]:
+    """The types of its fields."""
     return typing_extensions.get_type_hints(cls, include_extras=True)

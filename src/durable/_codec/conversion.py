@@ -12,17 +12,17 @@ from typing import Any, Final, TypeVar
 
 import cattrs
 from cattrs.cols import (
-    is_namedtuple,
     namedtuple_dict_structure_factory,
     namedtuple_dict_unstructure_factory,
 )
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
+from durable._codec.annotations import annotation_name
 from durable._codec.hooks import user_hooks
 from durable._codec.leaves import text_of
 from durable._codec.misfit import Misfit, attribute_step, found, key_step
-from durable._codec.shapes import SHAPES, expect, read_leaf, read_open, write_leaf
-from durable._codec.tagged import tag
+from durable._codec.shapes import SHAPES, expect, is_named_tuple, read_leaf, read_open, refuse, write_leaf
+from durable._codec.tagged import tag, untag
 
 _ACCEPTED: Final[dict[type, tuple[type, ...]]] = {
     str: (str,),
@@ -80,6 +80,10 @@ class DurableConverter(cattrs.Converter):
         if self.is_made and func is not None:
             user_hooks.add(predicate)
 
+    def gen_structure_attrs_fromdict(self, cl: Any) -> Any:
+        """How cattrs reads a dataclass or attrs class, from nothing but a dict of its fields."""
+        return _of_fields(super().gen_structure_attrs_fromdict(cl))
+
     def explain(self, error: BaseException) -> Misfit:
         """What went wrong while structuring, with the path that cattrs noted."""
         if isinstance(error, ForbiddenExtraKeysError):
@@ -109,14 +113,15 @@ def make_converter(kind: type[Made]) -> Made:
     )
     for cls in _ACCEPTED:
         made.register_structure_hook(cls, _read_json_type)
+    made.register_structure_hook_func(lambda annotation: annotation is None, _read_none)
     # cattrs looks at hooks of classes before all others, and has its own for these.
     made.register_structure_hook(bytes, read_leaf(bytes, made))
     made.register_unstructure_hook(bytes, write_leaf(bytes, made))
     for base in PurePath, Path:
         made.register_structure_hook(base, lambda tree, cls: cls(text_of(tree)))
         made.register_unstructure_hook(base, str)
-    made.register_structure_hook_factory(is_namedtuple, _read_named_tuple)
-    made.register_unstructure_hook_factory(is_namedtuple, namedtuple_dict_unstructure_factory)
+    made.register_structure_hook_factory(is_named_tuple, _read_named_tuple)
+    made.register_unstructure_hook_factory(is_named_tuple, namedtuple_dict_unstructure_factory)
     for predicate, write, read in SHAPES:
         made.register_unstructure_hook_factory(predicate, write)
         made.register_structure_hook_factory(predicate, read)
@@ -144,11 +149,20 @@ def _read_json_type(tree: Any, cls: type) -> Any:
     return tree
 
 
-def _read_named_tuple(annotation: Any, converter: Any) -> Any:
-    read = namedtuple_dict_structure_factory(annotation, converter, True, True)
+def _read_none(tree: Any, _annotation: Any) -> None:
+    """As in `list[None]`."""
+    expect(tree, NoneType)
 
-    def read_fields(tree: Any, _annotation: Any) -> Any:
+
+def _read_named_tuple(annotation: Any, converter: Any) -> Any:
+    return _of_fields(namedtuple_dict_structure_factory(annotation, converter, True, True))
+
+
+def _of_fields(read: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def read_fields(tree: Any, annotation: Any) -> Any:
         expect(tree, dict)
+        if next(iter(tree), "").startswith("$"):
+            refuse(untag(tree), annotation_name(annotation))
         return read(tree, annotation)
 
     return read_fields

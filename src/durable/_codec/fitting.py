@@ -3,11 +3,13 @@
 import typing
 from typing import Any, Final
 
+from durable._codec.annotations import UNIONS, with_arguments
 from durable._codec.belonging import belongs, comes_back
+from durable._codec.choices import only_fit
 from durable._codec.conversion import DurableConverter, make_converter
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import decode, encode
-from durable._codec.shapes import UNIONS, is_open, only_fit
+from durable._codec.shapes import is_open
 from durable._codec.typed import hooks_for
 
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
@@ -22,7 +24,7 @@ class FittingConverter(DurableConverter):
 
     def structure(self, value: Any, annotation: Any) -> Any:
         """The value itself if it is of the type; else what is made of its parts, or of its plain form."""
-        annotation = _with_arguments(annotation)
+        annotation = with_arguments(annotation)
         try:
             if belongs(value, annotation):
                 return value
@@ -39,17 +41,6 @@ class FittingConverter(DurableConverter):
             return only_fit(value, typing.get_args(annotation), self)
         hook = super().get_structure_hook(annotation)
         return hook(value if type(value) is dict else list(value), annotation)
-
-
-def _with_arguments(annotation: Any) -> Any:
-    """A generic class without arguments as one of `Any`, as type checkers take it: so its other fields are fitted.
-
-    Not a pydantic model, which would become a class that no other process finds.
-    """
-    parameters = getattr(annotation, "__parameters__", ()) if isinstance(annotation, type) else ()
-    if not parameters or user_hooks.cover(annotation) or hasattr(annotation, "__pydantic_validator__"):
-        return annotation
-    return annotation[(Any,) * len(parameters)]
 
 
 def _plain_form(value: Any) -> Any:

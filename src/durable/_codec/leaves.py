@@ -124,11 +124,15 @@ def _write_timedelta(value: Any) -> list[int]:
 def _read_timedelta(payload: Any) -> Any:
     from datetime import timedelta
 
-    if type(payload) is not list or len(payload) != 3:  # noqa: PLR2004 - as they are written
-        reason = f"[days, seconds, microseconds] is expected here, not {described(payload)}"
+    return timedelta(*_numbers(payload, "days", "seconds", "microseconds"))
+
+
+def _numbers(payload: Any, *names: str) -> list[Any]:
+    """The payload, which must be a list of as many parts."""
+    if type(payload) is not list or len(payload) != len(names):
+        reason = f"[{', '.join(names)}] is expected here, not {described(payload)}"
         raise Misfit(reason)
-    days, seconds, microseconds = payload
-    return timedelta(days, seconds, microseconds)
+    return payload
 
 
 def _read_uuid(payload: Any) -> Any:
@@ -138,9 +142,13 @@ def _read_uuid(payload: Any) -> Any:
 
 
 def _read_decimal(payload: Any) -> Any:
-    from decimal import Decimal
+    from decimal import Decimal, InvalidOperation
 
-    return Decimal(text_of(payload))
+    try:
+        return Decimal(text_of(payload))
+    except InvalidOperation:
+        reason = f"{payload!r:.100} is no decimal number"
+        raise Misfit(reason) from None
 
 
 def _read_path(name: str, payload: Any) -> Any:
@@ -166,7 +174,7 @@ def _write_complex(value: complex) -> list[str]:
 
 
 def _read_complex(payload: Any) -> complex:
-    real, imag = payload
+    real, imag = _numbers(payload, "real", "imag")
     return complex(float(text_of(real)), float(text_of(imag)))
 
 
@@ -175,8 +183,7 @@ def _write_range(value: range) -> list[int]:
 
 
 def _read_range(payload: Any) -> range:
-    start, stop, step = payload
-    return range(start, stop, step)
+    return range(*_numbers(payload, "start", "stop", "step"))
 
 
 LEAVES: Final = (

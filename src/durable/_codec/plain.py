@@ -5,13 +5,12 @@ changed since it was written. What never fitted, a `None` from a function that s
 `{"$value": ...}`, so that it is told from what no longer fits: first run equals replay.
 """
 
-import types
 import typing
 from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, Final
 
-from durable._codec.annotations import annotation_name
+from durable._codec.annotations import UNIONS, annotation_name
 from durable._codec.json_text import decode
 from durable._codec.misfit import Misfit, described, found
 from durable._codec.tagged import untag
@@ -118,4 +117,4 @@ def _bare(annotation: Any) -> Any:
 
 
 def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in {typing.Union, types.UnionType}
+    return typing.get_origin(annotation) in UNIONS

@@ -128,6 +128,8 @@ def _fields_of_dataclass(cls: Any) -> tuple[dict[str, Default | None], set[str]]
         fields[field.name] = None
         if field.default is not dataclasses.MISSING:
             fields[field.name] = functools.partial(_same, field.default)
+            if not field.init and vars(cls).get(field.name, field.default) is field.default:
+                optional.add(field.name)  # the class has it, and `__init__` does not store it in the object
         elif field.default_factory is not dataclasses.MISSING:
             fields[field.name] = field.default_factory
         elif not field.init:

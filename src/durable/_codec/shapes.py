@@ -5,17 +5,20 @@ converter and returns a hook: one makes a tree of a value, the other a value of 
 type. The latter are strict, and add their step to the path of what fails inside.
 """
 
-import types
 import typing
 from collections import abc
 from collections.abc import Callable
 from operator import call
 from typing import TYPE_CHECKING, Any, Final, Never, cast
 
+from durable._codec.annotations import with_arguments
+from durable._codec.belonging import filled, hints_of
+from durable._codec.choices import is_literal, is_union, read_literal, read_union, write_literal
 from durable._codec.classes import kind_of
 from durable._codec.leaves import leaf_of
-from durable._codec.misfit import Misfit, key_step, type_name
+from durable._codec.misfit import Misfit, described, key_step, type_name
 from durable._codec.tagged import stable, tag, untag
+from durable._codec.tuples import items_of
 
 if TYPE_CHECKING:
     from durable._codec.leaves import Leaf
@@ -26,7 +29,6 @@ Read = Callable[[Any, Any], Any]
 _LISTS: Final = frozenset({list, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection})
 _SETS: Final = {set: set, frozenset: frozenset, abc.Set: set, abc.MutableSet: set}
 _DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
-UNIONS: Final = frozenset({typing.Union, types.UnionType})
 _BARE: Final = frozenset(
     {Any, object, list, dict, tuple, set, frozenset, *_LISTS, *_SETS, *_DICTS,
      typing.List, typing.Dict, typing.Tuple, typing.Set, typing.FrozenSet}  # noqa: UP006
@@ -53,7 +55,7 @@ def is_open(annotation: Any) -> bool:
         return False
     says_nothing = getattr(annotation, "_is_protocol", False) or kind_of(annotation) == "error"
     is_bare_generic = getattr(annotation, "__parameters__", ())
-    is_untyped = _is_named_tuple(annotation) and not annotation.__annotations__
+    is_untyped = is_named_tuple(annotation) and not annotation.__annotations__
     return bool(says_nothing or is_bare_generic or is_untyped)
 
 
@@ -61,14 +63,22 @@ def _write_open(_annotation: Any, _converter: Any) -> Write:
     return tag
 
 
-def _read_open(annotation: Any, _converter: Any) -> Read:
+def _read_open(annotation: Any, converter: Any) -> Read:
     if not isinstance(annotation, type) or kind_of(annotation) not in {"record", "tuple", "error"}:
         return read_open
 
     def read_instance(tree: Any, _annotation: Any) -> Any:
-        """The tree tells what is inside, and the class what it is."""
+        """The tree tells what is inside, and the class what it is; or it has the fields, as a signal may."""
         value = untag(tree)
-        return value if isinstance(value, annotation) else _refuse(value, annotation.__qualname__)
+        if isinstance(value, annotation):
+            return value
+        return read_fields(tree) if type(value) is dict else refuse(value, annotation.__qualname__)
+
+    def read_fields(tree: Any) -> Any:
+        if _is_model(annotation):
+            return annotation.model_validate(tree)  # type: ignore[attr-defined]
+        of_any = with_arguments(annotation)
+        return refuse(tree, annotation.__qualname__) if of_any is annotation else converter.structure(tree, of_any)
 
     return read_instance
 
@@ -78,61 +88,47 @@ def read_open(tree: Any, _annotation: Any) -> Any:
     return untag(tree)
 
 
-def _refuse(value: Any, expected: str) -> Never:
+def refuse(value: Any, expected: str) -> Never:
+    """Raises Misfit for a value that is of another type than the one expected."""
     reason = f"{expected} is expected here, not {type_name(value)}"
     raise Misfit(reason)
 
 
+_make_named_tuple: Final = cast("Callable[[str, list[tuple[str, Any]]], Any]", typing.NamedTuple)
+
+
 def _is_generic_tuple(annotation: Any) -> bool:
     """Whether it is a named tuple with arguments, whose fields cattrs takes for those of a plain tuple."""
-    return _is_named_tuple(typing.get_origin(annotation))
+    return is_named_tuple(typing.get_origin(annotation))
 
 
-def _read_generic_tuple(annotation: Any, _converter: Any) -> Read:
-    return lambda tree, _annotation: _refuse(tree, str(annotation))
+def _read_generic_tuple(annotation: Any, converter: Any) -> Read:
+    """As a named tuple without parameters is read, which has the same fields."""
+    cls: Any = typing.get_origin(annotation)
+    types = dict(zip(cls.__parameters__, typing.get_args(annotation), strict=True))
+    fields = [(name, filled(hint, types)) for name, hint in hints_of(cls).items()]
+    alike: Any = _make_named_tuple(cls.__name__, fields)
+    alike._field_defaults = cls._field_defaults
+    alike.__new__.__defaults__ = tuple(cls._field_defaults.values())
+    read = converter.get_structure_hook(alike)
+    return lambda tree, _annotation: cls._make(read(tree, alike))
 
 
-# --- unions: written as values of their own type --------------------------------------------------
+# --- annotated types: cattrs takes a TypedDict with a note for something else -----------------------
 
 
-def _is_union(annotation: Any) -> bool:
-    """Whether it is a union of more than one type and None, which cattrs cannot tell apart."""
-    members = typing.get_args(annotation)
-    is_optional = len(members) == 2 and type(None) in members  # noqa: PLR2004 - X and None
-    return typing.get_origin(annotation) in UNIONS and not is_optional
+def _is_annotated(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Annotated
 
 
-def _read_union(annotation: Any, converter: Any) -> Read:
-    members = typing.get_args(annotation)
-
-    def read(tree: Any, _annotation: Any) -> Any:
-        value = untag(tree)
-        if any(type(value) in _runtime_types(member) for member in members):
-            return value
-        return only_fit(tree, members, converter)
-
-    return read
+def _write_annotated(annotation: Any, converter: Any) -> Write:
+    return cast("Write", converter.get_unstructure_hook(typing.get_args(annotation)[0]))
 
 
-def _runtime_types(member: Any) -> frozenset[Any]:
-    if typing.get_origin(member) is typing.Literal:
-        return frozenset(map(type, typing.get_args(member)))
-    return frozenset({typing.get_origin(member) or member})
-
-
-def only_fit(tree: Any, members: tuple[Any, ...], converter: Any) -> Any:
-    """The value of a plain tree, as a signal has it, by the one member that it fits."""
-    fits = []
-    for member in members:
-        try:
-            fits.append(converter.structure(tree, member))
-        except Exception:  # noqa: S112 - another member may fit
-            continue
-    if len(fits) != 1:
-        names = " | ".join(member.__name__ for member in members)
-        reason = f"fits {'more than one' if fits else 'none'} of {names}"
-        raise Misfit(reason)
-    return fits[0]
+def _read_annotated(annotation: Any, converter: Any) -> Read:
+    member = typing.get_args(annotation)[0]
+    read = converter.get_structure_hook(member)
+    return lambda tree, _annotation: read(tree, member)
 
 
 # --- containers -----------------------------------------------------------------------------------
@@ -221,28 +217,31 @@ def _is_heterogeneous(annotation: Any) -> bool:
 
 
 def _write_tuple(annotation: Any, converter: Any) -> Write:
-    writes = [converter.get_unstructure_hook(member) for member in typing.get_args(annotation)]
+    hooks = items_of(typing.get_args(annotation)).each(converter.get_unstructure_hook)
 
     def write_items(value: Any) -> list[Any]:
         expect(value, tuple)
-        return list(map(call, writes, value))
+        return list(map(call, hooks.over(len(value)) or (), value))
 
     return write_items
 
 
 def _read_tuple(annotation: Any, converter: Any) -> Read:
-    members = typing.get_args(annotation)
-    reads = [converter.get_structure_hook(member) for member in members]
+    members = items_of(typing.get_args(annotation))
+    hooks = members.each(lambda member: (converter.get_structure_hook(member), member))
 
     def read(tree: Any, _annotation: Any) -> Any:
         expect(tree, list)
-        if len(tree) != len(members):
-            reason = f"{len(members)} items are expected here, not {len(tree)}"
+        reads = hooks.over(len(tree))
+        if reads is None:
+            at_least = "at least " if members.repeated else ""
+            reason = f"{at_least}{len(members.before + members.after)} items are expected here, not {len(tree)}"
             raise Misfit(reason)
         items: list[Any] = []
         for place, item in enumerate(tree):
+            read_item, member = reads[place]
             try:
-                items.append(reads[place](item, members[place]))
+                items.append(read_item(item, member))
             except Exception as error:
                 step = f"[{place}]"
                 raise converter.explain(error).within(step, tree) from error
@@ -308,7 +307,8 @@ def read_leaf(annotation: Any, _converter: Any) -> Read:
     return lambda tree, _: leaf.read(tree)
 
 
-def _is_named_tuple(annotation: Any) -> bool:
+def is_named_tuple(annotation: Any) -> bool:
+    """Whether it is one. cattrs knows only those that a `class` statement has made."""
     return isinstance(annotation, type) and kind_of(annotation) == "tuple"
 
 
@@ -322,7 +322,8 @@ def _is_model(annotation: Any) -> bool:
 def _write_model(_annotation: Any, _converter: Any) -> Write:
     def write(value: Any) -> Any:
         if _has_set(value.model_dump(round_trip=True)):
-            raise ValueError  # it would be written in any order: the self-describing form is taken instead
+            reason = f"{described(value)} with a set in it, which has no order, is not written as plain data"
+            raise Misfit(reason)  # the self-describing form is taken instead
         return value.model_dump(mode="json", round_trip=True, by_alias=True)
 
     return write
@@ -351,10 +352,12 @@ SHAPES: Final[tuple[Shape, ...]] = (
     (_is_homogeneous, _write_homogeneous, _read_homogeneous),
     (_is_heterogeneous, _write_tuple, _read_tuple),
     (_is_dict, _write_dict, _read_dict),
-    (_is_union, lambda _annotation, _converter: tag, _read_union),
+    (is_literal, write_literal, read_literal),
+    (is_union, lambda _annotation, _converter: tag, read_union),
     (_is_leaf, write_leaf, read_leaf),
     (_is_model, _write_model, _read_model),
     (is_open, _write_open, _read_open),
     (_is_generic_tuple, _write_open, _read_generic_tuple),
+    (_is_annotated, _write_annotated, _read_annotated),
 )
 """A later row goes before an earlier one."""
