@@ -13,7 +13,7 @@ from ._execution import Execution
 from ._helpers import run_in_helper
 from ._model import StepRecord
 from ._records import step_row
-from ._scopes import SCOPE, StepScope, needing_thread
+from ._scopes import EXITS, SCOPE, StepScope, needing_thread
 from ._transaction import Transaction
 from .errors import (
     Cancelled,
@@ -23,7 +23,7 @@ from .errors import (
     StepTimeoutError,
 )
 
-INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, Halt)
+INTERRUPTS: Final = (*EXITS, GeneratorExit, Halt)
 """What ends an attempt without being its outcome."""
 
 

@@ -201,10 +201,10 @@ class Execution:
     def is_cut(self, thread: int | None = None) -> bool:
         """Whether a cancellation ends the wait of a thread, or this one: the body's own or that of a submitted step."""
         if self.branches is not None:
-            return self._is_told_at_operation()
+            return self._hears_at_operation()
         return self.cancel.is_due() if self.parallel is None else self.parallel.is_cut(thread or threading.get_ident())
 
-    def _is_told_at_operation(self) -> bool:
+    def _hears_at_operation(self) -> bool:
         """Whether the own task of an async run, which blocks its loop in an operation, hears of its cancellation there.
 
         Not before all that the journal has was called again: what other tasks have there would be left.

@@ -14,6 +14,7 @@ from ._identity import listed, set_aside
 from ._model import RAISED_AT, RunRecord, StepRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
+from ._scopes import EXITS
 from .errors import (
     DurableError,
     Halt,
@@ -25,8 +26,6 @@ from .errors import (
     SerializationError,
     StepError,
 )
-
-INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class Ending(NamedTuple):
@@ -64,7 +63,7 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
 
 def raised(execution: Execution, error: BaseException) -> Ending:
     """The body raised: the run failed, unless it was taken down or interrupted."""
-    if isinstance(error, INTERRUPTS):
+    if isinstance(error, (*EXITS, GeneratorExit)):
         execution.interrupt_by(error)
         return Ending(None, None, error)
     if execution.halted is not None:

@@ -217,7 +217,7 @@ class Parallel:
         together. What is left when it has ended is cut too.
         """
         cancel, its = self._execution.cancel, self._of_thread.get(thread)
-        is_due = cancel.is_due()  # first: whoever tells the body meanwhile has marked its siblings before: see `_told`
+        is_due = cancel.is_due()  # first: whoever tells the body has marked its siblings before: see `told_here`
         if its is None:
             return is_due
         if its.siblings is not None and its.siblings.are_told:

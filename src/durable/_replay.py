@@ -2,7 +2,7 @@
 
 A generator here is given what the code calls and what the journal has at that place. It yields effects and is sent what
 came of them; at the end it returns the value for the workflow or raises the error for it. Whoever drives it performs
-the effects, blocking or awaiting (`_drive.py`), so that sync and async have one brain.
+the effects, blocking (`_drive.py`) or awaiting (`_drive_async.py`), so that sync and async have one brain.
 
 The laws of this file: nothing here waits, reads a clock or touches a file. A step that has an outcome is never
 attempted again. An attempt is written down before it begins, an outcome before it is returned. Where code and journal
@@ -48,6 +48,9 @@ from .errors import (
     StepTimeoutError,
     TimedOut,
 )
+
+_MOST_LETTERS: Final = 200
+"""Of an argument in a message."""
 
 # -- the decision -----------------------------------------------------------------------------------------------------
 
@@ -360,5 +363,5 @@ def place(record: StepRecord | Call) -> str:
     return f"position {record.position}" + (f" of branch {record.branch!r}" if record.branch else "")
 
 
-def _short(text: str, most: int = 200) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"

@@ -5,10 +5,12 @@ memory, and so does a timeout of asyncio's around a wait, which a suspension wou
 """
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._branches import Branches
 from ._execution import Execution
+from ._port import settle
 from ._rests import Rest, is_long, suspend
 from ._waiting import waits, waits_on_known
 
@@ -28,16 +30,12 @@ async def rest(
     loop = branches.loop
     future: asyncio.Future[None] = loop.create_future()
 
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
     def wake() -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-            loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(settle, future)
 
     mine = Rest(wake, None if seconds is None else execution.now() + seconds, signal, child)
-    timer: Any = None if seconds is None else execution.clock.call_later(loop, seconds, settle)
+    timer: Any = None if seconds is None else execution.clock.call_later(loop, seconds, partial(settle, future))
     execution.rests.add(mine)
     branches.resting[future] = mine
     if branches.past:

@@ -25,12 +25,12 @@ CANCEL_POSITION: Final = -1
 class Telling:
     """The cancellation of one execution."""
 
-    __slots__ = ("_branches", "_cancel", "_is_told_at_operation", "awaited", "tell")
+    __slots__ = ("_branches", "_cancel", "_was_told_at_operation", "awaited", "tell")
 
     def __init__(self, branches: "Branches") -> None:
         self._branches = branches
         self._cancel = branches.execution.cancel
-        self._is_told_at_operation = False
+        self._was_told_at_operation = False
         self.tell: Callable[[], object] = _nobody
         """Cancels the task of the run."""
         self.awaited: list[asyncio.Future[None]] = []
@@ -39,7 +39,7 @@ class Telling:
     def begin(self) -> None:
         """Journal that the run is cancelled, and tell its body when it is the turn of that."""
         execution = self._branches.execution
-        if self._is_told_at_operation or any(map(self._is_told_at, execution.past.values())):
+        if self._was_told_at_operation or any(map(_is_where_told, execution.past.values())):
             return
         now, why = execution.now(), "timeout" if self._cancel.timed_out else "cancel"
         record = StepRecord(
@@ -62,7 +62,7 @@ class Telling:
             return
         if self._branches.execution.halted is not None:  # it ends before it is told, and is told when it goes on
             return
-        if not self._is_told_at_operation:
+        if not self._was_told_at_operation:
             self.tell_now()
         for future in self.awaited:  # when all wait again: those that are cut by it are cut by then
             self._branches.new.deliver_unwritten(record, future)
@@ -77,11 +77,8 @@ class Telling:
         """What the code gets that hears of its cancellation at an operation which blocks."""
         if not self._branches.is_here():
             return told
-        self._is_told_at_operation |= SCOPE.get() is self._branches.execution.root
+        self._was_told_at_operation |= SCOPE.get() is self._branches.execution.root
         return asyncio.CancelledError()
-
-    def _is_told_at(self, past: StepRecord) -> bool:
-        return not past.branch and past.error in {CANCELLED, TIMED_OUT}
 
     def end(self) -> None:
         """The run has ended: neither its task nor what that returned is kept any longer."""
@@ -96,6 +93,11 @@ class Telling:
             future = self._branches.loop.create_future()
             self.awaited.append(future)
             await future
+
+
+def _is_where_told(past: StepRecord) -> bool:
+    """Whether the run's own task was told at this operation, and is again when it calls it."""
+    return not past.branch and past.error in {CANCELLED, TIMED_OUT}
 
 
 def _nobody() -> None:
