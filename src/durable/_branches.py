@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ._rests import Rest
-    from ._timers import RunTimer
+    from ._timeouts import RunTimer
 
 _QUIET_TURNS: Final = 4
 """Loop turns without a runnable task, after which all wait: one more than the longest chain of asyncio's own callbacks

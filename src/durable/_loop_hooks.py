@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final
 
 from ._scopes import SCOPE, Branch
-from ._timers import arm
+from ._timeouts import arm
 from ._waiting import closes_generator
 from .errors import DurableError
 

@@ -1,9 +1,9 @@
 """What comes in an async run that the journal does not have yet: it goes to the disk, and to its task in its turn.
 
 Outcomes that are committed together share a turn. What else happens to a task from outside has a turn of its own, as
-has each outcome of a thread: that a timeout fires or a run ends which it awaits (`_timers.py`), that an operation which
-the code has cut lets go. These cost no fsync. They are journaled when they are delivered, with the next record of the
-run: where nothing follows, a crash leaves no trace.
+has each outcome of a thread: that a timeout fires, or a run ends which it awaits (`_timeouts.py`), that an operation
+which the code has cut lets go. These cost no fsync. They are journaled when they are delivered, with the next record of
+the run: where nothing follows, a crash leaves no trace.
 """
 
 from collections import deque

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from ._scheduler import Scheduler
     from ._scopes import Branch
-    from ._timers import EndOfRun
+    from ._timeouts import EndOfRun
 
 
 def _may_be_told(execution: Execution) -> bool:
@@ -339,7 +339,7 @@ def _turn_of_end() -> EndOfRun | None:
     branch = current_branch()
     if branch is None or branch.execution.branches is None or not branch.execution.branches.is_here():
         return None
-    from ._timers import EndOfRun
+    from ._timeouts import EndOfRun
 
     return EndOfRun(branch, branch.execution.branches)
 

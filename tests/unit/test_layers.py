@@ -40,7 +40,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_execution",),
     ("_attempts", "_port", "_waiting", "_logger", "_outcome"),
     ("_drive",),
-    ("_past_order", "_telling", "_threads", "_timers"),
+    ("_past_order", "_telling", "_threads", "_timeouts"),
     ("_new_outcomes",),
     ("_branches", "_loop_hooks"),
     ("_suspension",),
@@ -76,7 +76,7 @@ FOR_TYPES_ONLY = {
     ("_new_outcomes", "_branches"),
     ("_telling", "_branches"),
     ("_threads", "_branches"),
-    ("_timers", "_branches"),
+    ("_timeouts", "_branches"),
 }
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
 PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits",

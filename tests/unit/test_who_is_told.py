@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from durable import _running, _running_async, _steering, _telling, _timer, _timers
+from durable import _running, _running_async, _steering, _telling, _timeouts, _timer
 from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
 from durable._helpers import ThreadPool
@@ -445,7 +445,7 @@ def test_a_thread_that_a_run_does_not_know_rests_without_suspending_it():
 
 
 def timer_of(branches, **fields):
-    made = _timers.RunTimer(branches, ("", -2), 5.0, (None,))
+    made = _timeouts.RunTimer(branches, ("", -2), 5.0, (None,))
     for name, value in fields.items():
         setattr(made, name, value)
     return made
@@ -479,7 +479,7 @@ def test_a_timeout_of_a_run_without_branches_is_the_loops_own():
         asked.append((args, options))
         return "handle"
 
-    assert _timers.arm(branch, 5.0, call_at, ("context", print, 1)) == "handle"
+    assert _timeouts.arm(branch, 5.0, call_at, ("context", print, 1)) == "handle"
     assert asked == [((5.0, print, 1), {"context": "context"})]
 
 
@@ -495,7 +495,7 @@ def test_a_timeout_of_a_task_that_is_dropped_with_its_loop_is_cancelled_without_
     past = SimpleNamespace(turn_of=lambda _: loop.create_future())
     place, record = ("", -2), SimpleNamespace(turn=3)
     execution = SimpleNamespace(past={place: record})
-    timer = _timers.RunTimer(SimpleNamespace(timers=set(), execution=execution, past=past), place, 5.0, (None,))
+    timer = _timeouts.RunTimer(SimpleNamespace(timers=set(), execution=execution, past=past), place, 5.0, (None,))
     timer.set(loop.call_at)
     loop.close()
     timer.cancel()
