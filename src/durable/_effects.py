@@ -16,6 +16,8 @@ CANCELLED = '"cancelled"'
 """The `error` of the operation of a sync run at which its cancellation was raised."""
 TIMED_OUT = '"timed out"'
 """The same where it was the timeout of the workflow that cancelled it."""
+TOLD = frozenset({CANCELLED, TIMED_OUT})
+"""Either: the body was told of its cancellation there."""
 CUT = '"cut"'
 """The `error` of an operation that the workflow's own cancellation or timeout ended before it had an outcome."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._clock import SYSTEM_CLOCK, Clock
 from ._codec import codec_for
 from ._drive import drive
-from ._effects import CANCELLED, TIMED_OUT, Append, Call, Callee, Decision, World
+from ._effects import TIMED_OUT, TOLD, Append, Call, Callee, Decision, World
 from ._execution import Execution
 from ._identity import idempotency_key
 from ._lost import require_not_lost
@@ -55,7 +55,7 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
     if execution.replaying and (past is None or past.finished_at is None or past.status == "retrying"):
         execution.replaying = False
     cancel = execution.cancel
-    if past is not None and past.error in {CANCELLED, TIMED_OUT}:
+    if past is not None and past.error in TOLD:
         cancel.delivered = True
         cancel.timed_out = past.error == TIMED_OUT
     elif cancel.requested and cancel.is_due() and _is_news(execution, past):

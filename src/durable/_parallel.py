@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._drive import drive
-from ._effects import CANCELLED, TIMED_OUT, Call, Decision
+from ._effects import TOLD, Call, Decision
 from ._execution import Execution
 from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
@@ -84,7 +84,7 @@ class StepFuture(Generic[R]):
     def _was_cut_later(self) -> bool:
         """Whether the journal has it as cut with its run, and the body was told of that later, at another operation."""
         past = {} if self._reader is None else self._reader.past
-        return isinstance(self.error, Cancelled) and any(step.error in {CANCELLED, TIMED_OUT} for step in past.values())
+        return isinstance(self.error, Cancelled) and any(step.error in TOLD for step in past.values())
 
     def _wait(self, patience: float | None = None) -> None:
         """While this thread of the run waits for the others without end, all of them may be waiting."""
@@ -182,7 +182,7 @@ class Item(NamedTuple):
     @property
     def was_told(self) -> bool:
         """Whether the journal has that the cancellation of the run cut it."""
-        return self.past is not None and self.past.error in {CANCELLED, TIMED_OUT}
+        return self.past is not None and self.past.error in TOLD
 
 
 class Parallel:

@@ -18,6 +18,7 @@ from ._effects import (
     CUT,
     OWN_MODULE,
     TIMED_OUT,
+    TOLD,
     Append,
     Attempt,
     Call,
@@ -178,7 +179,7 @@ def decide_told(call: Call, past: StepRecord | None, world: World) -> Decision:
 
 def was_told_at(past: StepRecord) -> bool:
     """Whether the cancellation of the run was raised in its body at this operation, which did not begin."""
-    return past.attempt == 0 and past.error in {CANCELLED, TIMED_OUT}
+    return past.attempt == 0 and past.error in TOLD
 
 
 _CANCELLATIONS: Final[dict[type[BaseException], str]] = {Cancelled: CANCELLED, TimedOut: TIMED_OUT}

@@ -15,7 +15,7 @@ from ._active import Active, Admission, Declaration, Request, ancestors_in, dead
 from ._claims import Claims
 from ._clock import Clock
 from ._codec import dump_error
-from ._effects import CANCELLED, TIMED_OUT
+from ._effects import TOLD
 from ._execution import Execution
 from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
@@ -269,7 +269,7 @@ class Runtime:
             may_suspend=active.parent.may_suspend if active.parent else active.origin != "call",
         )
         self._share_threads(active, execution)
-        execution.cancel.delivered = any(step.error in {CANCELLED, TIMED_OUT} for step in past)
+        execution.cancel.delivered = any(step.error in TOLD for step in past)
         execution.cancel.requested = admission.is_cancelled
         execution.cancel.timeout_seconds = active.workflow.timeout_seconds
         active.execution = execution

@@ -8,7 +8,7 @@ is blocked takes it down only after that, and only if it still waits: which of t
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from ._effects import CANCELLED, TIMED_OUT
+from ._effects import TOLD
 from ._model import StepRecord
 from ._scopes import SCOPE
 from .errors import Cancelled
@@ -97,7 +97,7 @@ class Telling:
 
 def _is_where_told(past: StepRecord) -> bool:
     """Whether the run's own task was told at this operation, and is again when it calls it."""
-    return not past.branch and past.error in {CANCELLED, TIMED_OUT}
+    return not past.branch and past.error in TOLD
 
 
 def _nobody() -> None:
