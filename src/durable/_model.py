@@ -9,7 +9,6 @@ from math import inf
 from typing import Final, Literal, NamedTuple
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "blocked", "interrupted"]
-StepStatus = Literal["running", "retrying", "completed", "failed"]
 
 RUN_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "queued": frozenset({"running", "cancelled"}),
@@ -175,11 +174,6 @@ def operation_number(steps: Iterable[StepRecord], place: tuple[str, int]) -> int
     listed = in_order(steps)
     after = (index for index, step in enumerate(listed) if step.branch == place[0] and step.position >= place[1])
     return 1 + next(after, len(listed))
-
-
-def may_follow(before: str, after: str) -> bool:
-    """Whether a run of stored status `before` may get the stored status `after`."""
-    return after in RUN_TRANSITIONS[before]
 
 
 def seen_status(record: RunRecord, live_epoch: int | None) -> str:
