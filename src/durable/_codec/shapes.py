@@ -1,4 +1,4 @@
-"""Hooks for containers, and for types that say too little: what `converter.py` adds to cattrs.
+"""Hooks for containers, and for types that say too little: what `conversion.py` adds to cattrs.
 
 Each row of `SHAPES` is a predicate on types and two factories. A factory takes a type and the
 converter and returns a hook: one makes a tree of a value, the other a value of a tree and the
