@@ -60,7 +60,7 @@ class Commits:
         """
         if type(work) is tuple and self._leader is None:
             try:
-                result = self._write_alone(work, full)
+                result = self._write_at_once(work, full)
             finally:
                 if self._leader is work:
                     self._hand_over(work)  # type: ignore[unreachable]  # an interrupt struck in the hand-over
@@ -86,7 +86,7 @@ class Commits:
         entry.require_written()
         return entry.result
 
-    def _write_alone(self, work: Row, full: bool) -> Any:
+    def _write_at_once(self, work: Row, full: bool) -> Any:
         """The short way of a lone caller with one row; `_BUSY` where somebody came first, or the file is locked."""
         try:
             with self._guard:
@@ -109,7 +109,7 @@ class Commits:
         """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
         if type(work) is tuple:
             try:
-                return self._write_alone(work, full=False) is not _BUSY
+                return self._write_at_once(work, full=False) is not _BUSY
             finally:
                 if self._leader is work:
                     self._hand_over(work)  # an interrupt struck in the hand-over

@@ -106,9 +106,9 @@ class Transaction:
 
     def _wake(self, seq: int, now: float) -> None:
         """A waiting run is due now: something came that it may be waiting for."""
-        for record in map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()):
-            if record.status == "waiting" and (record.wake_at is None or record.wake_at > now):
-                self.put_run(record._replace(wake_at=now))
+        record = self.run_of_seq(seq)
+        if record is not None and record.status == "waiting" and (record.wake_at is None or record.wake_at > now):
+            self.put_run(record._replace(wake_at=now))
 
     def add_message(self, record: MessageRecord) -> None:
         """Leave a message for a run, which is due then if it waits. Its `seq` is given here."""
@@ -157,7 +157,7 @@ class Transaction:
 
     def run_of_seq(self, seq: int) -> RunRecord | None:
         """The run of a key, as this transaction sees it."""
-        return self._run_of_seq(seq)
+        return next(map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
 
     def run_of_id(self, run_id: str) -> RunRecord | None:
         """The run of an id, as this transaction sees it."""
@@ -185,11 +185,8 @@ class Transaction:
     def steps(self, seq: int) -> list[StepRecord]:
         """The operations of a run, as this transaction sees them."""
         rows = self.execute(SQL["steps"], (seq,)).fetchall()
-        with naming_the_run(self._run_of_seq):
+        with naming_the_run(self.run_of_seq):
             return list(map(step_from, rows))
-
-    def _run_of_seq(self, seq: int) -> RunRecord | None:
-        return next(map(run_from, self.execute(SQL["run_by_seq"], (seq,)).fetchall()), None)
 
     def claimable_runs(self, claim: str) -> list[RunRecord]:
         """Unfinished runs that a call without an id may go on with, oldest first."""
