@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from functools import partial
 
 import pytest
 
@@ -393,8 +394,9 @@ def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something
     def step(text):
         return text
 
-    def thread(fired):
+    def thread(goes_on, fired):
         step("first")
+        goes_on()
         wait_until(fired)
         step("second")
         wait_until(lambda: looked)
@@ -402,8 +404,11 @@ def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something
 
     @durable.workflow
     async def flow():
-        branches = current_branch().execution.branches
-        task = asyncio.create_task(asyncio.to_thread(thread, lambda: branches.new._ready or branches.new._waiting))
+        branches, at_work = current_branch().execution.branches, asyncio.Event()
+        goes_on = partial(branches.loop.call_soon_threadsafe, at_work.set)
+        fired = lambda: branches.new._ready or branches.new._waiting
+        task = asyncio.create_task(asyncio.to_thread(thread, goes_on, fired))
+        await at_work.wait()  # else the timeout may fire before the thread is at work between two steps
         try:
             async with asyncio.timeout(0.05):
                 await asyncio.Event().wait()
