@@ -5,6 +5,7 @@ task of the run: "" is the workflow's own, "/fetch:1" the second task whose coro
 """
 
 import json
+from _weakref import ref
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -26,6 +27,12 @@ class Declared(Protocol):
     name: str
     module: str
     source: str
+
+
+class DeclaredStep(Declared, Protocol):
+    """The same of a step, and how it reads its values."""
+
+    signature: Any
 
 
 def default_name(function: Callable[..., Any]) -> str:
@@ -130,6 +137,7 @@ class Registry:
     def __init__(self) -> None:
         self.workflows: dict[str, Any] = {}
         self._steps: dict[tuple[str, str], str] = {}
+        self._signatures: dict[tuple[str, str], ref[Any]] = {}
 
     def declare_workflow(self, workflow: Declared) -> None:
         """Remember a workflow. One of the same name in another module is an error; the same one again replaces it."""
@@ -143,13 +151,22 @@ class Registry:
             raise ValueError(msg)
         self.workflows[workflow.name] = workflow
 
-    def declare_step(self, step: Declared) -> None:
+    def declare_step(self, step: DeclaredStep) -> None:
         """Remember that a module declares a step of this name."""
         self._steps[step.module, step.name] = step.source
+        self._signatures[step.module, step.name] = ref(step.signature)  # a step in a function may be gone with it
 
     def has_step(self, module: str, name: str) -> bool:
         """Whether a module declares a step of this name."""
         return (module, name) in self._steps
+
+    def signature_of(self, kind: str, module: str, name: str) -> Any:
+        """How the declared step or workflow that an operation calls reads its values; `None` where none is known."""
+        if kind == "step":
+            found = self._signatures.get((module, name))
+            return found() if found is not None else None
+        workflow = self.workflows.get(name) if kind in HAS_RUN else None
+        return workflow.signature if workflow is not None else None
 
     def is_other_step(self, module: str, step: Declared) -> bool:
         """Whether the step of this name in `module` is still declared, and is not `step` under another module name."""

@@ -1,5 +1,6 @@
 """What `run.steps()` lists: the journaled operations of a run, as users see them."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._codec import codec_for, load_error
@@ -10,8 +11,10 @@ from .errors import Cancelled, JournalError, SerializationError
 if TYPE_CHECKING:
     import datetime as dt
 
+    from ._identity import Registry
     from ._journal import Journal
     from ._model import StepRecord
+    from ._signature import Signature
 
 
 class StepInfo(NamedTuple):
@@ -34,17 +37,26 @@ class StepInfo(NamedTuple):
     retry_at: "dt.datetime | None"
 
 
-def step_infos(journal: "Journal", run: int) -> list[StepInfo]:
-    """Every journaled operation of a run. One in its back-off has the error of its last attempt."""
+def step_infos(journal: "Journal", registry: "Registry", run: int) -> list[StepInfo]:
+    """Every journaled operation of a run. One in its back-off has the error of its last attempt.
+
+    Values are decoded by the annotations of what was called, where this program declares it and they fit.
+    """
     steps = in_order(journal.steps(run))
     errors = {}
     if any(step.status == "retrying" for step in steps):
         errors = {(each.branch, each.position, each.attempt): each.error for each in journal.attempts(run)}
-    return [_step_info(step, step.error or errors.get((step.branch, step.position, step.attempt))) for step in steps]
+    return [
+        _step_info(
+            step,
+            step.error or errors.get((step.branch, step.position, step.attempt)),
+            registry.signature_of(step.kind, step.module, step.name),
+        )
+        for step in steps
+    ]
 
 
-def _step_info(step: "StepRecord", error: str | None) -> StepInfo:
-    untyped = codec_for(Any)
+def _step_info(step: "StepRecord", error: str | None, signature: "Signature | None") -> StepInfo:
     return StepInfo(
         kind=step.kind,
         branch=step.branch,
@@ -52,13 +64,24 @@ def _step_info(step: "StepRecord", error: str | None) -> StepInfo:
         name=step.name,
         status=step.status,
         attempt=step.attempt,
-        input=None if step.input is None else _readable(step.input),
-        output=untyped.load(step.output) if step.status == "completed" and step.output is not None else None,
+        input=None if step.input is None else _inputs(step.input, signature),
+        output=None if step.status != "completed" or step.output is None else _output(step, step.output, signature),
         error=_step_error(error),
         started_at=utc(step.started_at),
         finished_at=utc_or_none(step.finished_at if step.turn is not None else None),
         retry_at=utc_or_none(step.retry_at),
     )
+
+
+def _output(step: "StepRecord", text: str, signature: "Signature | None") -> Any:
+    if signature is not None and step.kind != "start":  # whose output is the id of the run
+        with contextlib.suppress(SerializationError):
+            return signature.result.load(text)
+    return codec_for(Any).load(text)
+
+
+def _inputs(text: str, signature: "Signature | None") -> Any:
+    return _readable(text) if signature is None else signature.shown_inputs(text)
 
 
 def _readable(text: str) -> Any:

@@ -244,6 +244,16 @@ class Signature:
                 raise SerializationError(msg) from error
         return arguments
 
+    def shown_inputs(self, text: str) -> dict[str, Any]:
+        """The arguments by name for people: those that fit the code no longer, or never did, as the file has them."""
+        shown = {}
+        for name, part in _parts(text).items():
+            try:
+                shown[name] = self._codecs[name].load(part)
+            except (SerializationError, KeyError):
+                shown[name] = json.loads(part)
+        return shown
+
     def without_defaults(self, text: str) -> str:
         """The inputs less those that equal the default: what makes two calls the same, also after a new parameter."""
         return _as_object(dict(sorted(self._given(text).items())))

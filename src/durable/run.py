@@ -95,7 +95,7 @@ class Run(Generic[R]):
         """Every journaled operation in the order of its place; of a `map` its items."""
         from ._listing import step_infos
 
-        return step_infos(self._runtime.journal, self._record().seq)
+        return step_infos(self._runtime.journal, self._runtime.registry, self._record().seq)
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -242,6 +243,66 @@ def test_steps_lists_every_journaled_operation_in_order(journal, run_async):
 
 
 # -- runs() and get() --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parcel:
+    day: dt.date
+    sizes: tuple[int, ...]
+
+
+def test_steps_have_their_values_as_the_code_has_them(journal):
+    parcel = Parcel(dt.date(2024, 2, 29), (1, 2))
+
+    @durable.step(name="pack")
+    def pack(parcel: Parcel, *days: dt.date) -> dict[int, Parcel]:
+        return {7: parcel}
+
+    @durable.step(name="secret", record_input=False)
+    def secret(parcel: Parcel) -> Parcel:
+        return parcel
+
+    @durable.workflow(name="child")
+    def child(parcel: Parcel) -> tuple[Parcel, int]:
+        return parcel, 1
+
+    @durable.workflow(id="run")
+    def flow(parcel: Parcel) -> None:
+        pack(parcel, parcel.day)
+        secret(parcel)
+        child(parcel)
+        child.with_options(id="started").start(parcel)
+
+    flow(parcel)
+    packed, hidden, called, started = durable.get("run").steps()
+    assert (packed.input, packed.output) == ({"parcel": parcel, "days": (parcel.day,)}, {7: parcel})
+    assert (list(hidden.input), hidden.output) == (["$fingerprint"], parcel)
+    assert (called.input, called.output) == ({"parcel": parcel}, (parcel, 1))
+    assert (started.input, started.output) == ({"parcel": parcel}, "started")
+
+
+def test_values_of_steps_that_fit_the_code_no_longer_are_as_the_file_has_them(journal):
+    def pack(day: dt.date, client: object) -> dt.date:
+        return day
+
+    def changed(day: int, count: int) -> int:
+        return day
+
+    step = durable.step(name="pack")(pack)
+
+    @durable.workflow(id="run")
+    def flow() -> None:
+        step(dt.date(2024, 2, 29), "client")
+
+    flow()
+    step = durable.step(name="pack")(changed)
+    as_in_file = {"day": "2024-02-29", "client": "client"}
+    (packed,) = durable.get("run").steps()
+    assert (packed.input, packed.output) == (as_in_file, "2024-02-29")
+    step = None
+    gc.collect()
+    (packed,) = durable.get("run").steps()
+    assert (packed.input, packed.output) == (as_in_file, "2024-02-29")
 
 
 def test_runs_newest_first_filtered_and_limited(journal):

@@ -1,6 +1,7 @@
 """Names of workflows and steps, what a program has declared, and keys that stand for one thing only."""
 
 import functools
+import gc
 import sys
 import types
 
@@ -19,6 +20,7 @@ from durable._identity import (
     source_of,
     take_up,
 )
+from durable._signature import Signature
 
 
 class Declared:
@@ -26,6 +28,7 @@ class Declared:
         self.name = name
         self.module = module
         self.source = source
+        self.signature = Signature(outer)
 
 
 class Shop:
@@ -239,6 +242,20 @@ def test_steps_without_source_are_told_apart_by_module():
     registry = Registry()
     registry.declare_step(Declared("charge", "a", ""))
     assert registry.is_other_step("a", Declared("charge", "b", ""))
+
+
+def test_what_an_operation_calls_tells_how_its_values_are_read():
+    registry, step, workflow = Registry(), Declared("charge", "stripe"), Declared("order", "shop")
+    registry.declare_step(step)
+    registry.declare_workflow(workflow)
+    assert registry.signature_of("step", "stripe", "charge") is step.signature
+    assert registry.signature_of("child", "", "order") is workflow.signature
+    assert registry.signature_of("start", "", "order") is workflow.signature
+    for unknown in ("step", "paypal", "charge"), ("child", "shop", "refund"), ("sleep", "shop", "order"):
+        assert registry.signature_of(*unknown) is None
+    del step
+    gc.collect()
+    assert registry.signature_of("step", "stripe", "charge") is None
 
 
 def test_a_step_of_another_name_is_no_other_step():
