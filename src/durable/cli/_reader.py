@@ -102,7 +102,8 @@ class Reader(Journal):
             finally:
                 self.stop_reading()
 
-    def _ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+    def ask(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a named statement of `sql/reading.sql`."""
         return self._query(_SQL[name], values)
 
     # -- the newest runs ----------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ class Reader(Journal):
     def _pages(self, wanted: Wanted, statement: str, *values: str, size: int = _FIRST_PAGE) -> Iterator[int]:
         end = wanted.end
         while True:
-            page = [row[0] for row in self._ask(statement, *values, wanted.first, end, size)]
+            page = [row[0] for row in self.ask(statement, *values, wanted.first, end, size)]
             yield from page
             if len(page) < size:
                 return
@@ -138,7 +139,7 @@ class Reader(Journal):
         Keys count in the order of creation, so that a few looks find the place; the caller compares the times again,
         since a clock may have been set back.
         """
-        low, high = self._ask("ends")[0]
+        low, high = self.ask("ends")[0]
         if low is None:
             return 0, 0
         first = low if since is None else self._first_key_at(since, low, high)
@@ -148,7 +149,7 @@ class Reader(Journal):
         high += 1
         while low < high:
             middle = (low + high) // 2
-            row = self._ask("created_at", middle)
+            row = self.ask("created_at", middle)
             if not row or row[0][1] >= moment:
                 high = middle
             else:
@@ -157,38 +158,38 @@ class Reader(Journal):
 
     def shortest_prefix(self, run_id: str) -> int:
         """How many letters of an id no other id begins with."""
-        neighbours = self._ask("neighbours", run_id)[0]
+        neighbours = self.ask("neighbours", run_id)[0]
         return 1 + max(_shared(run_id, other) for other in neighbours)
 
     # -- one run ------------------------------------------------------------------------------------------------------
 
     def tally(self, seq: int) -> Tally:
         """How far a run is."""
-        done, under_way = self._ask("tally", seq, _MOST_COUNTED + 1)[0]
+        done, under_way = self.ask("tally", seq, _MOST_COUNTED + 1)[0]
         return Tally(done, under_way, done + under_way > _MOST_COUNTED)
 
     def latest_step(self, seq: int, *statuses: str) -> StepRecord | None:
         """The operation of a run that began last among those of two statuses."""
-        rows = self._ask("latest_of_status", seq, *statuses)
+        rows = self.ask("latest_of_status", seq, *statuses)
         return step_from(rows[0]) if rows else None
 
     def last_failure(self, step: StepRecord) -> str | None:
         """The error of the latest attempt of a step that waits for the next one."""
-        rows = self._ask("attempt", step.run, step.branch, step.position, step.attempt)
+        rows = self.ask("attempt", step.run, step.branch, step.position, step.attempt)
         return attempt_from(rows[0]).error if rows else None
 
     def unfinished_children(self, seq: int) -> list[str]:
         """Ids of the runs that a run has called or started and that have not ended; none where it has too many."""
-        rows = self._ask("some_children", seq, _MOST_CHILDREN + 1)
+        rows = self.ask("some_children", seq, _MOST_CHILDREN + 1)
         return [run_id for run_id, status in rows if status not in FINISHED and len(rows) <= _MOST_CHILDREN]
 
     def unread(self, seq: int, damaged: Callable[[str], None]) -> list[MessageRecord]:
         """What was sent to a run and it has not read yet, less what is damaged, of which `damaged` is told."""
-        return list(self._sound(message_from, self._ask("unread", seq), damaged))
+        return list(self._sound(message_from, self.ask("unread", seq), damaged))
 
     def owner(self, epoch: int) -> OwnerRecord | None:
         """The process that owned the journal in an epoch."""
-        rows = self._ask("owner", epoch)
+        rows = self.ask("owner", epoch)
         return OwnerRecord._make(rows[0]) if rows else None
 
     def sound_steps(self, seq: int, damaged: Callable[[str], None]) -> list[StepRecord]:

@@ -39,7 +39,7 @@ def damage_of_records(reader: Reader, table: Table, progress: Progress) -> Itera
     """What is wrong with the records of a table, read a page at a time."""
     key = table.start
     while True:
-        rows = reader._ask(table.statement, *key, _AT_ONCE)
+        rows = reader.ask(table.statement, *key, _AT_ONCE)
         for row in rows:
             try:
                 table.make(row)

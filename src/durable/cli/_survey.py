@@ -67,10 +67,10 @@ class Survey:
     def counts(self) -> dict[str, dict[str, int]]:
         """How many runs each workflow has of each status as people see it."""
         found: dict[str, dict[str, int]] = {}
-        for workflow, status, count in self._reader._ask("counts", *self._range):
+        for workflow, status, count in self._reader.ask("counts", *self._range):
             found.setdefault(workflow, {})[status] = count
         live = self._reader.live_epoch()
-        executing = dict(self._reader._ask("counts_of_live", live, *self._range)) if live else {}
+        executing = dict(self._reader.ask("counts_of_live", live, *self._range)) if live else {}
         for workflow, counts in found.items():
             running = counts.pop("running", 0)
             here = min(running, executing.get(workflow, 0))
@@ -85,7 +85,7 @@ class Survey:
         times: dict[tuple[str, str], Times] = {}
         drawn = steps = 0
         for key in keys:
-            rows = self._reader._ask("some_steps", key, _SAMPLED_STEPS - steps + 1)
+            rows = self._reader.ask("some_steps", key, _SAMPLED_STEPS - steps + 1)
             drawn += 1
             steps += len(rows)
             if steps > _SAMPLED_STEPS:
@@ -105,7 +105,7 @@ class Survey:
 
     def _drawn_keys(self) -> list[int]:
         """One key out of each of as many stretches of equal length, in random order, should there be too many steps."""
-        low, high = self._reader._ask("ends")[0]
+        low, high = self._reader.ask("ends")[0]
         first, end = max(low, self._range[0]), min(high + 1, self._range[1])
         length = (end - first) / _SAMPLED_RUNS
         chance = SYSTEM_CLOCK.random
@@ -117,7 +117,7 @@ class Survey:
     def failed_attempts(self) -> list[Failures]:
         """The latest failed attempts by error and step, the most frequent first."""
         found: dict[tuple[str, str], Failures] = {}
-        for *row, name, status, last in self._reader._ask("latest_attempts", *self._range, LATEST):
+        for *row, name, status, last in self._reader.ask("latest_attempts", *self._range, LATEST):
             try:
                 attempt = attempt_from(tuple(row))
             except JournalError as error:

@@ -162,7 +162,7 @@ def _owner(reader: Reader, *, utc: bool) -> Finding:
 def _unfinished(reader: Reader, counts: dict[str, dict[str, int]]) -> Iterator[Finding]:
     live = reader.owner_pid()
     total = {status: sum(each.get(status, 0) for each in counts.values()) for status in _UNFINISHED}
-    total["overdue"] = reader._ask("overdue", SYSTEM_CLOCK.now())[0][0]
+    total["overdue"] = reader.ask("overdue", SYSTEM_CLOCK.now())[0][0]
     there = f"process {live} owns the journal: there " if live else "start the program: "
     go_on = f"{there}durable.resume() goes on with them, once their workflows are declared"
     if total["interrupted"]:

@@ -107,7 +107,7 @@ class Browser(Reader):
             return keys
         plain = f"%{_escaped(filters.text)}%" if filters.text else None
         in_json = f"%{_escaped(encode(filters.text)[1:-1])}%" if filters.text else None
-        return [row[0] for row in self._ask("matching", json.dumps(keys), live, is_live, plain, in_json)]
+        return [row[0] for row in self.ask("matching", json.dumps(keys), live, is_live, plain, in_json)]
 
     def _entry(self, key: int, filters: Filters, owners: Owners) -> Facts | Damaged | None:
         try:
