@@ -163,7 +163,7 @@ class ReadableJournal:
         return list(map(message_from, self._read("new_messages", after)))
 
     def version(self) -> int:
-        """A number that changes with every commit, of any process. Costs some microseconds."""
+        """A number that changes with every commit, of any process; of one opening of the file. Costs microseconds."""
         return int(self._query("PRAGMA data_version", ())[0][0])
 
     def attempts(self, seq: int) -> list[AttemptRecord]:

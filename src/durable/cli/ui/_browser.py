@@ -125,10 +125,6 @@ class Browser(Reader):
 
     # -- one file, one run ---------------------------------------------------------------------------------------------
 
-    def data_version(self) -> int:
-        """What SQLite counts up with each commit of others; means something to one opening of the file alone."""
-        return int(self._query("PRAGMA data_version", ())[0][0])
-
     def parent(self, run: RunRecord) -> RunRecord | None:
         """The run that called this one."""
         return None if run.parent is None else self.run_of_seq(run.parent)
@@ -156,7 +152,7 @@ class Watch:
         browser = self._browser
         browser.refresh()
         try:
-            return browser.data_version(), browser.openings, browser.live_epoch()
+            return browser.version(), browser.openings, browser.live_epoch()
         except JournalError as error:
             return (str(error),)
 
