@@ -57,8 +57,6 @@ class ReadableJournal:
 
     def live_epoch(self) -> int | None:
         """The epoch of the living owner of the journal, `None` where nobody owns it."""
-        if self.epoch:
-            return self.epoch
         if not self.is_owned():
             return None
         owners = self.owners(1)

@@ -126,10 +126,7 @@ def retry(
 
     def work(transaction: Transaction) -> list[RunRecord]:
         record = _run(transaction, run_id)
-        if record.status not in {"failed", "blocked"}:
-            found = seen if record.status == "running" and seen else record.status
-            msg = f"run {run_id} of {record.workflow!r} is {found}: only a failed or a blocked run can be retried"
-            raise RunConflictError(msg)
+        require_ended_badly(record, seen)
         return list(_reopen(transaction, record))
 
     def _reopen(transaction: Transaction, record: RunRecord) -> Iterator[RunRecord]:
@@ -158,6 +155,14 @@ def retry(
         yield queued
 
     return work
+
+
+def require_ended_badly(record: RunRecord, seen: str) -> None:
+    """Raises `RunConflictError` for a run that is neither failed nor blocked."""
+    if record.status not in {"failed", "blocked"}:
+        found = seen if record.status == "running" and seen else record.status
+        msg = f"run {record.id} of {record.workflow!r} is {found}: only a failed or a blocked run can be retried"
+        raise RunConflictError(msg)
 
 
 def _deadline_anew(record: RunRecord) -> float | None:

@@ -6,6 +6,8 @@ What is written is in `_requests.py`; here is what follows from it where this pr
 from typing import TypeVar
 
 from . import _requests
+from ._fork import taken_over
+from ._going_back import to_repeat
 from ._model import FINISHED, RunRecord
 from ._requests import NOBODY, Work, ask
 from ._runtime import Runtime
@@ -62,6 +64,10 @@ def signal(scheduler: Scheduler, record: RunRecord, name: str, value: str | None
 def retry(scheduler: Scheduler, record: RunRecord, seen: str, trust_journal: bool) -> None:
     """Set a failed or blocked run going again, here or where the owner is; see `Run.retry`."""
     runtime = scheduler.runtime
+    if not runtime.journal.epoch:  # what is refused is refused before the journal is owned for it
+        _requests.require_ended_badly(record, seen)
+        if record.status == "failed":
+            to_repeat(record, runtime.journal.steps(record.seq), runtime.journal.children(record.seq))
     by_owner = _own_if_free(runtime)
     work = _requests.retry(record.id, runtime.clock.now(), trust_journal=trust_journal, by_owner=by_owner, seen=seen)
     for queued in _ask(runtime, work):
@@ -75,6 +81,8 @@ def fork(scheduler: Scheduler, record: RunRecord, from_step: int) -> str:
         msg = f"from_step is a whole number, as run.steps() counts from 1, not {from_step!r}"
         raise TypeError(msg)
     runtime = scheduler.runtime
+    if not runtime.journal.epoch:
+        taken_over(record, runtime.journal.steps(record.seq), from_step)
     epoch = runtime.journal.epoch if _own_if_free(runtime) else NOBODY
     new_id = runtime.clock.new_id()
     new = _ask(runtime, _requests.fork(record.id, new_id, from_step, runtime.clock.now(), epoch))

@@ -58,8 +58,9 @@ class Run(Generic[R]):
         active = before or self._runtime.active.get(self._id)  # it may have begun, or ended, meanwhile
         if record.status == "running" and active is not None and active.is_going_on():
             return "running"
-        mine = self._runtime.journal.epoch
-        live = None if mine else self._runtime.journal.live_epoch()
+        journal = self._runtime.journal
+        # What this engine set going and does not execute, nobody does. Another one may have taken over since.
+        live = None if record.epoch == journal.epoch else journal.live_epoch()
         return cast("RunStatus", seen_status(record, live))
 
     @property

@@ -552,6 +552,59 @@ def test_retry_of_a_run_that_is_not_failed_or_blocked_is_a_clear_error(journal, 
     go_on.set()
 
 
+def test_what_is_refused_does_not_make_this_process_the_owner(journal):
+    @durable.step(retry=None)
+    def fail():
+        raise LookupError
+
+    @durable.workflow(id="run-{caught}")
+    def flow(caught):
+        try:
+            fail()
+        except LookupError:
+            durable.now()
+            if caught == "not":
+                raise
+        if caught == "raised":
+            raise ValueError
+
+    flow.start("so").result(60)
+    with pytest.raises(ValueError):
+        flow.start("raised").result(60)
+    journal.restart()
+    done, failed = durable.get("run-so"), durable.get("run-raised")
+    for ask in done.retry, failed.retry, partial(done.fork, 99), partial(failed.fork, 0):
+        with pytest.raises((RunConflictError, ValueError)):
+            ask()
+        assert not current_engine()._runtime.journal.is_owned()
+    again = done.fork(2)
+    assert current_engine()._runtime.journal.is_owned()
+    again.result(60)
+
+
+def test_a_handle_of_a_closed_engine_tells_what_the_next_one_makes_of_the_run(journal):
+    begun, go_on = threading.Event(), threading.Event()
+
+    @durable.workflow(id="run")
+    def flow():
+        journal.crash()
+        begun.set()
+        assert go_on.wait(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    old = durable.get("run")
+    assert old.status == "interrupted"
+    journal.restart()
+    assert old.status == "interrupted"
+    durable.resume()
+    assert begun.wait(60)
+    assert old.status == "running"
+    go_on.set()
+    durable.get("run").result(60)
+    assert old.status == "completed"
+
+
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
