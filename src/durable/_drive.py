@@ -26,6 +26,7 @@ from ._effects import (
 )
 from ._entries import Work, do_all
 from ._execution import Execution
+from ._helpers import seat_here
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row
 from ._rests import Rest, known_rest
@@ -207,8 +208,8 @@ def _take_slot(execution: Execution, effect: Slot) -> Cut | None:
         woken.set()
 
     limit.request(granted)
-    if not slots and execution.parallel is not None:
-        execution.parallel.has_waited()
+    if not slots and (seat := seat_here()) is not None:
+        seat.has_waited = True
     try:
         while True:
             execution.wait(woken, None)

@@ -236,7 +236,7 @@ class Execution:
             self.wait(event, seconds)
             return
         me = threading.get_ident()
-        with self.threads.resting(lambda: event.is_set() or self.cancel.is_due() or self.is_cut(me)):
+        with self.threads.resting(lambda: event.is_set() or self.is_cut(me)):
             if self.halted is None:
                 self.wait(event, seconds)
         if self.halted is not None:

@@ -31,7 +31,7 @@ class Seat:
         self.depth: int = 0 if under is None else under.depth + (under.is_of(pool))
         """How many jobs of the same pool wait for this one."""
         self.has_waited = False
-        """Whether all threads had a job when this one came."""
+        """Whether all threads had a job when this one came, or its step had no slot at once."""
 
     def is_of(self, pool: "ThreadPool") -> bool:
         """Whether it is one of this pool's."""

@@ -19,7 +19,7 @@ from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
 from ._scopes import EXITS, current_branch, needing_thread, require_not_halted
-from .errors import Cancelled
+from .errors import Cancelled, Halt
 
 R = TypeVar("R")
 
@@ -41,8 +41,6 @@ class StepFuture(Generic[R]):
         """Which of these it is."""
         self.is_new = False
         """Whether the journal has nothing of it yet."""
-        self.has_waited = False
-        """Whether there was no thread for it at once, or no slot of the step's `concurrency`."""
         self._value: Any = None
         self.error: BaseException | None = None
         """What the step raised, once it has ended."""
@@ -129,16 +127,16 @@ class Siblings:
         with self._guard:
             return None if self.has_failed else go()
 
-    def require_wanted(self, item: StepFuture[Any]) -> None:
+    def require_wanted(self, place: int, *, has_waited: bool) -> None:
         """An item is about to begin: raise where it had to wait for that, and another one has failed meanwhile.
 
         But it begins if a later one has, so that those that do are the first ones, however the threads take turns; and
         the first failure by index is the same as if all had begun.
         """
         with self._guard:
-            if item.has_waited and self.has_failed and item.place > self._last:
+            if has_waited and self.has_failed and place > self._last:
                 raise NotWantedError
-            self._last = max(self._last, item.place)
+            self._last = max(self._last, place)
 
 
 class Slots:
@@ -231,18 +229,12 @@ class Parallel:
         if mine is not None and mine.siblings is not None:
             mine.siblings.are_told = True
 
-    def has_waited(self) -> None:
-        """What this thread carries out waits before it begins."""
-        mine = self._of_thread.get(threading.get_ident())
-        if mine is not None:
-            mine.has_waited = True
-
     def require_wanted(self) -> None:
         """What this thread carries out is to be journaled: see `Siblings.require_wanted`."""
         mine = self._of_thread.get(threading.get_ident())
         if mine is not None and mine.siblings is not None and mine.is_new:
-            mine.is_new = False
-            mine.siblings.require_wanted(mine)
+            mine.is_new, seat = False, seat_here()
+            mine.siblings.require_wanted(mine.place, has_waited=seat is not None and seat.has_waited)
 
     def submit(self, call: Call, decision: Decision, past: StepRecord | None) -> StepFuture[Any]:
         """Set a decided step going on the pool.
@@ -262,8 +254,7 @@ class Parallel:
         threads = self._execution.threads
 
         def job() -> None:
-            me, seat = threading.get_ident(), seat_here()
-            future.has_waited = seat is not None and seat.has_waited
+            me = threading.get_ident()
             with nullcontext() if threads is None else threads.working():
                 self._of_thread[me] = future
                 future.run(lambda: context.run(self._begin, decision))
@@ -387,7 +378,8 @@ def _results(futures: list[StepFuture[Any]], return_exceptions: bool) -> list[An
         except BaseException as error:  # `Cancelled` or a `Halt`, which are no results
             if isinstance(error, EXITS) and error is not future.error:  # Ctrl-C, which struck this wait
                 raise
-            first = error
+            if not isinstance(first, Halt):  # it took the run down, and whoever catches it hears of it again
+                first = error
             return_exceptions = False
     if first is not None and not return_exceptions:
         raise first

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from durable import _running, _running_async, _steering, _telling, _timeouts, _timer
+from durable import _parallel, _running, _running_async, _steering, _telling, _timeouts, _timer
 from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
 from durable._helpers import ThreadPool
@@ -435,6 +435,20 @@ def test_an_item_that_looks_while_another_one_tells_the_body_is_cut_too():
     parallel = Parallel(execution, None)
     parallel._of_thread[1] = item
     assert parallel.is_cut(1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_took_a_run_down_is_what_its_map_raises_though_an_item_was_cut_by_its_cancellation(order):
+    ends = [Halt(RunInterruptedError("down")), Cancelled()]
+
+    def ended(error):
+        def body():
+            raise error
+
+        return StepFuture("step").run(body)
+
+    with pytest.raises(Halt):
+        _parallel._results([ended(ends[index]) for index in order], return_exceptions=False)
 
 
 def test_a_thread_that_a_run_does_not_know_rests_without_suspending_it():
