@@ -33,8 +33,12 @@ def mend_wal(connection: apsw.Connection, vfs: str | None) -> None:
     if os.path.exists(path) and os.path.getsize(path):
         connection.execute("BEGIN IMMEDIATE")  # nobody else writes to it meanwhile
         try:
-            file = apsw.VFSFile(vfs or "", path, [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
+            flags = [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0]
+            file = apsw.VFSFile(vfs or "", path, flags)
             try:
+                if flags[1] & apsw.SQLITE_OPEN_READONLY:  # it opens what it may not write all the same, to be read
+                    msg = "attempt to write a readonly WAL"
+                    raise apsw.ReadOnlyError(msg)
                 _write_again(file)
             finally:
                 file.xClose()

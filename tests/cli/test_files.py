@@ -76,17 +76,37 @@ def test_an_owner_that_starts_while_a_reader_is_there_is_seen(folder):
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_read_only_folder_will_do(folder, shop, killed):
     folder.run("buy({'id': 1, 'item': 'x'})")
+    with _read_only(shop if killed else folder) as copy:
+        done = _as_somebody(copy, "ls")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == (7 if killed else 1)
+
+
+@pytest.mark.unwatched
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("command", [["cancel", "order-1"], ["signal", "order-1", "go", "1"]])
+def test_who_may_not_write_is_told_what_it_takes(folder, shop, killed, command):
+    """The WAL of an owner that was killed is written again before anything is added to it."""
+    folder.run("buy({'id': 1, 'item': 'x'})")
+    with _read_only(shop if killed else folder) as copy:
+        done = _as_somebody(copy, *command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "attempt to write a readonly" in done.stderr
+    assert "this process has to be allowed to write the file, and to make files in its folder" in done.stderr
+
+
+@contextlib.contextmanager
+def _read_only(folder):
+    """A copy of the journal that nobody may write."""
     with tempfile.TemporaryDirectory() as name:  # not below pytest's own, which others may not enter
         path = Path(name)
-        for file in (shop if killed else folder).path.glob("durable.db*"):
+        for file in folder.path.glob("durable.db*"):
             Path(shutil.copy(file, path)).chmod(0o444)
         path.chmod(0o555)
         try:
-            done = _as_somebody(type(folder)(path), "ls")
+            yield type(folder)(path)
         finally:
             path.chmod(0o755)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == (7 if killed else 1)
 
 
 def _as_somebody(folder, *arguments):
