@@ -96,10 +96,11 @@ class Transaction:
     def finish_run(self, record: RunRecord) -> int:
         """Write the end of a run, or that it is blocked; what was asked of one that has ended is dropped with it.
 
-        A parent that is suspended while it waits for this run is due then.
+        But a failed one keeps its signals, which a retry reads. A parent that is suspended while it waits for this run
+        is due then.
         """
         if record.finished_at is not None:
-            self.execute(SQL["drop_messages"], (record.seq,))
+            self.execute(SQL["drop_requests" if record.status == "failed" else "drop_messages"], (record.seq,))
             if record.parent is not None:
                 self._wake(record.parent, record.finished_at)
         return self.put_run(record)

@@ -1,6 +1,9 @@
 """Retrying a run that failed with what it went on after, and one that failed with a run that it started."""
 
 import asyncio
+import contextlib
+import sqlite3
+import threading
 import time
 
 import pytest
@@ -306,3 +309,54 @@ def test_a_thread_that_a_timeout_cut_is_attempted_again(journal, run_async):
         run_async(flow())
     durable.get("run").retry()
     assert durable.get("run").result() == "done"
+
+
+# -- what was sent to it and not read ----------------------------------------------------------------------------------
+
+
+def test_a_signal_that_a_failed_run_had_not_read_is_read_when_it_is_retried(journal):
+    answers = [Down("down"), None]
+
+    @durable.step(retry=None)
+    def ask():
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    @durable.step
+    def wait_for_the_test():
+        assert sent.wait(PATIENCE)
+
+    @durable.workflow
+    def flow():
+        wait_for_the_test()
+        ask()
+        return durable.wait_for_signal("paid", int), durable.wait_for_signal("paid", int)
+
+    sent = threading.Event()
+    run = flow.start()
+    run.signal("paid", 1)
+    run.signal("paid", 2)
+    sent.set()
+    with pytest.raises(Down):
+        run.result(PATIENCE)
+    with pytest.raises(durable.RunFinishedError):
+        run.signal("paid", 3)
+    run.retry()
+    assert run.result(PATIENCE) == (1, 2)
+
+
+@pytest.mark.parametrize("how", ["completed", "cancelled"])
+def test_what_a_run_had_not_read_goes_with_it_when_it_has_ended_for_good(journal, how):
+    @durable.workflow
+    def flow():
+        durable.wait_for_signal("go")
+
+    run = flow.start()
+    run.signal("never read", 1)
+    run.cancel() if how == "cancelled" else run.signal("go")
+    with contextlib.suppress(durable.RunCancelledError):
+        run.result(PATIENCE)
+    assert run.status == how
+    durable.close()
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        assert connection.execute("SELECT * FROM durable_message").fetchall() == []

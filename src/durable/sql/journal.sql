@@ -122,6 +122,10 @@ SELECT * FROM durable_message WHERE run = ? AND kind = ? AND name = ? ORDER BY s
 -- name: drop_messages
 DELETE FROM durable_message WHERE run = ?;
 
+-- name: drop_requests
+-- All but its signals: a run that failed reads these when it is retried.
+DELETE FROM durable_message WHERE run = ? AND kind <> 'signal';
+
 -- name: drop_step
 DELETE FROM durable_step WHERE run = ? AND branch = ? AND position = ?;
 
