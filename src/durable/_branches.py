@@ -106,6 +106,8 @@ class Branches:
     def _task_done(self, task: "asyncio.Task[Any]") -> None:
         self.tasks.pop(task, None)
         self._look_at(task)  # before a group hears of it
+        if self.execution.halted is not None and not task.cancelled():
+            task.exception()  # seen: the body that might have looked at it is taken down
         self.tick_soon()
 
     def look_for_interrupt(self) -> None:

@@ -1081,3 +1081,39 @@ def test_whoever_waits_for_a_run_whose_loop_stands_still_hears_that_the_engine_w
     assert not thread.is_alive()
     loop.close()
     assert heard == ["run run was interrupted: the engine was closed"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_tasks_of_a_run_that_close_interrupts_are_no_errors_that_nobody_looked_at(
+    journal, run_async, caplog, asynchronous
+):
+    begun = threading.Semaphore(0)
+
+    @durable.workflow
+    async def child():
+        begun.release()
+        await asyncio.Event().wait()  # held in memory, and not suspended
+
+    @durable.workflow
+    async def flow():
+        tasks = [asyncio.create_task(child()) for _ in range(3)]
+        for first in asyncio.as_completed(tasks):
+            await first
+
+    async def on_this_loop():
+        async with durable.open(journal.path):
+            run = flow.start()
+            for _ in range(3):
+                assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        return run
+
+    if asynchronous:
+        run = run_async(on_this_loop())
+    else:
+        run = flow.start()
+        for _ in range(3):
+            assert begun.acquire(timeout=PATIENCE)
+        durable.close()
+    gc.collect()
+    assert run.status == "interrupted"
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
