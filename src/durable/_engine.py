@@ -158,10 +158,10 @@ class Engine:
         if kind is GeneratorExit:  # its coroutine is dropped, or closed by hand: nothing can be awaited
             self.__exit__(kind, error, trace)
             return
-        import asyncio
+        from ._running_async import beside_the_loop
 
         if self._leave():
-            await asyncio.to_thread(self.close)  # its runs end on this loop, which therefore must not be blocked
+            await beside_the_loop(self.close)  # its runs end on this loop, which therefore must not be blocked
 
     def _enter(self) -> bool:
         """Be the current engine here; say whether nobody else is in it, who may have runs on a loop already."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -292,6 +292,11 @@ def _carry_out(future: "concurrent.futures.Future[Any]", function: Callable[[], 
     except BaseException as error:  # for the task that awaits it
         future.set_exception(error)
         del future  # which has the error, which has this frame
+
+
+async def beside_the_loop(function: Callable[[], None]) -> None:
+    """Call it in a thread of its own: those that the loop has may all be at work for what waits for it."""
+    await asyncio.wrap_future(DaemonExecutor().submit(copy_context().run, function))
 
 
 class LoopThread:

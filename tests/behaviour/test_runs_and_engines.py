@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from durable import (
     testing,
 )
 from durable._engine import current_engine
-from tests.behaviour.patience import wait_until
+from tests.behaviour.patience import PATIENCE, wait_until
 
 # -- a run -------------------------------------------------------------------------------------------------------------
 
@@ -1050,6 +1051,24 @@ def test_an_engine_in_a_coroutine_that_is_closed_by_hand_is_closed(an_engine, ru
         coroutine.send(None)
         coroutine.close()
         assert is_closed()
+
+    run_async(main())
+
+
+def test_an_engine_is_left_while_all_threads_of_the_loop_are_at_work(an_engine, run_async):
+    """It is what ends their work, where it is a step that waits."""
+    engine, is_closed = an_engine
+    free = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        async with engine:
+            at_work = loop.run_in_executor(None, free.wait, PATIENCE)
+        assert is_closed()
+        assert not at_work.done()
+        free.set()
+        assert await at_work
 
     run_async(main())
 

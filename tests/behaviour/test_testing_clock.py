@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -490,6 +491,25 @@ def test_in_a_coroutine_the_clock_is_advanced_beside_the_loop():
             await until(lambda: len(durable.runs()) == 2 and all(run.steps() for run in durable.runs()))
             await env.clock.advance_async(days=7)
             assert await task == await run == start + dt.timedelta(days=7)
+
+    asyncio.run(test())
+
+
+def test_in_a_coroutine_the_clock_is_advanced_while_all_threads_of_the_loop_are_at_work():
+    """What they do may wait for it."""
+    free = threading.Event()
+
+    async def test():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        async with testing.engine(auto_advance=False) as env:
+            start = env.clock.time
+            at_work = loop.run_in_executor(None, free.wait, PATIENCE)
+            await env.clock.advance_async(days=7)
+            assert env.clock.time == start + dt.timedelta(days=7)
+            assert not at_work.done()
+            free.set()
+            assert await at_work
 
     asyncio.run(test())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from durable._clock import Clock
@@ -81,10 +82,10 @@ class HandClock(Clock):
         self, *, weeks: float = 0, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
     ) -> None:
         """The same as `advance`, in a test that is a coroutine: its event loop goes on meanwhile."""
-        import asyncio
+        from durable._running_async import beside_the_loop
 
         step = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        await asyncio.to_thread(self.advance, **step)
+        await beside_the_loop(partial(self.advance, **step))
 
     def _advance_to(self, target: float) -> None:
         if target < self._now:

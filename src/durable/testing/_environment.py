@@ -96,10 +96,10 @@ class Environment:
         if kind is GeneratorExit:  # its coroutine is dropped, or closed by hand: nothing can be awaited
             self.__exit__(kind, error, trace)
             return
-        import asyncio
+        from durable._running_async import beside_the_loop
 
         try:
-            await asyncio.to_thread(self.engine.close)  # its runs end on this loop
+            await beside_the_loop(self.engine.close)  # its runs end on this loop
         finally:
             self._leave()
 
