@@ -94,9 +94,13 @@ def _flags(function: Any, what: str) -> int:
 
 
 def awaiting(execution: Execution, decision: Any, name: str) -> Coroutine[Any, Any, Any]:
-    """The coroutine of an async operation. It bears its name, since a task is named after its coroutine."""
-    coroutine: Any = _async_driver()(execution, decision)
-    coroutine.__name__ = coroutine.__qualname__ = name  # the latter where it is never awaited
+    """The coroutine of an async operation. It bears its name, since a branch is named after its coroutine."""
+    return named(_async_driver()(execution, decision), name)
+
+
+def named(coroutine: Any, name: str) -> Coroutine[Any, Any, Any]:
+    """The coroutine, which bears the name of what was called, also where Python says that nobody awaits it."""
+    coroutine.__name__ = coroutine.__qualname__ = name
     return coroutine  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 from ._active import Request, waiting_here
 from ._arguments import iterable, seconds, slots
 from ._codec import codec_for
-from ._decorated import Decorated, P, R, awaiting, require_async_run
+from ._decorated import Decorated, P, R, awaiting, named, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
 from ._engine import REGISTRY, current_engine
@@ -76,7 +76,7 @@ class Workflow(Decorated[P, R]):
         ancestors = frozenset[str]().union(*(execution.ancestors for execution in waiting))
         request = self._request(args, kwargs, "call")._replace(ancestors=ancestors)
         if self.is_async:
-            return cast("R", _call_async(engine, request))
+            return cast("R", named(_call_async(engine, request), self.name))
         ending: Ending = drive_run(engine._runtime, call(engine._runtime, request))
         return cast("R", ending.result())
 

@@ -505,6 +505,17 @@ def test_an_async_step_that_is_never_awaited_is_named_in_the_warning(journal, ru
         run_async(flow())
 
 
+def test_an_async_workflow_that_is_never_awaited_is_named_in_the_warning(journal):
+    @durable.workflow(name="forgotten")
+    async def flow():
+        pass
+
+    with pytest.warns(RuntimeWarning, match="'forgotten' was never awaited"):
+        flow()
+        gc.collect()
+    assert durable.runs() == []
+
+
 # -- refused -----------------------------------------------------------------------------------------------------------
 
 
