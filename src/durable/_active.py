@@ -7,11 +7,10 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from ._execution import Execution
-from ._journal import Journal
 from ._limits import Limit, Loan
-from ._model import FINISHED, LAST_DAY, RunRecord
+from ._model import LAST_DAY, RunRecord
 from ._rests import Suspended
-from ._scopes import SCOPE, Branch, StepScope, current_branch
+from ._scopes import Branch, StepScope
 from ._signature import Signature
 from .errors import DurableError, RunConflictError, RunInterruptedError
 
@@ -48,18 +47,18 @@ class Active:
         run_id: str,
         workflow: Declaration,
         origin: str,
-        ancestors: frozenset[str] = frozenset(),
         parent: Execution | None = None,
+        begun_by: "Active | None" = None,
     ) -> None:
         self.run_id = run_id
         self.workflow = workflow
         self.origin = origin
         """"call", "start" or "resume"."""
-        self.ancestors = ancestors
         self.parent = parent
         """The execution that waits for this run in its own thread or task; `None` for a run that was started."""
         self.caller = parent
         """The execution of its parent, once a task of that has called the run: the first that did may give it up."""
+        self._begun_by = begun_by
         self.has_claimed = False
         """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
@@ -91,10 +90,18 @@ class Active:
         with self._guard:
             self._over = True
             watchers, self._watchers = self._watchers, []
+        self._begun_by = None  # each run of a chain may start the next, for years
         self.give_slot_back()
         self._wake()
         for watcher in watchers:
             watcher()
+
+    def depth(self) -> int:
+        """How many runs that execute here may be waiting for it."""
+        depth, before = 0, self._begun_by
+        while before is not None and not before.is_over():
+            depth, before = depth + 1, before._begun_by
+        return depth
 
     def give_slot_back(self) -> None:
         """Hold no slot of the workflow's `concurrency`."""
@@ -205,7 +212,8 @@ class Request(NamedTuple):
     run_id: str | None
     origin: str
     parent: Execution | None
-    ancestors: frozenset[str]
+    scope: Branch | StepScope | None
+    """The code that waits for the call, or that starts a child; `None` where it is in no run."""
 
     def is_child(self, found: RunRecord) -> bool:
         """Whether a run that was found is a child of the run that asks for it."""
@@ -218,51 +226,6 @@ class Request(NamedTuple):
         that one is cancelled together with it.
         """
         return self.origin == "call" and self.parent is not None and not self.is_child(found)
-
-
-def _attempts_here() -> Iterator[StepScope]:
-    """The attempts that wait for the code here: of the step that it is in, or that called its run; nearest first."""
-    scope = SCOPE.get()
-    if type(scope) is Branch:
-        scope = scope.execution.called_in
-    while isinstance(scope, StepScope) and not scope.over:
-        yield scope
-        scope = scope.execution.called_in
-
-
-def waiting_here(journal: Journal) -> Iterator[Execution]:
-    """Whose runs, of this journal, wait for the step that runs here, or for the run whose body does; nearest first.
-
-    They are known by the context, which threads and tasks of a step take along. None ends before what it waits for.
-    """
-    return (attempt.execution for attempt in _attempts_here() if attempt.execution.journal is journal)
-
-
-def who_waits(journal: Journal) -> Execution | None:
-    """The nearest run of this journal whose body, or whose step, waits for what the code here begins to wait for.
-
-    `None` where a timeout may leave this thread behind: the run goes on then, while the thread waits still.
-    """
-    branch = current_branch()
-    if branch is not None and branch.execution.journal is journal:
-        return branch.execution
-    for attempt in _attempts_here():
-        if attempt.may_be_left:
-            return None
-        if attempt.execution.journal is journal:
-            return attempt.execution
-    return None
-
-
-def ancestors_in(journal: Journal, record: RunRecord) -> Iterator[str]:
-    """The ids of the runs that have not ended before what they called, or started, and of theirs: nearest first."""
-    parent = record
-    while parent.parent is not None:
-        found = journal.run_of_seq(parent.parent)
-        if found is None or found.status in FINISHED:
-            return
-        parent = found
-        yield parent.id
 
 
 def new_run(
@@ -300,9 +263,6 @@ def deadline_of(workflow: Declaration, now: float) -> float | None:
 def require_same_call(found: RunRecord, request: Request) -> None:
     """An id means one run: one workflow, and one set of inputs."""
     workflow = request.workflow
-    if found.id in request.ancestors and found.status not in FINISHED:
-        msg = f"run {found.id!r} is waiting for this call: a run cannot call itself or a run that waits for it"
-        raise RunConflictError(msg)
     if found.workflow != workflow.name:
         msg = (
             f"id {found.id!r} belongs to a run of workflow {found.workflow!r}, and was called for "

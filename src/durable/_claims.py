@@ -24,20 +24,18 @@ class Claims:
         """A run of an earlier owner is set going in the background."""
         self._resumed.setdefault(claim, {}).setdefault(run_id)
 
-    def oldest(
-        self, transaction: Transaction, claim: str, epoch: int, ancestors: Collection[str] = ()
-    ) -> RunRecord | None:
+    def oldest(self, transaction: Transaction, claim: str, epoch: int, waiting: Collection[str]) -> RunRecord | None:
         """The oldest run of this claim that an owner before this `epoch` left, and that no call has claimed.
 
-        `ancestors` wait for the call, and are none that it may wait for.
+        Those that are `waiting` for the call are none that it may wait for.
         """
         resumed = dict(self._resumed.get(claim, {}))
         found = [
             record
             for record in transaction.claimable_runs(claim)
-            if record.id not in ancestors and self._is_free.get(record.id, record.epoch < epoch or record.id in resumed)
+            if record.id not in waiting and self._is_free.get(record.id, record.epoch < epoch or record.id in resumed)
         ]
-        for run_id in (*ancestors, *(record.id for record in found)):
+        for run_id in (*waiting, *(record.id for record in found)):
             resumed.pop(run_id, None)
         ended = (transaction.run_of_id(run_id) for run_id in resumed if self._is_free.get(run_id, True))
         found += [record for record in ended if record is not None]

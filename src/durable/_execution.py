@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._limits import Limits
     from ._parallel import Parallel
     from ._rests import Rest, Threads
+    from ._watching import Watchers
 
 
 class Execution:
@@ -32,7 +33,6 @@ class Execution:
 
     __slots__ = (
         "__weakref__",
-        "ancestors",
         "attempts_in_flight",
         "branches",
         "called_in",
@@ -64,6 +64,7 @@ class Execution:
         "threads",
         "unsynced",
         "waits",
+        "watchers",
     )
 
     def __init__(
@@ -74,7 +75,7 @@ class Execution:
         record: RunRecord,
         past: list[StepRecord],
         unsynced: int,
-        ancestors: frozenset[str],
+        watchers: "Watchers",
         limits: "Limits",
         step_pool: "ThreadPool",
         parent: "Execution | None" = None,
@@ -94,8 +95,8 @@ class Execution:
         """Until the first operation without an outcome in the journal: `durable.logger` is silent."""
         self.parent = parent
         """The execution that called this one as a child, and waits for it."""
-        self.ancestors = ancestors | {record.id}
-        """The runs that wait for this one, and itself."""
+        self.watchers = watchers
+        """Who waits here for runs of its journal."""
         self.unsynced = unsynced
         """The transaction of the last record that others may have seen and that may not be on disk yet."""
         self.halted: Halt | None = None

@@ -22,6 +22,7 @@ from ._outcome import raised, returned
 from ._replay import describe, place
 from ._scopes import SCOPE
 from ._stand_ins import EngineStandIn, Here, Sealed, ThreadEnds
+from ._watching import Watchers
 from .errors import DurableError, EngineClosedError, Halt, JournalError, RunBlockedError, SerializationError
 
 if TYPE_CHECKING:
@@ -118,8 +119,10 @@ class _Rehearsal:
         sealed: Any = Sealed(journal)
         pool: Any = Here(self)
         past = journal.steps(record.seq)
-        self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, ancestors, Limits(), pool)
+        self.execution = Execution(sealed, SYSTEM_CLOCK, registry, record, past, 0, Watchers(), Limits(), pool)
         self.execution.rehearse = self._rehearse
+        self.ancestors = ancestors | {record.id}
+        """The runs that are rehearsed since one waits for the next, up to this one."""
         self._cuts = [step for step in past if step.error == CUT]
         self._engine = EngineStandIn(self, journal)
         self._is_cancelled = bool(journal.messages(record.seq, "cancel", ""))
@@ -191,12 +194,11 @@ class _Rehearsal:
 
     def _with_others(self) -> Verdict:
         """What stops a run that this one waits for stops this one too."""
-        ancestors = self.execution.ancestors
         for run_id in [awaited.run_id for awaited in self._awaited]:
-            if why := self._rehearsals.what_stops(run_id, ancestors):
+            if why := self._rehearsals.what_stops(run_id, self.ancestors):
                 return Verdict("would block", f"it waits for run {run_id!r}, which {why}")
         for child in self._rehearsals.journal.children(self.execution.record.seq) if not self._is_cancelled else ():
-            if why := self._rehearsals.what_stops(child.id, ancestors):
+            if why := self._rehearsals.what_stops(child.id, self.ancestors):
                 return Verdict("unclear", f"if it waits for run {child.id!r}, it stops with that one, which {why}")
         return GOES_ON
 

@@ -7,7 +7,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ._active import waiting_here
 from ._codec import codec_for
 from ._drive import drive
 from ._effects import Call, Callee
@@ -173,7 +172,8 @@ class Result:
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         changed, ended = threading.Event(), Ended()
-        with self._runtime.watchers.watching(self._id, ended.then(changed.set)):
+        awaiting = self._runtime.awaiting(self._id, for_ever=timeout is None)
+        with awaiting, self._runtime.watchers.watching(self._id, ended.then(changed.set)):
             while True:
                 changed.clear()
                 if (since := ended.take()) is not None:
@@ -208,7 +208,8 @@ class Result:
         from ._running_async import Change
 
         change, end, ended = Change(), _turn_of_end(), Ended()
-        with self._runtime.watchers.watching(self._id, ended.then(change.tell), change.outside_of_runs()):
+        watching = self._runtime.watchers.watching(self._id, ended.then(change.tell), change.outside_of_runs())
+        with self._runtime.awaiting(self._id), watching:
             while True:
                 change.clear()
                 if (since := ended.take()) is not None:
@@ -225,9 +226,6 @@ class Result:
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
         runtime = self._runtime
-        if any(execution.record.id == self._id for execution in waiting_here(runtime.journal)):
-            msg = f"run {self._id} is waiting for this: nothing can wait for the result of a run that waits for it"
-            raise RunConflictError(msg)
         runtime.journal.commits.require_not_held_here()
         if (active := runtime.active.get(self._id)) is not None:
             return active

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from ._active import ENGINE, Active, Admission, Declaration, Request, who_waits
+from ._active import ENGINE, Active, Admission, Declaration, Request
+from ._ancestry import who_waits
 from ._execution import Execution
 from ._helpers import lending
 from ._limits import Loan, Slots
@@ -163,7 +164,8 @@ def _until_over(runtime: Runtime, request: Request, admission: Admission) -> Cou
     is_first = is_child and active.caller is not request.parent
     if is_first:
         active.caller = request.parent
-    yield Over(active, request.parent if is_first else None)
+    with runtime.awaiting(admission.record.id):
+        yield Over(active, request.parent if is_first else None)
     record = runtime.journal.run(admission.record.id)
     goes_on = record is not None and record.status not in {*FINISHED, "blocked"}
     if goes_on and (isinstance(active.error, DurableError) or (is_child and active.origin != "call")):

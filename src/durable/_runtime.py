@@ -8,10 +8,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-from ._active import Active, Admission, Declaration, Request, ancestors_in, deadline_of, new_run, require_same_call
+from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
+from ._ancestry import active_at, awaiting, require_no_ancestor, who_cannot_end
 from ._claims import Claims
 from ._clock import Clock
 from ._codec import dump_error
@@ -146,7 +147,7 @@ class Runtime:
         """What the caller will hold, should the run be its to execute."""
         run_id = request.run_id or self.clock.new_id()
         parent = request.parent if request.origin == "call" else None
-        return Active(run_id, request.workflow, request.origin, request.ancestors, parent)
+        return Active(run_id, request.workflow, request.origin, parent, active_at(request.scope, self))
 
     def admit(self, request: Request, mine: Active) -> Callable[[Transaction], Admission]:
         """The work of a transaction that decides which run a call means, and makes it `mine` if it is to be.
@@ -168,6 +169,7 @@ class Runtime:
             if found is None:
                 return self._create(transaction, request, mine, claim)
             if run_id is not None:
+                require_no_ancestor(found, request.scope, self, transaction)
                 require_same_call(found, request)
             active = None if found.status in FINISHED else self.living(found.id)
             if run_id is None:
@@ -196,7 +198,12 @@ class Runtime:
             return transaction.run_of_id(request.run_id)
         if claim is None or request.origin == "start" or request.parent is not None:
             return None
-        return self._claims.oldest(transaction, claim, self.journal.epoch, request.ancestors)
+        waiting = who_cannot_end(request.scope, self, transaction)
+        return self._claims.oldest(transaction, claim, self.journal.epoch, waiting)
+
+    def awaiting(self, run_id: str, *, for_ever: bool = True) -> AbstractContextManager[None]:
+        """See `_ancestry.awaiting`."""
+        return awaiting(self, run_id, for_ever=for_ever)
 
     def living(self, run_id: str) -> Active | None:
         """The run in this process, unless its event loop was closed under it."""
@@ -251,10 +258,6 @@ class Runtime:
 
     def begin(self, active: Active, admission: Admission, past: list[StepRecord]) -> Execution:
         """The execution of a run that is this process's to execute."""
-        # Without those that have ended: each run of a chain may start the next, for years.
-        ancestors = frozenset(filter(self.active.__contains__, active.ancestors))
-        if not active.ancestors:  # it is set going anew, and they may be later
-            ancestors = frozenset(ancestors_in(self.journal, admission.record))
         execution = Execution(
             self.journal,
             self.clock,
@@ -262,7 +265,7 @@ class Runtime:
             admission.record,
             past,
             admission.unsynced,
-            ancestors,
+            self.watchers,
             self.limits,
             self.step_pool,
             active.parent,

@@ -143,6 +143,20 @@ class Scheduler:
                 if record is not None and record.status == "waiting" and record.wake_at is None:
                     runtime.watchers.tell(record.id, active)
 
+    def ask(self, run_id: str) -> None:
+        """Set a run going that is suspended, or is just being so, to find out what it waits for: see `_ancestry.py`."""
+        active = self.runtime.active.get(run_id)
+        if active is None:
+            self._ask_now(run_id)
+        else:
+            active.watch(lambda: self._ask_now(run_id))
+
+    def _ask_now(self, run_id: str) -> None:
+        with suppress(DurableError):  # the engine closes
+            record = self.runtime.journal.run(run_id)
+            if record is not None and record.status == "waiting":
+                self._go_on_with(record)
+
     def receive(self, message: MessageRecord) -> None:
         """For the timer: something was asked of a run, by this process or another."""
         runtime = self.runtime
@@ -239,7 +253,7 @@ class Scheduler:
     def _dispatch(self, active: Active) -> None:
         if not active.workflow.is_async:
             # A child goes first: its parent may be waiting for it, and has a thread already.
-            self._pool.submit(lambda: self._run(active), depth=len(active.ancestors))
+            self._pool.submit(lambda: self._run(active), depth=active.depth())
             return
         from ._running_async import LoopThread, Tasks, drive_run_async, port_of
 

@@ -19,6 +19,7 @@ class Rehearsal(Protocol):
     """What is wanted here of a rehearsal."""
 
     execution: Execution
+    ancestors: frozenset[str]
     is_submitted: bool
     stopped_at: str
 
@@ -118,7 +119,7 @@ class _Others:
         """The run of an id, unless it has ended, or waits for this one."""
         record = self._journal.run(run_id)
         execution = self._rehearsal.execution
-        if record is None or record.status in FINISHED or run_id in execution.ancestors:
+        if record is None or record.status in FINISHED or run_id in self._rehearsal.ancestors:
             return None
         workflow = execution.registry.workflows.get(record.workflow)
         if workflow is None:
@@ -153,9 +154,11 @@ class EngineStandIn:
         """Background runs that are async share a loop."""
         return True
 
-    def waiting(self, *_: Any) -> Any:
+    def waiting(self, *_: Any, **__: Any) -> Any:
         """While a result is looked for, which is there or is not."""
         return nullcontext()
+
+    awaiting = waiting
 
     @contextmanager
     def watching(self, run_id: str, *_: Any) -> Iterator[None]:

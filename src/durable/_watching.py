@@ -3,7 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ._scopes import Branch, StepScope
 
 
 class OnLoop(Protocol):
@@ -23,6 +26,8 @@ class Watchers:
     def __init__(self) -> None:
         self._watchers: dict[str, list[Callable[[Any], None]]] = {}
         self._on_loops: list[OnLoop] = []
+        self._awaiting: dict[str, list[Branch | StepScope]] = {}
+        """By run: the code in runs, of this journal or another, that waits for its end."""
         self._guard = threading.Lock()
 
     @contextmanager
@@ -51,6 +56,24 @@ class Watchers:
             with self._guard:
                 for each in own:
                     self._on_loops.remove(each)
+
+    @contextmanager
+    def awaiting(self, run_id: str, scope: "Branch | StepScope") -> Iterator[None]:
+        """Have it known that the code at this place waits for the end of the run."""
+        with self._guard:
+            self._awaiting.setdefault(run_id, []).append(scope)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._awaiting[run_id].remove(scope)
+                if not self._awaiting[run_id]:
+                    del self._awaiting[run_id]
+
+    def who_await(self, run_id: str) -> "list[Branch | StepScope]":
+        """The code that waits for the end of the run."""
+        with self._guard:
+            return list(self._awaiting.get(run_id, ()))
 
     def are_there(self) -> bool:
         """Whether anybody waits for a run."""

@@ -8,7 +8,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
-from ._active import Request, waiting_here
+from ._active import Request
 from ._arguments import iterable, seconds, slots
 from ._codec import codec_for
 from ._decorated import Decorated, P, R, awaiting, named, require_async_run
@@ -72,9 +72,7 @@ class Workflow(Decorated[P, R]):
         if type(scope) is Branch:
             return cast("R", self._call_child(scope, args, kwargs))
         engine = current_engine()
-        waiting = waiting_here(engine._runtime.journal)
-        ancestors = frozenset[str]().union(*(execution.ancestors for execution in waiting))
-        request = self._request(args, kwargs, "call")._replace(ancestors=ancestors)
+        request = self._request(args, kwargs, "call")._replace(scope=scope)
         if self.is_async:
             return cast("R", named(_call_async(engine, request), self.name))
         ending: Ending = drive_run(engine._runtime, call(engine._runtime, request))
@@ -127,7 +125,7 @@ class Workflow(Decorated[P, R]):
         what = f"workflow {self.name!r}"
         arguments = self.signature.bind(args, kwargs, what)
         inputs = self.signature.dump_run_inputs(arguments, what)
-        return Request(self, inputs, self._run_id(args, kwargs, arguments), origin, None, frozenset())
+        return Request(self, inputs, self._run_id(args, kwargs, arguments), origin, None, None)
 
     def _run_id(self, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: dict[str, Any]) -> str | None:
         if self._fixed_id is not None or self._id is None:
@@ -228,7 +226,7 @@ class Workflow(Decorated[P, R]):
         request = self._request(args, kwargs, "call" if kind == "child" else "start")
         execution = scope.execution
         run_id = request.run_id or idempotency_key(execution.record.id, scope.name, scope.position)
-        request = request._replace(run_id=run_id, parent=execution, ancestors=execution.ancestors)
+        request = request._replace(run_id=run_id, parent=execution, scope=scope)
         if execution.trusts_journal():
             request = _as_begun(request, execution.past.get((scope.name, scope.position)), kind)
         callee = Callee(kind, self.name, result, self.module, self.source, signature=self.signature)

@@ -30,30 +30,17 @@ WAYS = ["directly", "with a timeout", "submitted", "submitted with a timeout", "
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_a_step_cannot_call_the_run_that_waits_for_it(journal, how):
+@pytest.mark.parametrize("what", ["call", "wait"])
+def test_a_step_can_neither_call_the_run_that_waits_for_it_nor_wait_for_its_result(journal, how, what):
     @durable.step(retry=None)
-    def calls(_=None):
-        return flow()
+    def step(_=None):
+        return flow() if what == "call" else durable.get("a").result(SOON)
 
     @durable.workflow(id="a")
     def flow():
-        return called(calls)[how]()
+        return called(step)[how]()
 
-    with pytest.raises(RunConflictError, match=WAITS):
-        flow.start().result(SOON)
-
-
-@pytest.mark.parametrize("how", WAYS)
-def test_nor_wait_for_its_result(journal, how):
-    @durable.step(retry=None)
-    def waits(_=None):
-        return durable.get("a").result(SOON)
-
-    @durable.workflow(id="a")
-    def flow():
-        return called(waits)[how]()
-
-    with pytest.raises(RunConflictError, match=CANNOT_END):
+    with pytest.raises(RunConflictError, match=WAITS if what == "call" else CANNOT_END):
         flow.start().result(SOON)
 
 

@@ -37,6 +37,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_rests",),
     # 3 one execution
     ("_scopes",),
+    ("_watching",),
     ("_execution",),
     ("_attempts", "_port", "_waiting", "_logger", "_outcome"),
     ("_drive",),
@@ -46,7 +47,8 @@ ROWS: list[tuple[str, ...]] = [
     ("_suspension",),
     ("_drive_async", "_operations", "_parallel", "_run_task"),
     # 4 many executions
-    ("_active", "_claims", "_timer", "_watching"),
+    ("_active", "_claims", "_timer"),
+    ("_ancestry",),
     ("_runtime",),
     ("_running",),
     ("_running_async",),
