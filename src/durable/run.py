@@ -122,7 +122,7 @@ class Run(Generic[R]):
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def signal(self, name: str, value: Any = None, *, error: BaseException | None = None) -> None:
+    def signal(self, name: str, value: Any = None, *, error: Exception | None = None) -> None:
         """Send the run a value, or an error, that its next `durable.wait_for_signal(name, ...)` returns, or raises.
 
         On disk when this returns; kept until it is read, also when nobody waits yet. May be called in any process: the
@@ -133,8 +133,8 @@ class Run(Generic[R]):
         from ._steering import signal
 
         require_name(name, "the name of a signal")
-        if error is not None and (value is not None or not isinstance(error, BaseException)):
-            msg = f"a signal has a value or an error=, which is an exception, not {value!r} and {error!r}"
+        if error is not None and (value is not None or not isinstance(error, Exception)):  # no interrupt is an outcome
+            msg = f"a signal has a value or an error=, which is an Exception, not {value!r} and {error!r}"
             raise TypeError(msg)
         try:
             text = codec_for(Any).dump(value) if error is None else None

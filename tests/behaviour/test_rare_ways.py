@@ -1,5 +1,6 @@
 """What few programs do: calls outside of a run, wrong arguments, and ways that a run seldom takes."""
 
+import asyncio
 import contextlib
 import contextvars
 import threading
@@ -101,6 +102,9 @@ def test_what_cannot_be_a_signal(journal):
         run.signal("go", "now", error=ValueError())
     with pytest.raises(TypeError, match="a signal has a value or an error="):
         run.signal("go", error="no exception")
+    for interrupt in (KeyboardInterrupt(), SystemExit(7), durable.Cancelled(), asyncio.CancelledError()):
+        with pytest.raises(TypeError, match="which is an Exception"):  # the run could never get past it
+            run.signal("go", error=interrupt)
     with pytest.raises(durable.SerializationError, match="the value of signal 'go' cannot be written: "):
         run.signal("go", threading.Lock())
     run.signal("go", "now")
