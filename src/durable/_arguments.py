@@ -1,9 +1,9 @@
 """Arguments of the public functions, checked where they are written: `TypeError` or `ValueError`, and nothing begun."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from threading import TIMEOUT_MAX
-from typing import Annotated, Any, Final, ForwardRef, Literal, get_args, get_origin
+from typing import Any
 
 from ._model import RUN_STATUSES
 
@@ -158,33 +158,3 @@ def run_name(value: Any) -> str:
         msg = f"the id of a run is a text, not {value!r}"
         raise TypeError(msg)
     return value
-
-
-def signal_type(value: Any) -> Any:
-    """What a signal is read as. Not the name of a type, which would be looked for when the signal is there and gone."""
-    name = next(_names_in(value), None)
-    if name is not None:
-        msg = f"the type of wait_for_signal is a type, and {name!r} is its name: write it without quotes"
-        raise TypeError(msg)
-    if not (value is None or isinstance(value, type) or get_origin(value) or type(value).__module__ in _OF_TYPES):
-        msg = (
-            f"the type of wait_for_signal is a type, such as dict or a dataclass, not {value!r}; "
-            "how long to wait is given as timeout=..."
-        )
-        raise TypeError(msg)
-    return value
-
-
-_OF_TYPES: Final = frozenset({"types", "typing", "typing_extensions"})
-"""Modules of types that are no classes, such as those of `NewType`."""
-
-
-def _names_in(annotation: Any) -> Iterator[str]:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, str):
-        yield annotation
-    elif isinstance(annotation, ForwardRef):
-        yield annotation.__forward_arg__
-    elif origin is not Literal:
-        for argument in arguments[:1] if origin is Annotated else arguments:
-            yield from _names_in(argument)

@@ -7,11 +7,11 @@ in `durable.aio`, take their place when they are called, like any operation.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin, overload
 
-from ._arguments import pause_seconds, signal_type
+from ._arguments import pause_seconds
 from ._clock import SYSTEM_CLOCK
-from ._codec import codec_for
+from ._codec import codec_for, names_in
 from ._decorated import awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ._effects import Decision
 
 T = TypeVar("T")
+
+_OF_TYPES: Final = frozenset({"types", "typing", "typing_extensions"})
+"""Modules of types that are no classes, such as those of `NewType`."""
 
 
 # -- blocking ---------------------------------------------------------------------------------------------------------
@@ -147,9 +150,24 @@ def _sleep(branch: Branch, name: str, seconds: float, due: float | None = None) 
 def _signal(branch: Branch, name: str, type: Any, timeout: Any) -> Decision:
     name = require_name(name, "the name of a signal")
     seconds = None if timeout is None else pause_seconds(timeout, "the timeout of wait_for_signal")
-    wanted = signal_type(type)
+    wanted = _signal_type(type)
     callee = Callee("signal", name, codec_for(wanted), timeout_seconds=seconds)
     return take_place(branch, Call(callee, _no_body, (wanted,)), decide_signal)
+
+
+def _signal_type(value: Any) -> Any:
+    """What a signal is read as. Not the name of a type, which would be looked for when the signal is there and gone."""
+    name = next(names_in(value), None)
+    if name is not None:
+        msg = f"the type of wait_for_signal is a type, and {name!r} is its name: write it without quotes"
+        raise TypeError(msg)
+    if not (value is None or isinstance(value, type) or get_origin(value) or value.__class__.__module__ in _OF_TYPES):
+        msg = (
+            f"the type of wait_for_signal is a type, such as dict or a dataclass, not {value!r}; "
+            "how long to wait is given as timeout=..."
+        )
+        raise TypeError(msg)
+    return value
 
 
 def _no_body() -> None:

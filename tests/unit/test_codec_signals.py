@@ -1,6 +1,7 @@
 """Values that are read as another type than they were written: signals, and code that changed."""
 
 import collections
+import json
 import typing
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import (
     Literal,
     NamedTuple,
     NewType,
+    Optional,
     Protocol,
     Required,
     TypedDict,
@@ -614,3 +616,85 @@ def test_a_class_that_refuses_to_say_what_belongs_to_it_is_read_all_the_same():
 
 def test_a_type_that_nothing_is_an_instance_of_takes_what_comes_back():
     assert fit("x", typing.LiteralString) == "x"
+
+
+@dataclass
+class Node:
+    name: str
+    next: Optional["Node"] = None
+    others: list["Node"] | None = None
+
+
+@attrs.define
+class AttrsNode:
+    name: str
+    next: Optional["AttrsNode"] = None
+    others: list["AttrsNode"] | None = None
+
+
+@dataclass
+class Chain(Generic[T]):
+    it: T
+    next: Optional["Chain[T]"] = None
+
+
+def local_node() -> type:
+    @dataclass
+    class LocalNode:
+        name: str
+        next: Optional["LocalNode"] = None
+        others: list["LocalNode"] | None = None
+
+    return LocalNode
+
+
+@pytest.mark.parametrize("node", [Node, AttrsNode, local_node()])
+def test_a_class_that_names_itself_in_quotes_is_read_all_the_way_down(node: Any) -> None:
+    value = node("a", node("b", others=[node("c")]))
+    plain = {"name": "a", "next": {"name": "b", "others": [{"name": "c"}]}}
+    assert identical(fit(plain, node), value)
+    assert identical(fit({"name": "a", "next": node("b", others=[node("c")])}, node), value)
+    assert codec_for(node).load(json.dumps(plain)) == value
+    for wrong, path in (
+        ({"name": "a", "next": {"name": 5}}, r"\$\.next\.name: str"),
+        ({"name": "a", "others": [{"name": "b"}, {"name": 5}]}, r"\$\.others\[1\]\.name: str"),
+        ({"name": "a", "next": 5}, r"\$\.next: dict is expected here, not int"),
+    ):
+        with pytest.raises(SerializationError, match=path):
+            fit(wrong, node)
+        with pytest.raises(SerializationError, match=path):
+            codec_for(node).load(json.dumps(wrong))
+    text, back = codec_for(node).dump_load(value)
+    assert identical(back, value)
+    assert identical(codec_for(node).load(text), value)
+
+
+def test_a_generic_class_that_names_itself_in_quotes() -> None:
+    assert identical(fit({"it": "2026-01-01", "next": {"it": "2026-01-02"}}, Chain[date]),
+                     Chain(date(2026, 1, 1), Chain(date(2026, 1, 2))))  # fmt: skip
+    with pytest.raises(SerializationError, match=r"\$\.next\.it: int is expected here, not str"):
+        fit({"it": 1, "next": {"it": "a"}}, Chain[int])
+
+
+def test_a_name_that_is_nowhere_stands_for_any_type() -> None:
+    @dataclass
+    class Lost:
+        it: Optional["NoSuchName"] = None  # type: ignore[name-defined] # noqa: F821
+
+    assert fit({"it": 5}, Lost) == Lost(5)
+
+
+def test_what_does_not_fit_far_below_is_looked_at_once_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    from durable._codec import fitting
+
+    tries = []
+    comes_back = fitting.comes_back
+    monkeypatch.setattr(fitting, "comes_back", lambda *given: tries.append(given) or comes_back(*given))
+    for levels in 10, 40:
+        tries.clear()
+        value: Any = {"name": 5}
+        for _ in range(levels):
+            value = {"name": "a", "next": value, "others": []}
+        with pytest.raises(SerializationError, match=r"\.name: str is expected here, not int"):
+            fit(value, Node)
+        assert len(tries) < 5

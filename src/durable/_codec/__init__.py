@@ -14,7 +14,7 @@ Importing this package imports neither cattrs nor the modules of the types that 
 
 from typing import Any, Final
 
-from durable._codec.annotations import annotation_name, is_self_describing, resolve_annotations, says_nothing
+from durable._codec.annotations import annotation_name, is_self_describing, names_in, resolve_annotations, says_nothing
 from durable._codec.classes import module_name
 from durable._codec.exceptions import add_note, describe, restore, shown
 from durable._codec.hooks import user_hooks
@@ -39,6 +39,7 @@ __all__ = [
     "load_lenient",
     "load_untyped",
     "module_name",
+    "names_in",
     "resolve_annotations",
 ]
 

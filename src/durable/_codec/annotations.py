@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from durable._codec.hooks import user_hooks
@@ -98,6 +98,18 @@ def with_arguments(annotation: Any) -> Any:
     if not parameters or user_hooks.cover(annotation) or hasattr(annotation, "__pydantic_validator__"):
         return annotation
     return annotation[(Any,) * len(parameters)]
+
+
+def names_in(annotation: Any) -> Iterator[str]:
+    """Names in quotes that stand for types in it, or for itself."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, str):
+        yield annotation
+    elif isinstance(annotation, typing.ForwardRef):
+        yield annotation.__forward_arg__
+    elif origin is not typing.Literal:
+        for argument in arguments[:1] if origin is typing.Annotated else arguments:
+            yield from names_in(argument)
 
 
 def _is_hashable(annotation: Any) -> bool:

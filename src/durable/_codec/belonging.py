@@ -146,4 +146,7 @@ def _fields(value: Any, cls: Any, arguments: tuple[Any, ...]) -> Parts:
 @functools.lru_cache(MOST_REMEMBERED)
 def hints_of(cls: Any) -> dict[str, Any]:
     """The types of its fields."""
-    return typing_extensions.get_type_hints(cls, include_extras=True)
+    try:
+        return typing_extensions.get_type_hints(cls, include_extras=True)
+    except NameError:  # of a class inside a function, which may name itself
+        return typing_extensions.get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)

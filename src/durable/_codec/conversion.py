@@ -5,19 +5,24 @@ so that a journaled `"5"` does not become the number 5 because an annotation cha
 says too little (`Any`, unions, base classes), the self-describing form stands inside the tree.
 """
 
+import dataclasses
+import typing
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, Final, TypeVar
 
 import cattrs
+from cattrs import override
 from cattrs.cols import (
     namedtuple_dict_structure_factory,
     namedtuple_dict_unstructure_factory,
 )
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn
 
-from durable._codec.annotations import annotation_name
+from durable._codec.annotations import annotation_name, names_in
+from durable._codec.belonging import belongs, filled, hints_of
 from durable._codec.hooks import user_hooks
 from durable._codec.leaves import text_of
 from durable._codec.misfit import Misfit, attribute_step, found, key_step
@@ -82,7 +87,33 @@ class DurableConverter(cattrs.Converter):
 
     def gen_structure_attrs_fromdict(self, cl: Any) -> Any:
         """How cattrs reads a dataclass or attrs class, from nothing but a dict of its fields."""
-        return _of_fields(super().gen_structure_attrs_fromdict(cl))
+        named = self._fields_by_name(cl)
+        if not named:
+            return _of_fields(super().gen_structure_attrs_fromdict(cl))
+        return _of_fields(make_dict_structure_fn(cl, self, **named))
+
+    def _fields_by_name(self, cl: Any) -> dict[str, Any]:
+        """How fields are read in whose type another one is named, as in `Optional["Node"]`: cattrs takes any value."""
+        cls: Any = typing.get_origin(cl) or cl
+        written = {field.name: field.type for field in getattr(cls, "__attrs_attrs__", None) or dataclasses.fields(cls)}
+        names = [name for name, annotation in written.items() if next(names_in(annotation), None)]
+        is_resolved = any(isinstance(annotation, str) for annotation in written.values())  # by cattrs: then all are
+        if not names or is_resolved:
+            return {}
+        try:
+            hints = hints_of(cls)
+        except NameError:  # what cannot be found stands for any type
+            return {}
+        types = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(cl), strict=False))
+        return {name: override(struct_hook=self._reading(filled(hints[name], types))) for name in names}
+
+    def _reading(self, hint: Any) -> Callable[[Any, Any], Any]:
+        return lambda tree, _: self.read_named(tree, hint)
+
+    def read_named(self, tree: Any, hint: Any) -> Any:
+        """What was written as a value of its own type, or the plain form of one of this type."""
+        value = untag(tree)
+        return value if belongs(value, hint) else self.structure(tree, hint)
 
     def explain(self, error: BaseException) -> Misfit:
         """What went wrong while structuring, with the path that cattrs noted."""

@@ -1,6 +1,7 @@
 """What somebody sent, as the type that its reader wants: what is of its type stays as it is. Import it late."""
 
 import typing
+from types import NoneType
 from typing import Any, Final
 
 from durable._codec.annotations import UNIONS, with_arguments
@@ -22,6 +23,10 @@ class FittingConverter(DurableConverter):
         """For parts: here the hooks that cattrs and our shapes make ask for theirs."""
         return self.structure
 
+    def read_named(self, tree: Any, hint: Any) -> Any:
+        """Parts are values here."""
+        return self.structure(tree, hint)
+
     def structure(self, value: Any, annotation: Any) -> Any:
         """The value itself if it is of the type; else what is made of its parts, or of its plain form."""
         annotation = with_arguments(annotation)
@@ -30,15 +35,18 @@ class FittingConverter(DurableConverter):
                 return value
             if type(value) in _CONTAINERS and not (user_hooks.cover(annotation) or is_open(annotation)):
                 return self._of_parts(value, annotation)
-        except Exception:  # noqa: S110 - the whole may fit where its parts do not, and else says best why not
-            pass
+        except Exception as error:
+            finding = self.explain(error)
+            if finding.steps:  # a part that fits in no form; the whole may fit, and else says best why not
+                raise finding from None
         if comes_back(value, annotation):
             return value
         return hooks_for(annotation).read(decode(encode(_plain_form(value))), annotation)
 
     def _of_parts(self, value: Any, annotation: Any) -> Any:
         if typing.get_origin(annotation) in UNIONS:
-            return only_fit(value, typing.get_args(annotation), self)
+            members = tuple(member for member in typing.get_args(annotation) if member is not NoneType)
+            return only_fit(value, members, self) if len(members) > 1 else self.structure(value, *members)
         hook = super().get_structure_hook(annotation)
         return hook(value if type(value) is dict else list(value), annotation)
 
