@@ -71,6 +71,9 @@ class Scheduler:
         self.runtime.own()
         active = self.runtime.set_going(record, workflow)
         if active is not None:
+            is_limited = self.runtime.limit_of(active.workflow) is not None
+            if is_limited and self.runtime.journal.messages(record.seq, "cancel", ""):
+                active.cancel()  # it waits for no slot
             self._submit(active)
         return active
 

@@ -139,7 +139,7 @@ def test_a_plain_call_that_waits_for_a_slot_is_interrupted_when_the_engine_close
     assert durable.get("called").status == "interrupted"
 
 
-@pytest.mark.parametrize("how", ["called by its parent", "resumed"])
+@pytest.mark.parametrize("how", ["called by its parent", "resumed", "interrupted", "resumed after that"])
 def test_a_run_that_had_begun_cleans_up_without_a_slot_when_it_is_cancelled(line, asynchronous, run_async, how):
     def begun():
         note("began")
@@ -168,14 +168,20 @@ def test_a_run_that_had_begun_cleans_up_without_a_slot_when_it_is_cancelled(line
     with pytest.raises(KeyboardInterrupt):
         run_async(called()) if asynchronous else called()
     line.journal.restart()
+    run = durable.get("child")
+    if how == "resumed after that":
+        run.cancel()  # by a process that owns nothing
     line.occupy()
-    if how == "resumed":
-        durable.resume()
-        run = durable.get("child")
-    else:
+    if how == "called by its parent":
         run = called.start()
-    wait_until(lambda: line.waiting)
-    run.cancel()
+        wait_until(lambda: line.waiting)
+    elif how == "resumed":
+        durable.resume()
+        wait_until(lambda: line.waiting)
+    elif how == "resumed after that":
+        durable.resume()
+    if how != "resumed after that":
+        run.cancel()
     with pytest.raises(durable.RunCancelledError):
         run.result(SOON)
     steps = [(step.input, step.status) for step in durable.get("child").steps() if step.name == "note"]
