@@ -18,10 +18,13 @@ help:                                ## shows this list
 demo: $(VENV)/.runtime               ## kills an order half-way, and sees it completed by the next process
 	@$(BIN)/python examples/demo.py
 
-# The tests are compiled while types are checked: each worker would compile all of them, and wait for itself.
-test: lint                           ## everything that must hold before a commit
-	@$(BIN)/pytest -q --collect-only >/dev/null & $(MAKE) --no-print-directory types && wait
-	@$(MAKE) --no-print-directory pytest
+# Types are checked while tests wait for a disk, a clock or another process; what is said of them is shown in the end. The
+# tests are compiled before: each worker would compile all of them, and wait for itself.
+test: lint $(VENV)/.browser          ## everything that must hold before a commit
+	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
+	$(BIN)/pytest -q --collect-only >/dev/null; \
+	$(MAKE) --no-print-directory pytest; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.log; exit $$((tests || types))
 
 lint: $(VENV)/.dev                   ## ruff: rules and format
 	@$(BIN)/ruff check

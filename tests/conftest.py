@@ -1,6 +1,7 @@
 """What holds for every test, whoever starts them."""
 
 import compileall
+import gc
 import os
 import re
 import signal
@@ -20,3 +21,8 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(ROOT / "src", quiet=2)
         compileall.compile_dir(ROOT / "tests", rx=re.compile(r"/(test_\w+|conftest)\.py"), quiet=2)
+
+
+def pytest_collection_finish():
+    """The tests themselves stay: to look through five thousand of them for garbage takes longer than most tests."""
+    gc.freeze()
