@@ -561,7 +561,7 @@ def test_a_child_that_is_given_up_while_it_waits_for_a_slot_is_cancelled_and_nev
     @durable.workflow(id="run")
     async def flow() -> str:
         try:
-            await asyncio.wait_for(child(), 0.05)
+            await asyncio.wait_for(child(), 0.5)
         except TimeoutError:
             return "too late"
         return "in time"
@@ -591,7 +591,7 @@ def test_a_sync_child_in_a_thread_that_is_given_up_has_its_own_end(journal, run_
     @durable.workflow(id="run")
     async def flow() -> str:
         try:
-            await asyncio.wait_for(asyncio.to_thread(child), 0.05)
+            await asyncio.wait_for(asyncio.to_thread(child), 0.5)
         except TimeoutError:
             return "too late"
         return "in time"
@@ -645,7 +645,7 @@ def test_a_child_that_a_crash_left_and_that_waits_for_a_slot_is_told_when_its_pa
     @durable.workflow(id="run")
     async def flow() -> str:
         try:
-            await asyncio.wait_for(child(), 0.05)
+            await asyncio.wait_for(child(), 0.5)
         except TimeoutError:
             return "too late"
         return "in time"
