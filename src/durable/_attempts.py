@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from ._effects import Attempt, Call, Completed, Cut, Failed, Transact
 from ._execution import Execution
-from ._helpers import run_in_helper
 from ._model import StepRecord
 from ._records import step_row
 from ._scopes import EXITS, SCOPE, StepScope, needing_thread
+from ._thread_pool import run_in_helper
 from ._transaction import Transaction
 from .errors import (
     Cancelled,

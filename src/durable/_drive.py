@@ -26,10 +26,10 @@ from ._effects import (
 )
 from ._entries import Work, do_all
 from ._execution import Execution
-from ._helpers import seat_here
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row
 from ._rests import Rest, known_rest
+from ._thread_pool import seat_here
 from ._transaction import Transaction, work_of
 from .errors import (
     Cancelled,

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._branches import Branches
-    from ._helpers import ThreadPool
     from ._limits import Limits
     from ._parallel import Parallel
     from ._rests import Rest, Threads
+    from ._thread_pool import ThreadPool
     from ._watching import Watchers
 
 

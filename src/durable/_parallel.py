@@ -15,10 +15,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ._drive import drive
 from ._effects import TOLD, Call, Decision
 from ._execution import Execution
-from ._helpers import ThreadPool, seat_here
 from ._model import StepRecord
 from ._replay import decide_cancelled
 from ._scopes import EXITS, current_branch, needing_thread, require_not_halted
+from ._thread_pool import ThreadPool, seat_here
 from .errors import Cancelled, Halt
 
 R = TypeVar("R")

@@ -14,7 +14,6 @@ from ._clock import SYSTEM_CLOCK
 from ._codec import load_error
 from ._effects import CUT, Append, Call, Conclude, Cut, Decision, Deliver, End, Slot
 from ._execution import Execution
-from ._helpers import run_in_helper
 from ._identity import Registry
 from ._limits import Limits
 from ._model import FINISHED, MAXIMUM_CRASHES, RunRecord, StepRecord
@@ -22,6 +21,7 @@ from ._outcome import raised, returned
 from ._replay import describe, place
 from ._scopes import SCOPE
 from ._stand_ins import EngineStandIn, Here, Sealed, ThreadEnds
+from ._thread_pool import run_in_helper
 from ._watching import Watchers
 from .errors import DurableError, EngineClosedError, Halt, JournalError, RunBlockedError, SerializationError
 

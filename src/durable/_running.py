@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._ancestry import who_waits
 from ._execution import Execution
-from ._helpers import lending
 from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
 from ._outcome import Ending, cancelled, failed, halted, raised, recorded, recorded_error, returned
 from ._rests import Suspended
 from ._runtime import Runtime
 from ._scopes import SCOPE
+from ._thread_pool import lending
 from ._transaction import Transaction
 from .errors import (
     Cancelled,

@@ -14,7 +14,6 @@ from ._active import ENGINE, Active
 from ._drive_async import AskedFor, cancel_again
 from ._entries import Entry
 from ._execution import Execution
-from ._helpers import ThreadPool
 from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
@@ -25,6 +24,7 @@ from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
 from ._scopes import EXITS, SCOPE, current_branch, needing_thread
 from ._suspension import rest
+from ._thread_pool import ThreadPool
 from .errors import RunBlockedError
 
 _LAST_SECONDS = 0.5

@@ -18,7 +18,6 @@ from ._clock import Clock
 from ._codec import dump_error
 from ._effects import TOLD
 from ._execution import Execution
-from ._helpers import ThreadPool
 from ._identity import Registry, claim_of
 from ._journal import Journal
 from ._limits import Limit, Limits
@@ -26,6 +25,7 @@ from ._lost import require_outcomes
 from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
 from ._outcome import Ending
 from ._rests import Suspended, Threads
+from ._thread_pool import ThreadPool
 from ._timer import Timer, Waker
 from ._transaction import Transaction
 from ._watching import Watchers

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 from ._active import Active, Admission, Request
-from ._helpers import ThreadPool, lending
 from ._identity import level_outside, listed
 from ._limits import Limit
 from ._model import FINISHED, MessageRecord, RunRecord
 from ._running import background, drive_run, lend_slot, take_slot
 from ._runtime import CLOSE_SECONDS, Runtime
 from ._scopes import SCOPE
+from ._thread_pool import ThreadPool, lending
 from ._transaction import Transaction
 from .errors import DurableError, JournalError
 

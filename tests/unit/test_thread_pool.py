@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from durable._helpers import ThreadPool
+from durable._thread_pool import ThreadPool
 from durable.errors import EngineClosedError
 
 

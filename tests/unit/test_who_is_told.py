@@ -10,12 +10,12 @@ import pytest
 from durable import _parallel, _running, _running_async, _steering, _telling, _timeouts, _timer
 from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
-from durable._helpers import ThreadPool
 from durable._limits import Limit
 from durable._model import MessageRecord
 from durable._parallel import Parallel, Siblings, StepFuture
 from durable._rests import Threads
 from durable._scheduler import InLine, Scheduler
+from durable._thread_pool import ThreadPool
 from durable._threads import RunThreads
 from durable._watching import Watchers
 from durable.errors import (
