@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._branches import Branches
     from ._limits import Limits
     from ._parallel import Parallel
-    from ._rests import Rest, Threads
+    from ._rests import Rest, SyncThreads
     from ._thread_pool import ThreadPool
     from ._watching import Watchers
 
@@ -60,8 +60,8 @@ class Execution:
         "rests",
         "root",
         "step_pool",
+        "sync_threads",
         "thread",
-        "threads",
         "unsynced",
         "waits",
         "watchers",
@@ -124,7 +124,7 @@ class Execution:
         """Its waits for timers, signals and children."""
         self.reserved: set[int] = set()
         """Signals that one of its branches has taken, and not written down yet."""
-        self.threads: Threads | None = None
+        self.sync_threads: SyncThreads | None = None
         """Of a sync run that may be suspended: its threads, and those of the runs around it and in it."""
         self.branches: Branches | None = None
         self.parallel: Parallel | None = None
@@ -233,11 +233,11 @@ class Execution:
 
     def rest(self, event: threading.Event, seconds: float | None) -> None:
         """The same for a wait that is in `rests`: while all of a background run rests, it is suspended."""
-        if self.threads is None:
+        if self.sync_threads is None:
             self.wait(event, seconds)
             return
         me = threading.get_ident()
-        with self.threads.resting(lambda: event.is_set() or self.is_cut(me)):
+        with self.sync_threads.resting(lambda: event.is_set() or self.is_cut(me)):
             if self.halted is None:
                 self.wait(event, seconds)
         if self.halted is not None:

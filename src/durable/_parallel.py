@@ -89,7 +89,7 @@ class StepFuture(Generic[R]):
         execution = self._execution
         if execution is None or execution.parallel is None:  # it ran in the thread that asks
             return
-        threads = execution.threads
+        threads = execution.sync_threads
         with (
             execution.parallel.awaiting(self),
             execution.step_pool.lending(),
@@ -139,7 +139,7 @@ class Siblings:
             self._last = max(self._last, place)
 
 
-class Slots:
+class MapSlots:
     """How many items of a map may be set going, taken by the thread of the map and given back by any."""
 
     def __init__(self, free: int) -> None:
@@ -251,7 +251,7 @@ class Parallel:
         """Carry it out on the pool, and call `then` when it has ended."""
         context = copy_context()
 
-        threads = self._execution.threads
+        threads = self._execution.sync_threads
 
         def job() -> None:
             me = threading.get_ident()
@@ -286,7 +286,7 @@ class Parallel:
         """
         futures: dict[int, StepFuture[Any]] = {}
         siblings = Siblings(is_told or any(item.was_told for item in items))
-        slots = Slots(min(limit, len(items)))
+        slots = MapSlots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
             if future.error is not None and not (return_exceptions and isinstance(future.error, Exception)):
@@ -328,8 +328,8 @@ class Parallel:
         future.siblings, future.place, future.is_new = siblings, item.place, item.past is None
         return future
 
-    def _take_slot(self, slots: "Slots") -> None:
-        threads = self._execution.threads
+    def _take_slot(self, slots: "MapSlots") -> None:
+        threads = self._execution.sync_threads
         while not slots.take():
             with self._pool.lending(), nullcontext() if threads is None else threads.resting(slots.is_free.is_set):
                 self._execution.clock.wait(slots.is_free, None)

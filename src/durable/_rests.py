@@ -1,8 +1,8 @@
 """Whether all of a run waits, on timers and on signals: then a background run is suspended, and holds no thread.
 
 A `Rest` is one wait of one run. It is known to the run while it lasts, so that a signal can end it, and so that the
-record of a suspended run says when it is due. `Threads` counts the threads of a sync run and of the runs that it calls;
-those of an async run are its tasks, and `_suspension.py` looks at them.
+record of a suspended run says when it is due. `SyncThreads` counts the threads of a sync run, and of those that it
+calls; those of an async run are its tasks, and `_suspension.py` looks at them.
 """
 
 import threading
@@ -93,7 +93,7 @@ def is_long(executions: "list[Execution]") -> bool:
     return bool(waits) and all(due is None or due - now > LONG_SECONDS for due, now in waits)
 
 
-class Threads:
+class SyncThreads:
     """The threads of a sync background run, and of the runs that it calls in them."""
 
     def __init__(self) -> None:

@@ -200,7 +200,7 @@ class Result:
     def _rest_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
         """A parent that waits for a suspended child may be suspended too, since the end of that makes it due."""
         parent = self._parent_of(record)
-        if parent is not None and parent.threads is not None and seconds is None:
+        if parent is not None and parent.sync_threads is not None and seconds is None:
             with known_rest(parent, Rest(changed.set, child=self._id)):
                 parent.rest(changed, None)
 

@@ -268,7 +268,7 @@ def background(runtime: Runtime, active: Active) -> Course:
         if found is None or found.status in FINISHED:
             msg = f"run {active.run_id} ended before it could begin here"
             raise RunInterruptedError(msg)
-        return runtime.claim(transaction, found, active)
+        return runtime.readmit(transaction, found, active)
 
     try:
         runtime.require_open()

@@ -24,7 +24,7 @@ from ._limits import Limit, Limits
 from ._lost import require_outcomes
 from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
 from ._outcome import Ending
-from ._rests import Suspended, Threads
+from ._rests import Suspended, SyncThreads
 from ._thread_pool import ThreadPool
 from ._timer import Timer, Waker
 from ._transaction import Transaction
@@ -180,7 +180,7 @@ class Runtime:
             self.active[found.id] = mine
             if request.origin == "start":
                 return Admission(found, mine, is_mine=True, is_new=False, unsynced=transaction.number)
-            return self.claim(transaction, found, mine)
+            return self.readmit(transaction, found, mine)
 
         return work
 
@@ -221,7 +221,7 @@ class Runtime:
 
     # -- beginning and ending an execution ----------------------------------------------------------------------------
 
-    def claim(self, transaction: Transaction, found: RunRecord, mine: Active) -> Admission:
+    def readmit(self, transaction: Transaction, found: RunRecord, mine: Active) -> Admission:
         """Set a run going that is not new: count the deaths in it, and block it when they are too many.
 
         One that was cancelled before it began is not set going at all.
@@ -307,13 +307,13 @@ class Runtime:
         if not execution.may_suspend or active.workflow.is_async:
             return
         if parent is None:
-            execution.threads = Threads()
+            execution.sync_threads = SyncThreads()
         elif parent.branches is not None:
             execution.may_suspend = False  # it blocks the loop of an async one
         else:
-            execution.threads = parent.threads
-        if execution.threads is not None:
-            execution.threads.executions.append(execution)
+            execution.sync_threads = parent.sync_threads
+        if execution.sync_threads is not None:
+            execution.sync_threads.executions.append(execution)
 
     def over(self, active: Active, ending: Ending) -> None:
         """An execution has ended, and what it wrote is in the file."""
@@ -366,8 +366,8 @@ class Runtime:
             execution.over = is_written or execution.parallel is None
             if not execution.over:  # its steps in flight may be journaled, until somebody goes on with the run
                 self._left[active.run_id] = execution
-            if execution.threads is not None:
-                execution.threads.executions.remove(execution)
+            if execution.sync_threads is not None:
+                execution.sync_threads.executions.remove(execution)
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
         active.finish(error, is_written=is_written)

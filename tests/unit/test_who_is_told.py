@@ -13,7 +13,7 @@ from durable._clock import SYSTEM_CLOCK
 from durable._limits import Limit
 from durable._model import MessageRecord
 from durable._parallel import Parallel, Siblings, StepFuture
-from durable._rests import Threads
+from durable._rests import SyncThreads
 from durable._scheduler import InLine, Scheduler
 from durable._thread_pool import ThreadPool
 from durable._threads import RunThreads
@@ -452,7 +452,7 @@ def test_what_took_a_run_down_is_what_its_map_raises_though_an_item_was_cut_by_i
 
 
 def test_a_thread_that_a_run_does_not_know_rests_without_suspending_it():
-    threads = Threads()
+    threads = SyncThreads()
     threads._at_work.clear()  # whoever makes it is at work
     with threads.resting(lambda: pytest.fail("nobody asks")):
         pass
