@@ -43,14 +43,18 @@ class Site:
         assert status != 200
         return status, json.loads(body)["error"]
 
-    def ids(self, *, limit: int = 100, **parameters: object) -> list[str]:
-        """Of runs, newest first. A page ends early where it takes too long, and the next one goes on."""
+    def runs(self, *, limit: int = 100, **parameters: object) -> list[dict[str, Any]]:
+        """Newest first. A page ends early where it takes too long, and the next one goes on."""
         found, end = [], ""
         while end is not None and len(found) < limit:
             page = self.get("runs", limit=limit, **parameters, **({"below": end} if end else {}))
-            found += [run["id"] for run in page["runs"]]
+            found += page["runs"]
             end = page["end"]
         return found
+
+    def ids(self, **parameters: Any) -> list[str]:
+        """The same, of each the id."""
+        return [run["id"] for run in self.runs(**parameters)]
 
 
 @contextlib.contextmanager

@@ -20,12 +20,11 @@ PAGE = Path(__file__).resolve().parents[2] / "src" / "durable" / "cli" / "ui" / 
 
 
 def test_runs_newest_first(site: Site) -> None:
-    page = site.get("runs", limit=100)
-    assert [run["id"] for run in page["runs"]] == ["pages", *(f"order-{n}" for n in range(5, 0, -1)), "moody"]
-    assert page["end"] is None
-    assert page["runs"][-2] == page["runs"][-2] | {"workflow": "buy", "status": "completed", "done": 2, "step": None}
-    assert page["runs"][2] == page["runs"][2] | {"status": "interrupted", "step": "call_back", "attempt": 1}
-    assert "died, retry due in" in page["runs"][2]["why"]
+    runs = site.runs()
+    assert [run["id"] for run in runs] == ["pages", *(f"order-{n}" for n in range(5, 0, -1)), "moody"]
+    assert runs[-2] == runs[-2] | {"workflow": "buy", "status": "completed", "done": 2, "step": None}
+    assert runs[2] == runs[2] | {"status": "interrupted", "step": "call_back", "attempt": 1}
+    assert "died, retry due in" in runs[2]["why"]
 
 
 def test_pages_follow_each_other(site: Site) -> None:
@@ -78,6 +77,7 @@ def test_a_search_that_takes_too_long_goes_on_in_the_next_page(
     shop: Any, monkeypatch: pytest.MonkeyPatch, filters: Filters
 ) -> None:
     browser = Browser(str(shop.path / "durable.db"))
+    monkeypatch.setattr(_browser, "_PATIENCE_SECONDS", 60)
     whole = browser.page(filters, None, 100)
     assert whole.end is None
     monkeypatch.setattr(_browser, "_PATIENCE_SECONDS", -1)
@@ -115,10 +115,10 @@ def test_a_damaged_run_costs_its_own_line(folder: Any) -> None:
     with contextlib.closing(sqlite3.connect(folder.path / "durable.db")) as db, db:
         db.execute("UPDATE durable_run SET input = '{}' WHERE id = 'order-1'")
     with serving(folder) as site:
-        page = site.get("runs", limit=10)
-        assert [run["id"] for run in page["runs"]] == ["order-2", None, "order-0"]
-        assert page["runs"][1]["status"] == "damaged"
-        assert "checksum" in page["runs"][1]["why"]
+        runs = site.runs()
+        assert [run["id"] for run in runs] == ["order-2", None, "order-0"]
+        assert runs[1]["status"] == "damaged"
+        assert "checksum" in runs[1]["why"]
         assert site.refusal("run", id="order-1")[0] == 503
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_nobody_goes_on_with_in_words(left: Any) -> None:
         saga = site.get("run", id="saga")
         assert not saga["may_retry"]
         assert "It cannot be retried from there: a fork starts a new run from any step." in " ".join(saga["sentences"])
-        assert site.get("runs", limit=9, text="approve-1")["runs"][0]["why"].startswith("signal 'go' lies there unread")
+        assert site.runs(limit=9, text="approve-1")[0]["why"].startswith("signal 'go' lies there unread")
 
 
 def test_bars_of_a_run(site: Site) -> None:
