@@ -21,9 +21,9 @@ from ._new_outcomes import NewOutcomes
 from ._past_order import PastOrder
 from ._port import Letter, LoopPort
 from ._scopes import Branch
+from ._task_inspection import closes_generator, held_by_these_only, interrupt_of, waits
 from ._telling import Telling
 from ._threads import RunThreads
-from ._waiting import closes_generator, held_by_these_only, interrupt_of, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

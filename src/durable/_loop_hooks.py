@@ -13,8 +13,8 @@ from contextvars import Context, copy_context
 from typing import Any, Final
 
 from ._scopes import SCOPE, Branch
+from ._task_inspection import closes_generator
 from ._timeouts import arm
-from ._waiting import closes_generator
 from .errors import DurableError
 
 _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}

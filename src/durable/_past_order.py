@@ -13,7 +13,7 @@ from ._execution import Execution
 from ._model import FIRST_TIMEOUT, StepRecord
 from ._port import settle
 from ._replay import describe, place
-from ._waiting import waits_on_known
+from ._task_inspection import waits_on_known
 from .errors import NonDeterminismError
 
 _PATIENT_LOOKS: Final = 10

@@ -309,7 +309,7 @@ class _Rehearsal:
 
         One that is to be cancelled is told so then, since what it waits for no longer stops whom that cuts.
         """
-        from ._waiting import awaited_by, waits
+        from ._task_inspection import awaited_by, waits
 
         branches = self.execution.branches
         assert branches is not None

@@ -12,7 +12,7 @@ from ._branches import Branches
 from ._execution import Execution
 from ._port import settle
 from ._rests import Rest, is_long, suspend
-from ._waiting import waits, waits_on_known
+from ._task_inspection import waits, waits_on_known
 
 if TYPE_CHECKING:
     import asyncio

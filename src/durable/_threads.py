@@ -19,7 +19,7 @@ from ._execution import Execution
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
 from ._scopes import SCOPE, current_branch
-from ._waiting import waits
+from ._task_inspection import waits
 from .errors import Halt
 
 if TYPE_CHECKING:

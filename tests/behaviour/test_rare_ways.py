@@ -404,7 +404,7 @@ def test_where_as_completed_waits_is_found_in_every_version_of_python(monkeypatc
     import asyncio
     from types import SimpleNamespace
 
-    from durable._waiting import _code_of_as_completed
+    from durable._task_inspection import _code_of_as_completed
 
     def wait_for_one(): ...
 

@@ -12,7 +12,7 @@ import pytest
 
 import durable
 from durable import NonDeterminismError, RunInterruptedError, _branches, _past_order
-from durable._waiting import awaited_by, held_by_these_only
+from durable._task_inspection import awaited_by, held_by_these_only
 
 KEPT = []
 

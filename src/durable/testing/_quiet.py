@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from durable._clock import SYSTEM_CLOCK
-from durable._waiting import waits
+from durable._task_inspection import waits
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,4 +1,4 @@
-"""What a task of asyncio waits for, as far as it can be seen from outside."""
+"""What can be seen of a task of asyncio from outside: what it waits for, who else could wake it, what ended it."""
 
 import asyncio
 import contextvars
