@@ -217,7 +217,7 @@ class Branches:
             self.new.deliver_next()
             if self.new.has_ready() or self.past.waits_for_cut:
                 self.tick_soon()
-        elif self.is_stuck():
+        elif self.execution.halted is None and self.is_stuck():  # it takes a while, and is over for one taken down
             self.execution.halt(self.past.nothing_can_follow())
         else:  # a task waits on what the library does not know
             self._look_later()

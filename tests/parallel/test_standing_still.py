@@ -581,3 +581,48 @@ def test_what_is_found_by_a_weak_reference_is_not():
         await event.wait()
 
     assert not is_alone(waits)
+
+
+# -- when nobody asks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_taken_down_is_not_looked_at(journal, run_async, monkeypatch):
+    """With a few hundred of them the loop would not come to anything else."""
+    come, begun, is_left, looked_at = asyncio.Event(), threading.Event(), [], []
+
+    @durable.step
+    async def last():
+        pass
+
+    @durable.workflow
+    async def flow():
+        begun.set()
+        try:
+            await come.wait()
+        except asyncio.CancelledError:
+            is_left.append(True)
+            monkeypatch.setattr(_branches, "held_by_these_only", lambda roots: looked_at.append(roots) or set())
+            await asyncio.sleep(1.0)  # of asyncio: its clean-up takes a while
+            raise
+        await last()
+        raise KeyboardInterrupt
+
+    async def begin():
+        come.set()
+        async with journal.engine:
+            await flow()
+
+    async def go_on():
+        async with journal.restart():
+            [run] = durable.resume()
+            assert await asyncio.to_thread(begun.wait, 60)
+        return run
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run_async(begin())
+    come = asyncio.Event()
+    begun.clear()
+    run = run_async(go_on())
+    assert is_left
+    assert run.status == "interrupted"
+    assert looked_at == []
