@@ -4,12 +4,13 @@ import collections
 import json
 import typing
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum
+from fractions import Fraction
 from typing import (
     Annotated,
     Any,
@@ -153,6 +154,23 @@ class Holder:
     one: Told  # type: ignore[type-arg]
 
 
+class Opaque:
+    """No hook knows it."""
+
+
+class Base:
+    """No data by itself."""
+
+
+@dataclass
+class Derived(Base):
+    it: int
+
+
+class Cents(int):
+    """Read from a plain number."""
+
+
 class Dated(TypedDict):
     title: str
     at: date
@@ -241,6 +259,7 @@ def sent(value: Any) -> str:
         ({"one": {"x": 1}}, Holder, Holder(Told(1))),
         ({"a": {"it": 1}}, dict[str, GenericModel], {"a": GenericModel(it=1)}),
         ({"x": 1}, Called, Called(1)),
+        (5, Cents, Cents(5)),
         ({"title": "a", "at": "2026-01-01"}, Annotated[Dated, "a note"], {"title": "a", "at": date(2026, 1, 1)}),
         ({"a": (1, 2)}, dict[str, Any], {"a": (1, 2)}),
         ([(1, 2), {3}], list[Any], [(1, 2), {3}]),
@@ -304,6 +323,12 @@ def test_signal_is_read_by_the_readers_type(value: Any, wanted: Any, read: Any) 
         (Pair(1, []), Order, r"\$: .*Order is expected here, not .*Pair$"),
         ("a", complex, r"\$: \[real, imag\] is expected here, not a str$"),
         ([1], range, r"\$: \[start, stop, step\] is expected here, not a list$"),
+        ({"a": 1}, Opaque, r"\$: Opaque is expected here, not dict$"),
+        ([5], list[Opaque], r"\$\[0\]: Opaque is expected here, not int$"),
+        ("1/3", Fraction, r"\$: Fraction is expected here, not str$"),
+        ("UTC", tzinfo, r"\$: tzinfo is expected here, not str$"),
+        ([], Hashable, r"\$: Hashable is expected here, not list$"),
+        ("5", Cents, r"\$: int is expected here, not str$"),
         (5, None, r"\$: NoneType is expected here, not int$"),
         ({1: 5}, dict[int, None], r"\$\[1\]: NoneType is expected here, not int$"),
         ([1], tuple[int, *tuple[str, ...], float], r"\$: at least 2 items are expected here, not 1$"),
@@ -348,6 +373,9 @@ KEPT = [
     ("\ud83d\ude00", str),
     (Model(n=1), pydantic.BaseModel),
     (None, None),
+    (Derived(1), Base),
+    (UTC, tzinfo),
+    ((1,), Hashable),
     (1, complex),
     ((1, Rush("2"), Rush("3")), tuple[int, *tuple[Order, ...]]),
     (1, Literal[1, "x"]),

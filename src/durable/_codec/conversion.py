@@ -23,6 +23,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from durable._codec.annotations import annotation_name, names_in
 from durable._codec.belonging import belongs, filled, hints_of
+from durable._codec.classes import kind_of
 from durable._codec.hooks import user_hooks
 from durable._codec.leaves import text_of
 from durable._codec.misfit import Misfit, attribute_step, found, key_step
@@ -140,7 +141,7 @@ def make_converter(kind: type[Made]) -> Made:
     made = kind(
         forbid_extra_keys=True,
         unstructure_fallback_factory=lambda _: tag,
-        structure_fallback_factory=lambda _: read_open,
+        structure_fallback_factory=_read_other,
     )
     for cls in _ACCEPTED:
         made.register_structure_hook(cls, _read_json_type)
@@ -175,9 +176,23 @@ def _meant_by(cls: Any) -> Callable[[Any], bool]:
 def _read_json_type(tree: Any, cls: type) -> Any:
     accepted = _ACCEPTED.get(cls)
     if accepted is None:  # a subclass, such as an IntEnum
+        if kind_of(cls) != "enum":
+            expect(tree, *next(_ACCEPTED[base] for base in cls.__mro__ if base in _ACCEPTED))
         return cls(tree)
     expect(tree, *accepted)
     return tree
+
+
+def _read_other(annotation: Any) -> Callable[[Any, Any], Any]:
+    """Of what no hook knows: the tree tells what it is, which is an instance of the class, where it is one."""
+    if not isinstance(annotation, type):
+        return read_open
+
+    def read_instance(tree: Any, _annotation: Any) -> Any:
+        value = untag(tree)
+        return value if belongs(value, annotation) else refuse(value, annotation_name(annotation))
+
+    return read_instance
 
 
 def _read_none(tree: Any, _annotation: Any) -> None:
