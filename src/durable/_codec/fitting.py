@@ -7,6 +7,7 @@ from typing import Any, Final
 from durable._codec.annotations import UNIONS, with_arguments
 from durable._codec.belonging import belongs, comes_back
 from durable._codec.choices import only_fit
+from durable._codec.classes import kind_of
 from durable._codec.conversion import DurableConverter, make_converter
 from durable._codec.hooks import user_hooks
 from durable._codec.json_text import decode, encode
@@ -58,6 +59,8 @@ def _plain_form(value: Any) -> Any:
         return dict(pairs) if all(type(key) is str for key in value) else pairs
     if type(value) in _CONTAINERS:
         return [_plain_form(item) for item in value]
+    if kind_of(type(value)) == "tuple":
+        return _plain_form(value._asdict())
     return user_hooks.unstructure(value)
 
 
