@@ -45,13 +45,13 @@ pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/ima
 
 # Every line and branch of these was executed; what is not there yet is shown by `make coverage` above them.
 COVERED := $(addprefix _codec/,__init__ annotations belonging classes conversion exact exceptions fitting hooks json_text leaves \
-    misfit plain records shapes tagged typed untyped) __init__ __main__ _active _ancestry _arguments _attempts _batch _branches \
-    _claims _clock _commits _database _decorated _drive _drive_async _effects _engine _entries _execution _fork _format \
-    _going_back _identity _journal _limits _listing _logger _loop_hooks _lost _model _new_outcomes _operations _outcome \
-    _owner _parallel _past_order _patience _pauses _place _port _progress _reading _records _rehearsal _replay _requests \
-    _rests _results _retention _retry _run_task _running _running_async _runtime _scheduler _scopes _signature \
-    _stand_ins _steering _steps _suspension _task_inspection _telling _thread_pool _threads _timeouts _timer \
-    _transaction _waits _wal _watching _workflows aio errors run
+    misfit plain records shapes tagged typed untyped) __init__ __main__ _active _ancestry _arguments _attempts _batch \
+    _beginning _branches _claims _clock _commits _database _decorated _drive _drive_async _effects _engine _entries \
+    _execution _fork _format _going_back _identity _journal _limits _listing _logger _loop_hooks _lost _model \
+    _new_outcomes _operations _outcome _owner _parallel _past_order _patience _pauses _place _port _progress _reading \
+    _records _rehearsal _replay _requests _rests _results _retention _retry _run_task _running _running_async _runtime \
+    _scheduler _scopes _signature _stand_ins _steering _steps _suspension _task_inspection _telling _thread_pool \
+    _threads _timeouts _timer _transaction _waits _wal _watching _workflows aio errors run
 empty :=
 space := $(empty) $(empty)
 comma := ,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ._active import ENGINE, Active, Admission, Declaration, Request
 from ._ancestry import who_waits
+from ._beginning import begin
 from ._execution import Execution
 from ._limits import Loan, Slots
 from ._model import FINISHED, RunRecord
@@ -237,7 +238,7 @@ def _execution(runtime: Runtime, active: Active, admission: Admission) -> Course
     if record.status != "running":  # blocked by its crashes, or cancelled before it began
         raise recorded_error(record)
     past = [] if admission.is_new else runtime.journal.steps(record.seq)
-    execution = runtime.begin(active, admission, past)
+    execution = begin(runtime, active, admission, past)
     try:
         args, kwargs = _arguments(execution, active.workflow)
     except Halt as halt:  # the body cannot even be called

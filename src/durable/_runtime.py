@@ -1,4 +1,4 @@
-"""Runs on one journal: which run a call means, who executes it, and how it is begun and ended here.
+"""Runs on one journal: which run a call means, who executes it, and what follows when it has ended here.
 
 Admission is decided inside the write transaction, so that two callers of one id cannot both start it. What this process
 has set going is in `active`; everything else is in the file.
@@ -9,27 +9,28 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._active import Active, Admission, Declaration, Request, deadline_of, new_run, require_same_call
 from ._ancestry import active_at, awaiting, require_no_ancestor, who_cannot_end
 from ._claims import Claims
 from ._clock import Clock
 from ._codec import dump_error
-from ._effects import TOLD
-from ._execution import Execution
 from ._identity import Registry, claim_of
 from ._journal import Journal
 from ._limits import Limit, Limits
 from ._lost import require_outcomes
-from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord, StepRecord
+from ._model import FINISHED, MAXIMUM_CRASHES, NOT_COUNTED_YET, RunRecord
 from ._outcome import Ending
-from ._rests import Suspended, SyncThreads
+from ._rests import Suspended
 from ._thread_pool import ThreadPool
 from ._timer import Timer, Waker
 from ._transaction import Transaction
 from ._watching import Watchers
 from .errors import DurableError, EngineClosedError, RunBlockedError, RunInterruptedError
+
+if TYPE_CHECKING:
+    from ._execution import Execution
 
 CLOSE_SECONDS = 5.0
 """How long `close` lets steps in flight end."""
@@ -219,7 +220,7 @@ class Runtime:
             active.has_claimed = False
             self._claims.give_back(active.run_id)
 
-    # -- beginning and ending an execution ----------------------------------------------------------------------------
+    # -- going on, and ending ------------------------------------------------------------------------------------------
 
     def readmit(self, transaction: Transaction, found: RunRecord, mine: Active) -> Admission:
         """Set a run going that is not new: count the deaths in it, and block it when they are too many.
@@ -255,65 +256,6 @@ class Runtime:
             claimed = claimed._replace(status="blocked", error=dump_error(blocked))
         transaction.put_run(claimed)
         return Admission(claimed, mine, True, False, number, is_cancelled)
-
-    def begin(self, active: Active, admission: Admission, past: list[StepRecord]) -> Execution:
-        """The execution of a run that is this process's to execute."""
-        execution = Execution(
-            self.journal,
-            self.clock,
-            self.registry,
-            admission.record,
-            past,
-            admission.unsynced,
-            self.watchers,
-            self.limits,
-            self.step_pool,
-            active.parent,
-            may_suspend=active.parent.may_suspend if active.parent else active.origin != "call",
-        )
-        self._share_threads(active, execution)
-        execution.cancel.delivered = any(step.error in TOLD for step in past)
-        execution.cancel.requested = admission.is_cancelled
-        execution.cancel.timeout_seconds = active.workflow.timeout_seconds
-        active.execution = execution
-        active.thread = threading.get_ident()
-        self.began(admission.record)
-        if active.cancelling:
-            execution.request_cancel()
-        elif admission.record.deadline is not None:
-            self._arm_timeout(execution, admission.record.deadline)
-        if self._closed is not None:
-            execution.interrupt("the engine was closed")
-        return execution
-
-    def _arm_timeout(self, execution: Execution, deadline: float) -> None:
-        found = weakref.ref(execution)  # most have ended long before
-
-        def time_out() -> None:
-            execution = found()
-            if execution is not None and not execution.over and execution.halted is None:
-                execution.request_cancel(timed_out=True)
-                self.cancel_children(execution.record)
-
-        assert self.timer is not None  # who executes a run owns the journal
-        if deadline <= self.clock.now():
-            time_out()
-        else:
-            self.timer.call_at(deadline, time_out)
-
-    def _share_threads(self, active: Active, execution: Execution) -> None:
-        """A sync run that may be suspended is so together with the runs that it calls."""
-        parent = active.parent
-        if not execution.may_suspend or active.workflow.is_async:
-            return
-        if parent is None:
-            execution.sync_threads = SyncThreads()
-        elif parent.branches is not None:
-            execution.may_suspend = False  # it blocks the loop of an async one
-        else:
-            execution.sync_threads = parent.sync_threads
-        if execution.sync_threads is not None:
-            execution.sync_threads.executions.append(execution)
 
     def over(self, active: Active, ending: Ending) -> None:
         """An execution has ended, and what it wrote is in the file."""

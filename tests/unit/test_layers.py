@@ -50,6 +50,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_active", "_claims", "_timer"),
     ("_ancestry",),
     ("_runtime",),
+    ("_beginning",),
     ("_running",),
     ("_running_async",),
     ("_scheduler",),
