@@ -1087,6 +1087,8 @@ def test_whoever_waits_for_a_run_whose_loop_stands_still_hears_that_the_engine_w
 def test_tasks_of_a_run_that_close_interrupts_are_no_errors_that_nobody_looked_at(
     journal, run_async, caplog, asynchronous
 ):
+    gc.collect()
+    caplog.clear()  # asyncio says of what other tests have dropped that it was pending
     begun = threading.Semaphore(0)
 
     @durable.workflow
