@@ -26,7 +26,7 @@ from ._telling import Telling
 from ._threads import RunThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from ._rests import Rest
     from ._timeouts import RunTimer
@@ -38,6 +38,8 @@ _RESTLESS_TURNS: Final = 10_000
 """Loop turns that outcomes wait for a run to become quiet before it counts as unordered."""
 _LATER_SECONDS: Final = 1.0
 """When a run that cannot go on yet is looked at again: nothing tells that a task has begun to wait for another one."""
+_SHARE: Final = 0.05
+"""Of the time of a loop, which it may take to find out whether runs that stand still can ever go on."""
 _PATIENCE_SECONDS: Final = 1.0
 """How long a timeout waits for a thread that is at work between two steps."""
 
@@ -242,11 +244,21 @@ class Branches:
         """Whether nothing of the run can go on any more; `also`: what does not come either."""
         if not self.past.holds_back and (self.timers or self.has_news()):  # what may yet lead to a cut
             return False
-        if self._restless_turns >= _RESTLESS_TURNS:
+        if self._restless_turns >= _RESTLESS_TURNS or self.threads.are_moving():
             return False
         tasks = {*self.tasks, *([self.root] if self.root else [])}
         known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *self.new.awaited(), *also]
         stands_still = self._later is not None and self._later.when() <= self.loop.time()
-        # It takes a while to find out. And timeouts do not fire before all that the journal has came again.
-        own = held_by_these_only([*tasks, *self.timers]) if stands_still else ()
+        # Timeouts do not fire before all that the journal has came again.
+        own = self._held_by_these_only([*tasks, *self.timers]) if stands_still else ()
         return self.past.is_stuck(tasks, known, own)
+
+    def _held_by_these_only(self, roots: "Collection[Any]") -> "Collection[int]":
+        """It takes a while to find out, and hundreds of runs of a loop may stand still: sometimes it is not asked."""
+        began = self.loop.time()
+        if began < self.port.rests_until:
+            return ()
+        found = held_by_these_only(roots)
+        ended = self.loop.time()
+        self.port.rests_until = ended + (ended - began) / _SHARE
+        return found

@@ -31,6 +31,8 @@ class LoopPort:
         self.loop = loop
         self.users = 0
         """Runs that execute on the loop."""
+        self.rests_until = 0.0
+        """By the loop's time: for so long it is not found out, which takes a while, whether a run can go on."""
         self.commits = commits
         self._pending: list[Letter] = []
         self._full = False

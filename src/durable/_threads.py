@@ -89,6 +89,10 @@ class RunThreads:
         """Whether this is the branch of a thread, wanted or given up."""
         return branch in self._awaited or branch in self._given_up
 
+    def are_moving(self) -> bool:
+        """Whether any of them works, or has yet to begin: it may wake whatever waits."""
+        return len(self._awaited) > len(self.waiting())
+
     def waiting(self) -> "list[asyncio.Future[Any]]":
         """What the tasks await whose threads wait for their turn."""
         return [

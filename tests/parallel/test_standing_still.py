@@ -6,6 +6,7 @@ Whether something may still come is known by who can get at what a task waits fo
 import asyncio
 import contextlib
 import threading
+import time
 import weakref
 
 import pytest
@@ -436,6 +437,46 @@ def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journa
     journal.restart()
     assert run_async(flow()) == ["a", "b"]
     assert ran == ["a", "b"]
+
+
+def test_runs_that_stand_still_leave_their_loop_to_others(journal, run_async, monkeypatch):
+    """However many they are: it takes long to find out whether one of them can go on."""
+    looks, worked = [], []
+
+    @durable.step(name="work")
+    async def work(number: int) -> None:
+        worked.append(number)
+
+    @durable.workflow(name="flow", id="run-{number}")
+    async def flow(number: int) -> None:
+        if not journal.crashing:
+            await goes_on.wait()
+        await work(number)
+        if len(worked) == 10:
+            journal.crash()
+        await goes_on.wait()
+
+    def look(roots):
+        looks.append(roots)
+        time.sleep(0.03)
+        return held_by_these_only(roots)
+
+    async def main(seconds: float) -> float:
+        nonlocal goes_on
+        goes_on, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.call_later(seconds, goes_on.set)
+        began = loop.time()
+        await asyncio.gather(*map(flow, range(10)))
+        return loop.time() - began
+
+    goes_on = asyncio.Event()
+    with pytest.raises(KeyboardInterrupt):
+        run_async(main(60))
+    journal.restart()
+    monkeypatch.setattr(_branches, "held_by_these_only", look)
+    took = run_async(main(1.5))
+    assert 1 <= len(looks) <= 1 + took * _branches._SHARE / 0.03
+    assert sorted(worked) == list(range(10))
 
 
 @pytest.mark.parametrize("where", ["outside", "thread"])
