@@ -223,6 +223,7 @@ class Odd(dict):
 
 
 BERLIN = ZoneInfo("Europe/Berlin")
+SHORT = timezone(timedelta(microseconds=-500_000))
 NAMED = timezone(timedelta(hours=5, minutes=30, microseconds=7), "odd")
 MOMENT = datetime(2026, 10, 25, 2, 30, 1, 5, tzinfo=UTC)
 HUGE = 10**5000
@@ -235,6 +236,8 @@ VALUES: list[tuple[Any, Any]] = [
     *[(bool, True), (bool, False), (type(None), None), (None, None)],
     *[(complex, complex(x, y)) for x, y in ((1, -0.0), (math.nan, math.inf))],
     *[(bytes, b) for b in (b"", b"\x00\xff")],
+    *[(datetime, datetime(2026, 1, 1, tzinfo=zone)) for zone in (SHORT, timezone(-timedelta(seconds=1)))],
+    (time, time(1, 2, tzinfo=SHORT)),
     (bytearray, bytearray(b"\x01")),
     (range, range(1, 9, 2)),
     (list[int], [1, 2]),

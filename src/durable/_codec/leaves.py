@@ -81,6 +81,8 @@ def _write_moment(value: Any) -> Any:
     """A datetime or time: ISO text, and beside it what ISO cannot say."""
     zone = _standard_zone(value.tzinfo)
     fixed = type(zone) is _loaded("datetime", "timezone") and len(zone.__getinitargs__()) == 1
+    # From the text of an offset of -0.5 seconds Python reads that there is none.
+    fixed = fixed and not zone.utcoffset(None).microseconds
     if not value.fold and (zone is None or fixed):
         return value.isoformat()
     payload = {"at": value.replace(tzinfo=None).isoformat()}
