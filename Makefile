@@ -18,8 +18,8 @@ help:                                ## shows this list
 demo: $(VENV)/.runtime               ## kills an order half-way, and sees it completed by the next process
 	@$(BIN)/python examples/demo.py
 
-# Types are checked while tests wait for a disk, a clock or another process; what is said of them is shown in the end. The
-# tests are compiled before: each worker would compile all of them, and wait for itself.
+# Types are checked while tests wait for a disk, a clock or another process; what is said of them is shown in the end.
+# The tests are compiled before: each worker would compile all of them, and wait for itself.
 test: lint $(VENV)/.browser          ## everything that must hold before a commit
 	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
 	$(BIN)/pytest -q --collect-only >/dev/null; \
@@ -44,8 +44,8 @@ pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/ima
 	@DURABLE_PICTURES=docs/images $(BIN)/pytest -q tests/page/test_browser.py -k pictures
 
 # Every line and branch of these was executed; what is not there yet is shown by `make coverage` above them.
-COVERED := $(addprefix _codec/,__init__ annotations belonging classes conversion exact exceptions fitting hooks json_text leaves \
-    misfit plain records shapes tagged typed untyped) __init__ __main__ _active _ancestry _arguments _attempts _batch \
+COVERED := $(addprefix _codec/,__init__ annotations belonging choices classes conversion exact exceptions fitting hooks json_text \
+    leaves misfit plain records shapes tagged tuples typed untyped) __init__ __main__ _active _ancestry _arguments _attempts _batch \
     _beginning _branches _claims _clock _commits _database _decorated _drive _drive_async _effects _engine _entries \
     _execution _fork _format _going_back _identity _journal _limits _listing _logger _loop_hooks _lost _model \
     _new_outcomes _operations _outcome _owner _parallel _past_order _patience _pauses _place _port _progress _reading \

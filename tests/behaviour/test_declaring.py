@@ -396,7 +396,7 @@ def test_an_object_around_a_function_has_its_names_in_the_id_and_those_of_its_ca
 
     assert flow(1) == 2
     inputs = [each.input for each in durable.get("flow-1-2").steps()]
-    assert inputs == [{"args": [1], "kwargs": {}}, {"args": [], "kwargs": {"number": 1}}]
+    assert inputs == [{"args": (1,), "kwargs": {}}, {"args": (), "kwargs": {"number": 1}}]
     assert other(1) == 11
     assert durable.get("other-1").input == {"args": (1,)}
 
