@@ -154,6 +154,11 @@ class Active:
         branches = None if self.execution is None else self.execution.branches
         return branches is not None and branches.loop.is_closed()
 
+    def drop(self) -> None:
+        """It is over: end its code, where its event loop was closed in the middle of it, and will not do so."""
+        if self.execution is not None and self.execution.branches is not None and self.is_stranded():
+            self.execution.branches.drop()
+
     def give_up(self) -> bool:
         """End attempts in flight without an outcome, where that can be done; say whether it was asked for."""
         ends = None if self.execution is None or self._over else self.execution.on_give_up

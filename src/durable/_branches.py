@@ -12,6 +12,7 @@ once: the order of such a run is not promised, but no value reaches the wrong ca
 
 import asyncio
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from ._effects import CUT
@@ -20,7 +21,7 @@ from ._model import StepRecord
 from ._new_outcomes import NewOutcomes
 from ._past_order import PastOrder
 from ._port import Letter, LoopPort
-from ._scopes import Branch
+from ._scopes import SCOPE, Branch
 from ._task_inspection import closes_generator, held_by_these_only, interrupt_of, waits
 from ._telling import Telling
 from ._threads import RunThreads
@@ -38,6 +39,7 @@ _RESTLESS_TURNS: Final = 10_000
 """Loop turns that outcomes wait for a run to become quiet before it counts as unordered."""
 _LATER_SECONDS: Final = 1.0
 """When a run that cannot go on yet is looked at again: nothing tells that a task has begun to wait for another one."""
+_MOST_WAITS_OF_A_CLEAN_UP: Final = 100
 _SHARE: Final = 0.05
 """Of the time of a loop, which it may take to find out whether runs that stand still can ever go on."""
 _PATIENCE_SECONDS: Final = 1.0
@@ -82,6 +84,18 @@ class Branches:
             self.threads.close()
         if self._later is not None:
             self._later.cancel()
+
+    def drop(self) -> None:
+        """The loop was closed in the middle of the run: end what is left of its code here and now.
+
+        Else the garbage collector does, in the middle of any other code: an operation in a `finally` would be taken for
+        one of that code's run, and where that is in no run, the body of a step would be called. Here it raises.
+        """
+        self.execution.interrupt("its event loop was closed")
+        for task, branch in [*self.tasks.items(), (self.root, self.execution.root)]:
+            if task is not None and not task.done():
+                context = getattr(task, "get_context", Context)()  # since Python 3.12
+                context.copy().run(_end, branch, task.get_coro())
 
     @property
     def threads(self) -> RunThreads:
@@ -262,3 +276,16 @@ class Branches:
         ended = self.loop.time()
         self.port.rests_until = ended + (ended - began) / _SHARE
         return found
+
+
+def _end(branch: Branch, code: Any) -> None:
+    """Close a coroutine as code of this branch; again where it waits in its clean-up, for what does not come."""
+    SCOPE.set(branch)
+    for _ in range(_MOST_WAITS_OF_A_CLEAN_UP):
+        try:
+            code.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: S112 - it has failed of that, or else it waits
+            continue
+        return

@@ -319,6 +319,9 @@ class LoopThread:
             with contextlib.suppress(*EXITS):
                 self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
         self.loop.close()
+        for task in left:
+            if isinstance(task, RunTask) and task.execution.branches is not None:
+                task.execution.branches.drop()
 
     def _run_loop(self) -> None:
         try:

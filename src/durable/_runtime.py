@@ -101,13 +101,13 @@ class Runtime:
                     self.keeper = Keeper(self.journal, self.clock, self.keep_seconds)
 
     def forget(self) -> list[Any]:
-        """In a child of `fork`: nothing of the parent's is used any more."""
+        """In a child of `fork`: nothing of the parent's is used any more. What is returned must not be ended here."""
         self._closed = (
             f"the engine on {self.journal.path} belongs to the parent of this forked process: "
             "open one of this process's own with durable.open(...)"
         )
-        self.active = {}
-        return self.journal.forget(EngineClosedError(self._closed))
+        executing, self.active = list(self.active.values()), {}
+        return [*executing, *self.journal.forget(EngineClosedError(self._closed))]
 
     def stop(self, seconds: float) -> None:
         """Interrupt what is executing; attempts in flight get so much time to end and be journaled."""
@@ -129,6 +129,7 @@ class Runtime:
         for active in running:  # also where its loop stands still for good: whoever waits for it hears of this
             if not active.is_over():
                 active.finish(RunInterruptedError(f"run {active.run_id} was interrupted: the engine was closed"))
+                active.drop()
         self.watchers.tell()
 
     def _interrupt_all(self) -> list[Active]:
@@ -313,6 +314,7 @@ class Runtime:
         if self.active.get(active.run_id) is active:
             del self.active[active.run_id]
         active.finish(error, is_written=is_written)
+        active.drop()
 
     def resumable(self) -> tuple[list[RunRecord], set[str]]:
         """What `resume` sets going, oldest first, and the names of workflows that this program does not declare."""

@@ -1119,3 +1119,95 @@ def test_tasks_of_a_run_that_close_interrupts_are_no_errors_that_nobody_looked_a
     gc.collect()
     assert run.status == "interrupted"
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+# -- whose event loop was closed in the middle -------------------------------------------------------------------------
+
+
+def begun_on_a_loop_that_is_closed(flow, begun):
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(flow())
+    loop.run_until_complete(asyncio.wait_for(begun(), PATIENCE))
+    assert not task.done()
+    loop.close()
+
+
+LEAVES = {
+    "task": lambda wait: wait(),
+    "child_task": lambda wait: asyncio.gather(wait(), asyncio.sleep(0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("leave", LEAVES)
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("where", ["in a run", "outside"])
+def test_what_is_left_of_a_run_whose_loop_was_closed_calls_nothing_when_it_is_collected(
+    journal, run_async, leave, awaits, where
+):
+    """Neither for the run in which that happens, nor as a plain function."""
+    ran, begun = [], asyncio.Event()
+
+    @durable.step(name="note")
+    async def note(what: str) -> None:
+        ran.append(what)
+
+    @durable.workflow(name="left", id="left")
+    async def left() -> None:
+        async def wait() -> None:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                try:
+                    if awaits:
+                        await asyncio.Event().wait()
+                finally:
+                    await note("clean-up")
+
+        await LEAVES[leave](wait)
+
+    @durable.workflow(name="other", id="other")
+    async def other() -> None:
+        await note("before")
+        gc.collect()
+        await note("after")
+
+    begun_on_a_loop_that_is_closed(left, begun.wait)
+    journal.restart()
+    if where == "outside":
+        gc.collect()
+        assert ran == []
+    else:
+        run_async(other())
+        assert ran == ["before", "after"]
+        assert [step.name for step in durable.get("other").steps()] == ["note", "note"]
+    assert durable.get("left").steps() == []
+    assert durable.get("left").status == "interrupted"
+
+
+def test_what_is_left_of_a_run_on_the_loop_of_a_closed_engine_calls_nothing_when_it_is_collected(journal):
+    ran, begun = [], threading.Event()
+
+    @durable.step(name="note")
+    async def note() -> None:
+        ran.append("clean-up")
+
+    @durable.workflow(name="left", id="left")
+    async def left() -> None:
+        try:
+            begun.set()
+            while True:  # whoever cancels it
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        finally:
+            await note()
+
+    left.start()
+    assert begun.wait(PATIENCE)
+    thread = journal.engine._scheduler._loop_thread._thread
+    journal.engine._scheduler.stop(0.01)
+    thread.join(PATIENCE)
+    journal.restart()
+    gc.collect()
+    assert ran == durable.get("left").steps() == []
