@@ -81,7 +81,7 @@ async def _child_is_over(active: Active, parent: Execution) -> None:
     try:
         await asyncio.wait([end])
     except asyncio.CancelledError:
-        await asyncio.sleep(0)  # in which a parent hears that it is interrupted itself
+        await _hear_of_interrupt()
         if parent.is_taken_down():
             raise
         assert parent.branches is not None
@@ -91,6 +91,15 @@ async def _child_is_over(active: Active, parent: Execution) -> None:
         if active.is_written and not isinstance(active.error, Suspended):
             raise
         cancel_again()  # it has not ended: interrupted, or suspended just before it was told
+
+
+async def _hear_of_interrupt() -> None:
+    """For a task that was cancelled: a turn of the loop, in which a run hears that it is interrupted itself.
+
+    A second cancellation in that turn says nothing new.
+    """
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
 
 
 async def take_slot(active: Active, slots: Slots) -> bool:
@@ -105,7 +114,7 @@ async def take_slot(active: Active, slots: Slots) -> bool:
             try:
                 await asked.change()
             except asyncio.CancelledError:
-                await asyncio.sleep(0)  # in which a run hears that it is interrupted itself
+                await _hear_of_interrupt()
                 is_cut = True
                 if not has_begun and active.parent is not None and not active.parent.is_taken_down():
                     active.cancel()  # its parent gives it up

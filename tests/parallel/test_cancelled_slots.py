@@ -285,3 +285,57 @@ def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has
     run.result(SOON)
     assert peak.most == 1
     assert line.journal.engine._runtime.limit_of(line.workflow)._free == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_keeps_none(journal, run_async, times):
+    """Twice in a row too: by a timeout and by the group of its task, for example."""
+    began, free = [], threading.Event()
+
+    @durable.workflow(concurrency=1)
+    async def limited(name):
+        began.append(name)
+        assert await asyncio.to_thread(free.wait, SOON)
+
+    async def calls():
+        first = asyncio.create_task(limited("first"))
+        second = asyncio.create_task(limited("second"))
+        limit = journal.engine._runtime.limit_of(limited)
+        await asyncio.to_thread(wait_until, lambda: began and limit._waiting)
+        for _ in range(times):
+            second.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([second])
+        assert second.cancelled()
+        free.set()
+        await first
+        await asyncio.wait_for(limited("third"), SOON)
+
+    run_async(calls())
+    assert began == ["first", "third"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_child_that_somebody_else_set_going_has_ended_when_its_parent_gave_it_up(journal, run_async, times):
+    began = threading.Event()
+
+    @durable.workflow(id="child")
+    async def child():
+        began.set()
+        await asyncio.sleep(SOON)
+
+    @durable.workflow
+    async def parent():
+        child.start()
+        await asyncio.to_thread(began.wait, SOON)
+        call = asyncio.create_task(child())
+        active = journal.engine._runtime.active["child"]
+        await asyncio.to_thread(wait_until, lambda: active.caller)  # it has called the run
+        for _ in range(times):
+            call.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([call])
+        assert call.cancelled()
+        return durable.get("child").status
+
+    assert run_async(parent()) == "cancelled"
