@@ -54,13 +54,12 @@ class Scheduler:
 
         try:
             admissions = runtime.journal.write(work, full=True, gives_up=SCOPE.get() is None)
+            for admission, mine in zip(admissions, prepared, strict=True):
+                if admission.is_mine:
+                    self._submit(mine)
         except BaseException as error:
-            for mine in prepared:
-                runtime.abandon(mine, error)
+            self._abandon(prepared, error)
             raise
-        for admission, mine in zip(admissions, prepared, strict=True):
-            if admission.is_mine:
-                self._submit(mine)
         return [admission.record.id for admission in admissions]
 
     def set_going(self, record: RunRecord) -> Active | None:
@@ -70,12 +69,23 @@ class Scheduler:
             return None
         self.runtime.own()
         active = self.runtime.set_going(record, workflow)
-        if active is not None:
+        if active is None:
+            return None
+        try:
             is_limited = self.runtime.limit_of(active.workflow) is not None
             if is_limited and self.runtime.journal.messages(record.seq, "cancel", ""):
                 active.cancel()  # it waits for no slot
             self._submit(active)
+        except BaseException as error:
+            self._abandon([active], error)
+            raise
         return active
+
+    def _abandon(self, prepared: list[Active], error: BaseException) -> None:
+        """Of runs that were to be set going, those that have not begun do not: whoever asks for them next may do so."""
+        for active in prepared:
+            if active.begin():
+                self.runtime.abandon(active, error)
 
     def resume(self) -> list[tuple[RunRecord, Active]]:
         """Set going what an earlier owner left, oldest first; warn once of what this program does not declare."""

@@ -246,6 +246,46 @@ def test_a_step_in_a_pool_of_forked_processes_is_an_error_of_its_task(journal):
         flow()
 
 
+# -- a thread -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thread_that_fails(monkeypatch):
+    """Have threads for runs raise this in the thread that makes them: now, until it is called with `None`."""
+    start = threading.Thread.start
+    failing = []
+
+    def fail_with(error):
+        failing[:] = [] if error is None else [error]
+
+    def start_or_fail(thread):
+        if failing and thread.name.startswith("durable-run"):
+            raise failing[0]
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    return fail_with
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_run_that_was_started_and_could_not_be_set_going_goes_on_when_it_is_asked_for(
+    journal, thread_that_fails, error
+):
+    @durable.workflow(id="{number}")
+    def flow(number: str):
+        return number
+
+    thread_that_fails(error)
+    with pytest.raises(type(error)):
+        flow.start_many(["1", "2"])
+    with pytest.raises(type(error)):
+        durable.resume()
+    thread_that_fails(None)
+    assert durable.get("1").result(PATIENCE) == "1"
+    assert [run.id for run in durable.resume()] == ["2"]
+    assert durable.get("2").result(PATIENCE) == "2"
+
+
 # -- loops ---------------------------------------------------------------------------------------------------------------
 
 
