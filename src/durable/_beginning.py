@@ -1,7 +1,7 @@
 """How the execution of a run begins here: what it is given, its deadline, and the threads that it shares."""
 
 import threading
-import weakref
+from functools import partial
 
 from ._active import Active, Admission
 from ._effects import TOLD
@@ -36,18 +36,15 @@ def begin(runtime: Runtime, active: Active, admission: Admission, past: list[Ste
     if active.cancelling:
         execution.request_cancel()
     elif admission.record.deadline is not None:
-        _arm_timeout(runtime, execution, admission.record.deadline)
+        _arm_timeout(runtime, active, execution, admission.record.deadline)
     if runtime.is_closed():
         execution.interrupt("the engine was closed")
     return execution
 
 
-def _arm_timeout(runtime: Runtime, execution: Execution, deadline: float) -> None:
-    found = weakref.ref(execution)  # most have ended long before
-
+def _arm_timeout(runtime: Runtime, active: Active, execution: Execution, deadline: float) -> None:
     def time_out() -> None:
-        execution = found()
-        if execution is not None and not execution.over and execution.halted is None:
+        if not execution.over and execution.halted is None:
             execution.request_cancel(timed_out=True)
             runtime.cancel_children(execution.record)
 
@@ -55,7 +52,8 @@ def _arm_timeout(runtime: Runtime, execution: Execution, deadline: float) -> Non
     if deadline <= runtime.clock.now():
         time_out()
     else:
-        runtime.timer.call_at(deadline, time_out)
+        call = runtime.timer.call_at(deadline, time_out)
+        active.watch(partial(runtime.timer.forget, call))  # most have ended long before
 
 
 def _share_threads(active: Active, execution: Execution) -> None:

@@ -31,6 +31,19 @@ class Waker(Protocol):
     def ask(self, run_id: str) -> None: ...
 
 
+class TimedCall:
+    """What is called at a time, unless it is forgotten before."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def __lt__(self, other: "TimedCall") -> bool:
+        return self.when < other.when
+
+
 class Timer:
     """The thread, from when this process owns the journal until the engine closes."""
 
@@ -47,7 +60,10 @@ class Timer:
         self._going = 0
         self._left_over = False
         """Whether more runs are due than were set going."""
-        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._calls: list[TimedCall] = []
+        """A heap."""
+        self._forgotten = 0
+        """How many of them."""
         self._complaint = ""
         """What was said last of a journal that cannot be read, until it can."""
         self._guard = threading.Lock()
@@ -79,11 +95,25 @@ class Timer:
         if is_next:
             self._told.set()
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+    def call_at(self, when: float, callback: Callable[[], None]) -> TimedCall:
         """Call `callback`, which must not raise or wait, in the timer's thread at a time."""
+        call = TimedCall(when, callback)
         with self._guard:
-            heapq.heappush(self._calls, (when, id(callback), callback))
+            heapq.heappush(self._calls, call)
         self._told.set()
+        return call
+
+    def forget(self, call: TimedCall) -> None:
+        """Do not call it. From any thread; what was called is forgotten already."""
+        with self._guard:
+            if call.callback is None:
+                return
+            call.callback = None
+            self._forgotten += 1
+            if self._forgotten > max(_AT_A_TIME, len(self._calls) // 2):  # else they would be kept to their time
+                self._calls = [each for each in self._calls if each.callback is not None]
+                heapq.heapify(self._calls)
+                self._forgotten = 0
 
     def stop(self) -> None:
         """End the thread."""
@@ -110,17 +140,20 @@ class Timer:
 
     def _seconds_to_next(self) -> float | None:
         with self._guard:
-            due = [when for when in (self._next, self._calls[0][0] if self._calls else None) if when is not None]
+            due = [when for when in (self._next, self._calls[0].when if self._calls else None) if when is not None]
         now = self._clock.now()
         return max(0.0, min(due) - now) if due else None
 
     def _call_what_is_due(self) -> None:
         while True:
             with self._guard:
-                if not self._calls or self._calls[0][0] > self._clock.now():
+                if not self._calls or self._calls[0].when > self._clock.now():
                     return
-                callback = heapq.heappop(self._calls)[2]
-            callback()
+                call = heapq.heappop(self._calls)
+                callback, call.callback = call.callback, None
+                self._forgotten -= callback is None
+            if callback is not None:
+                callback()
 
     def _see_others(self) -> None:
         version = self._journal.version()

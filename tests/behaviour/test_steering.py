@@ -11,7 +11,7 @@ import pytest
 
 import durable
 import durable.testing
-from durable import RetryPolicy
+from durable import RetryPolicy, _timer
 from tests.behaviour.patience import PATIENCE, wait_until
 
 
@@ -882,6 +882,18 @@ def test_a_retried_run_has_its_time_from_when_it_goes_on():
         assert env.engine.get("run").status == "waiting"
         env.clock.advance(seconds=1)
         assert env.engine.get("run").status == "failed"
+
+
+def test_the_timeouts_of_runs_that_have_ended_are_not_kept_until_they_would_have_passed(journal, monkeypatch):
+    """There may be millions of them by then. So many are forgotten together."""
+    monkeypatch.setattr(_timer, "_AT_A_TIME", 100)
+
+    @durable.workflow(timeout=86_400)
+    def flow():
+        return len(journal.engine._runtime.timer._calls)
+
+    assert flow() == 1
+    assert max(flow() for _ in range(150)) == 101
 
 
 def test_a_body_that_submits_a_step_is_told_there_and_not_by_a_result_that_it_does_not_ask_for(journal):
