@@ -65,7 +65,7 @@ class Timer:
         self._forgotten = 0
         """How many of them."""
         self._complaint = ""
-        """What was said last of a journal that cannot be read, until it can."""
+        """What was said last of why nothing can be set going, until it can."""
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="durable-timer", daemon=True)
 
@@ -133,7 +133,7 @@ class Timer:
                     self._wake_due(now)
                 seconds = self._seconds_to_next()
                 self._complaint = ""
-            except JournalError as error:
+            except (JournalError, RuntimeError) as error:  # of the file, or no thread can be made just now
                 self._complain(error)
                 self._look, seconds = True, None  # what was due is so still
             self._clock.wait(self._told, seconds, _LOOK_SECONDS)
@@ -191,7 +191,7 @@ class Timer:
         if is_few:
             self.look()
 
-    def _complain(self, error: JournalError) -> None:
+    def _complain(self, error: Exception) -> None:
         if self._stopped or str(error) == self._complaint:
             return
         self._complaint = str(error)

@@ -286,6 +286,29 @@ def test_a_run_that_was_started_and_could_not_be_set_going_goes_on_when_it_is_as
     assert durable.get("2").result(PATIENCE) == "2"
 
 
+def test_a_suspended_run_goes_on_when_a_thread_can_be_made_again(journal, thread_that_fails, caplog):
+    over = threading.Event()
+
+    @durable.workflow(id="{name}")
+    def flow(name: str):
+        if name == "sleeper":
+            durable.sleep(1.5)
+        else:
+            over.wait(PATIENCE)
+        return name
+
+    run = flow.start("sleeper")
+    wait_until(lambda: run.status == "waiting")
+    busy = flow.start("busy")  # in the thread that is there
+    wait_until(lambda: busy.status == "running")
+    thread_that_fails(RuntimeError("can't start new thread"))
+    wait_until(lambda: "waiting runs are not woken: can't start new thread" in caplog.text)
+    thread_that_fails(None)
+    assert run.result(PATIENCE) == "sleeper"
+    over.set()
+    assert busy.result(PATIENCE) == "busy"
+
+
 # -- loops ---------------------------------------------------------------------------------------------------------------
 
 
