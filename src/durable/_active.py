@@ -66,6 +66,8 @@ class Active:
         """For a slot, to begin it; told when it is cancelled, and when it is over."""
         self.execution: Execution | None = None
         self.thread: int | None = None
+        self.loop: Any = None
+        """The event loop that a background run is to execute on, where it is one of an async workflow."""
         self.release_slot: Callable[[], None] | None = None
         """Gives back the slot of the workflow's `concurrency` that it holds."""
         self.error: BaseException | None = None
@@ -150,9 +152,10 @@ class Active:
         return (halted is None or isinstance(halted.error, Suspended)) and not self.is_stranded()
 
     def is_stranded(self) -> bool:
-        """Whether the event loop that it executed on was closed in the middle of it: nothing moves it any more."""
+        """Whether the event loop that it executes on, or was to, was closed under it: nothing moves it any more."""
         branches = None if self.execution is None else self.execution.branches
-        return branches is not None and branches.loop.is_closed()
+        loop = self.loop if branches is None else branches.loop
+        return loop is not None and loop.is_closed()
 
     def drop(self) -> None:
         """It is over: end its code, where its event loop was closed in the middle of it, and will not do so."""

@@ -172,6 +172,7 @@ class Result:
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         changed, ended = threading.Event(), Ended()
+        self._runtime.living(self._id)  # else it is noticed in the wait that its event loop was closed before
         awaiting = self._runtime.awaiting(self._id, for_ever=timeout is None)
         with awaiting, self._runtime.watchers.watching(self._id, ended.then(changed.set)):
             while True:
@@ -208,6 +209,7 @@ class Result:
         from ._running_async import Change
 
         change, end, ended = Change(), _turn_of_end(), Ended()
+        self._runtime.living(self._id)  # as above
         watching = self._runtime.watchers.watching(self._id, ended.then(change.tell), change.outside_of_runs())
         with self._runtime.awaiting(self._id), watching:
             while True:
@@ -227,7 +229,7 @@ class Result:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
         runtime = self._runtime
         runtime.journal.commits.require_not_held_here()
-        if (active := runtime.active.get(self._id)) is not None:
+        if (active := runtime.living(self._id)) is not None:
             return active
         runtime.require_open()
         if record.status == "blocked":
@@ -305,7 +307,7 @@ def run_here(scheduler: Scheduler) -> bool:
 def executes_here(scheduler: Scheduler, record: RunRecord) -> bool:
     """Whether a run that is not finished executes on the event loop of this thread, or will when it is woken."""
     runtime = scheduler.runtime
-    active = runtime.active.get(record.id)
+    active = runtime.living(record.id)
     if active is not None and active.thread is not None:
         return active.workflow.is_async and active.thread == threading.get_ident()
     workflow = runtime.registry.workflows.get(record.workflow)

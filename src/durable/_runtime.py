@@ -259,7 +259,9 @@ class Runtime:
         return Admission(claimed, mine, True, False, number, is_cancelled)
 
     def over(self, active: Active, ending: Ending) -> None:
-        """An execution has ended, and what it wrote is in the file."""
+        """An execution has ended, and what it wrote is in the file. What is said of it first counts."""
+        if active.is_over():  # its event loop was closed, and what drove it there is collected only now
+            return
         if ending.record is None and active.origin == "call":
             active.has_claimed = False
             self._claims.give_back(active.run_id)

@@ -125,7 +125,7 @@ class Scheduler:
 
     def go_on_with(self, run_id: str) -> None:
         """Set a run going that its parent starts again, if a crash left it, or it is blocked: the code may fit now."""
-        if run_id not in self.runtime.active:
+        if self.runtime.living(run_id) is None:
             record = self.runtime.journal.run(run_id)
             if record is not None and record.status in {*LEFT_BY_A_CRASH, "blocked"}:
                 self._go_on_with(record)
@@ -277,6 +277,7 @@ class Scheduler:
                 self._loop_thread = LoopThread()
                 self._tasks = Tasks(port_of(self.runtime, self._loop_thread.loop))
         tasks, runtime = self._tasks, self.runtime
+        active.loop = tasks.port.loop
         tasks.spawn(lambda: drive_run_async(runtime, background(runtime, active), tasks.port))
 
     def _run(self, active: Active) -> None:

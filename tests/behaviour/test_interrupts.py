@@ -1130,6 +1130,7 @@ def begun_on_a_loop_that_is_closed(flow, begun):
     loop.run_until_complete(asyncio.wait_for(begun(), PATIENCE))
     assert not task.done()
     loop.close()
+    return task
 
 
 LEAVES = {
@@ -1211,3 +1212,81 @@ def test_what_is_left_of_a_run_on_the_loop_of_a_closed_engine_calls_nothing_when
     journal.restart()
     gc.collect()
     assert ran == durable.get("left").steps() == []
+
+
+@pytest.mark.parametrize("waits", ["result", "await", "event"])
+def test_a_run_whose_loop_was_closed_is_set_going_by_who_waits_for_it(journal, run_async, waits):
+    """In the thread of that loop too, which no longer executes it, and may wait for an event as well."""
+    begun, is_there = asyncio.Event(), [False]
+
+    @durable.workflow(id="left")
+    async def left() -> str:
+        begun.set()
+        if not is_there[0]:
+            await asyncio.Event().wait()
+        return "done"
+
+    async def result() -> str:
+        return await durable.get("left")
+
+    begun_on_a_loop_that_is_closed(left, begun.wait)
+    is_there[0] = True
+    assert durable.get("left").status == "interrupted"
+    if waits == "event":
+        with pytest.raises(TimeoutError, match="did not set event 'shown' within"):
+            durable.get("left").event("shown", timeout=0.01)
+    assert (run_async(result()) if waits == "await" else durable.get("left").result(PATIENCE)) == "done"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_who_waits_for_a_run_that_goes_on_hears_nothing_of_what_is_collected_of_its_closed_loop(journal):
+    begun, goes_on, end, results = asyncio.Event(), threading.Event(), threading.Event(), []
+
+    @durable.workflow(id="left")
+    async def left() -> str:
+        if begun.is_set():
+            goes_on.set()
+            await asyncio.to_thread(end.wait, PATIENCE)
+            return "done"
+        begun.set()
+        return await asyncio.Event().wait()
+
+    def wait() -> None:
+        results.append(durable.get("left").result(PATIENCE))
+
+    kept = [begun_on_a_loop_that_is_closed(left, begun.wait)]
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert goes_on.wait(PATIENCE)
+    kept.clear()
+    gc.collect()
+    end.set()
+    thread.join(PATIENCE)
+    assert results == ["done"]
+
+
+def test_a_run_that_was_to_begin_on_a_loop_that_is_closed_begins_on_another(journal):
+    left, has_entered = threading.Event(), threading.Event()
+
+    @durable.workflow(id="late")
+    async def late() -> str:
+        return "done"
+
+    def stay() -> None:
+        with journal.engine:
+            has_entered.set()
+            left.wait(PATIENCE)
+
+    async def enter() -> None:
+        async with journal.engine:
+            other.start()
+            await asyncio.to_thread(has_entered.wait, PATIENCE)
+            late.start()
+
+    other = threading.Thread(target=stay)
+    asyncio.run(enter())
+    try:
+        assert durable.get("late").result(PATIENCE) == "done"
+    finally:
+        left.set()
+        other.join(PATIENCE)
