@@ -11,6 +11,7 @@ is suspended, and is all that is missing to a circle, it is set going: it replay
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 from ._active import Active
@@ -109,9 +110,10 @@ def _refuse(run_id: str, here: Here, waiting: Iterator[str]) -> None:
 
 def _ask_suspended(run_id: str, scope: Scope, here: Here) -> None:
     """Set those going that are suspended, and with which the run that is awaited may wait for the code here."""
+    run_of_seq = cache(here.journal.run_of_seq)  # a thousand children of one run may wait for this one
 
     def before(node: Node) -> list[Node | None]:
-        parent = _parent(node, here, here.journal.run_of_seq)
+        parent = _parent(node, here, run_of_seq)
         return [_caller(node), *_who_await(node, here), parent if parent is not None and _is_stopped(parent) else None]
 
     nodes = list(_walk(scope, before))

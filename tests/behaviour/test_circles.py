@@ -1,5 +1,6 @@
 """Runs that wait for each other: none waits for ever, and nobody is refused who waits for one that can end."""
 
+import asyncio
 import contextvars
 import threading
 
@@ -312,3 +313,39 @@ def test_a_run_that_is_just_being_suspended_is_asked_after_that(journal):
     assert runs[0].result(PATIENCE) is True
     runs[1].signal("go", 7)
     assert runs[1].result(PATIENCE) == 7
+
+
+def test_a_run_that_many_children_of_another_wait_for_reads_that_one_once_when_it_waits(journal, monkeypatch):
+    """And not once for each of them."""
+    are_waiting, read = threading.Event(), []
+    engine = journal.engine
+
+    @durable.workflow(id="other")
+    def other():
+        return "other"
+
+    @durable.workflow(id="awaited")
+    async def awaited():
+        assert await asyncio.to_thread(are_waiting.wait, PATIENCE)
+        return await durable.get("other")
+
+    @durable.workflow(id="child-{number}")
+    async def child(number):
+        return await durable.get("awaited")
+
+    @durable.workflow(id="parent")
+    async def parent():
+        return await asyncio.gather(*[child.start(number) for number in range(20)])
+
+    other()
+    awaited.start()
+    run = parent.start()
+    wait_until(lambda: len(engine._runtime.watchers.who_await("awaited")) == 20)
+    run_of_seq = engine._runtime.journal.run_of_seq
+    monkeypatch.setattr(
+        engine._runtime.journal, "run_of_seq", lambda seq: read.append(threading.get_ident()) or run_of_seq(seq)
+    )
+    are_waiting.set()
+    assert run.result(PATIENCE) == ["other"] * 20
+    loop_thread = engine._scheduler._loop_thread._thread.ident
+    assert read.count(loop_thread) == 1
