@@ -108,8 +108,10 @@ async def take_slot(active: Active, slots: Slots) -> bool:
     A task that is cut while it takes a lent slot back goes on when the run has it, as it would if it had not been cut.
     """
     has_begun, is_cut = active.execution is not None, False
+    branches = None if active.execution is None else active.execution.branches
+    is_root = branches is not None and branches.root is asyncio.current_task()  # which is told
     asked = AskedFor(slots, first=has_begun)
-    with contextlib.nullcontext() if has_begun else active.waiting_for_slot(asked):  # else its task is told
+    with contextlib.nullcontext() if is_root else active.waiting_for_slot(asked):
         while not asked.is_given and active.needs_slot():
             try:
                 await asked.change()

@@ -243,6 +243,44 @@ def test_who_waits_to_take_its_slot_back_is_told_of_its_cancellation_without(lin
 
 @pytest.mark.parametrize("asynchronous", [True], ids=["async"])
 @pytest.mark.parametrize("how", ["called", "started"])
+def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_waits_for_it(line, how):
+    at_work, gate = threading.Event(), threading.Event()
+
+    @durable.step(name="works")
+    def works():
+        at_work.set()
+        assert gate.wait(SOON)
+
+    @durable.workflow(name="other")
+    async def other():
+        await asyncio.to_thread(works)
+
+    async def waits():
+        await (other() if how == "called" else other.start())
+
+    async def parent():
+        task = asyncio.create_task(waits())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await task
+            note("cleans up")
+
+    line.bodies["parent"] = parent
+    run = line.workflow.start("parent")
+    assert at_work.wait(SOON)
+    line.occupy()
+    gate.set()
+    wait_until(lambda: line.waiting)
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(SOON)
+    assert (run.steps()[-1].input, run.steps()[-1].status) == ({"what": "cleans up"}, "completed")
+    assert durable.get("first").status == "running"
+
+
+@pytest.mark.parametrize("asynchronous", [True], ids=["async"])
+@pytest.mark.parametrize("how", ["called", "started"])
 def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has_it(line, how, peak):
     at_work, gate, taking, cut = (threading.Event() for _ in range(4))
 
