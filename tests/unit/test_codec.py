@@ -313,6 +313,7 @@ VALUES: list[tuple[Any, Any]] = [
     (Annotated[int, []], 5),
     (Literal["a", 1], "a"),
     (Literal[Colour.RED], Colour.RED),
+    (list[Literal[Mood.GLAD, Size.SMALL]], [Mood.GLAD, "glad", Size.SMALL, 1, True]),
     (Item | None, None),
     (Item | None, Item("a")),
     (Union[Item, Point, str], Point(1)),  # noqa: UP007 - the old spelling
@@ -483,6 +484,7 @@ def test_eq_of_users_is_not_asked() -> None:
         (Point, Point(1), '{"x":1,"y":0.5}'),
         (Colour, Colour.RED, '"red"'),
         (Literal[Colour.RED], Colour.RED, '"red"'),
+        (list[Literal["red", Mood.GLAD, Size.BIG, 5]], ["red", Mood.GLAD, Size.BIG, 5], '["red","glad",2,5]'),
         (Annotated[Item, "x"], Item("a"), '{"sku":"a","when":null}'),
     ],
 )  # fmt: skip

@@ -2,13 +2,18 @@
 
 import typing
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from types import NoneType
+from typing import Any, Final
 
 from durable._codec.annotations import UNIONS, annotation_name
 from durable._codec.belonging import belongs
 from durable._codec.exact import identical
 from durable._codec.misfit import Misfit
 from durable._codec.tagged import untag
+
+_ATOMS: Final = frozenset({str, int, bool, NoneType})
+"""Of what a `Literal` may list, what is JSON as it stands."""
 
 
 def is_union(annotation: Any) -> bool:
@@ -60,10 +65,15 @@ def write_literal(_annotation: Any, converter: Any) -> Callable[[Any], Any]:
 def read_literal(annotation: Any, converter: Any) -> Callable[[Any, Any], Any]:
     """The same, to read exactly what is listed: `True` is not 1."""
     choices = typing.get_args(annotation)
+    plain = {(type(choice), choice) for choice in choices if type(choice) in _ATOMS}
+    others = [choice for choice in choices if type(choice) not in _ATOMS]
 
     def read(tree: Any, _annotation: Any) -> Any:
-        for choice in choices:
-            if identical(tree, converter.unstructure(choice)):
+        if type(tree) in _ATOMS and (type(tree), tree) in plain:
+            return tree
+        for choice in others:
+            written = converter.unstructure(choice)  # itself, if it is a member of an enum and a `str` as well
+            if identical(tree, written.value if isinstance(written, Enum) else written):
                 return choice
         names = ", ".join(map(repr, choices))
         reason = f"{'one of ' if len(choices) > 1 else ''}{names} is expected here, not {tree!r:.100}"
