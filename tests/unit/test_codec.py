@@ -182,6 +182,11 @@ class Private:
     absent: int = attrs.field(init=False)
 
 
+@attrs.define
+class Nothing:
+    pass
+
+
 @attrs.frozen(cache_hash=True, slots=False)
 class Hashed:
     name: str
@@ -486,6 +491,7 @@ def test_eq_of_users_is_not_asked() -> None:
         (Literal[Colour.RED], Colour.RED, '"red"'),
         (list[Literal["red", Mood.GLAD, Size.BIG, 5]], ["red", Mood.GLAD, Size.BIG, 5], '["red","glad",2,5]'),
         (Annotated[Item, "x"], Item("a"), '{"sku":"a","when":null}'),
+        (list[Nothing], [Nothing()], "[{}]"),
     ],
 )  # fmt: skip
 def test_text_is_plain_json(annotation: Any, value: Any, text: str) -> None:

@@ -96,7 +96,9 @@ class DurableConverter(cattrs.Converter):
     def _fields_by_name(self, cl: Any) -> dict[str, Any]:
         """How fields are read in whose type another one is named, as in `Optional["Node"]`: cattrs takes any value."""
         cls: Any = typing.get_origin(cl) or cl
-        written = {field.name: field.type for field in getattr(cls, "__attrs_attrs__", None) or dataclasses.fields(cls)}
+        of_attrs = getattr(cls, "__attrs_attrs__", None)  # () where it has no fields
+        fields = dataclasses.fields(cls) if of_attrs is None else of_attrs
+        written = {field.name: field.type for field in fields}
         names = [name for name, annotation in written.items() if next(names_in(annotation), None)]
         is_resolved = any(isinstance(annotation, str) for annotation in written.values())  # by cattrs: then all are
         if not names or is_resolved:
