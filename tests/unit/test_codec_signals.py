@@ -706,12 +706,28 @@ def test_a_generic_class_that_names_itself_in_quotes() -> None:
         fit({"it": 1, "next": {"it": "a"}}, Chain[int])
 
 
-def test_a_name_that_is_nowhere_stands_for_any_type() -> None:
-    @dataclass
-    class Lost:
-        it: Optional["NoSuchName"] = None  # type: ignore[name-defined] # noqa: F821
+@dataclass
+class Lost(Generic[T]):
+    it: T | None = None
+    more: Optional["NoSuchName"] = None  # type: ignore[name-defined] # noqa: F821
 
-    assert fit({"it": 5}, Lost) == Lost(5)
+
+@dataclass
+class Astray:
+    more: Optional["json.NoSuchName"] = None  # type: ignore[name-defined]
+
+
+@pytest.mark.parametrize("lost", [Lost, Astray])
+def test_a_name_that_is_nowhere_stands_for_any_type(lost: Any) -> None:
+    assert fit({"more": 5}, lost) == lost(more=5)
+    assert codec_for(lost).load('{"more":5}') == lost(more=5)
+    assert codec_for(lost).dump_load(lost(more=5))[1] == lost(more=5)
+
+
+def test_a_generic_class_with_a_name_that_is_nowhere_is_told_from_others() -> None:
+    text, back = codec_for(list[Lost[int] | date]).dump_load([Lost(1), date(2026, 1, 1)])
+    assert back == [Lost(1), date(2026, 1, 1)]
+    assert text.startswith("[")
 
 
 def test_what_does_not_fit_far_below_is_looked_at_once_a_level(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,9 +143,16 @@ def _fields(value: Any, cls: Any, arguments: tuple[Any, ...]) -> Parts:
     return ((parts[name], meant[name]) for name, hint in hints_of(cls).items() if name in parts and meant[name] != hint)
 
 
-@functools.lru_cache(MOST_REMEMBERED)
 def hints_of(cls: Any) -> dict[str, Any]:
-    """The types of its fields."""
+    """The types of its fields; those of none where what one of them names cannot be found: it stands for any type."""
+    try:
+        return _resolved(cls)
+    except Exception:  # of names in quotes, which may be any expression
+        return {}
+
+
+@functools.lru_cache(MOST_REMEMBERED)
+def _resolved(cls: Any) -> dict[str, Any]:
     try:
         return typing_extensions.get_type_hints(cls, include_extras=True)
     except NameError:  # of a class inside a function, which may name itself

@@ -103,12 +103,11 @@ class DurableConverter(cattrs.Converter):
         is_resolved = any(isinstance(annotation, str) for annotation in written.values())  # by cattrs: then all are
         if not names or is_resolved:
             return {}
-        try:
-            hints = hints_of(cls)
-        except NameError:  # what cannot be found stands for any type
-            return {}
+        hints = hints_of(cls)
         types = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(cl), strict=False))
-        return {name: override(struct_hook=self._reading(filled(hints[name], types))) for name in names}
+        return {
+            name: override(struct_hook=self._reading(filled(hints[name], types))) for name in names if name in hints
+        }
 
     def _reading(self, hint: Any) -> Callable[[Any, Any], Any]:
         return lambda tree, _: self.read_named(tree, hint)

@@ -106,7 +106,8 @@ def _read_generic_tuple(annotation: Any, converter: Any) -> Read:
     """As a named tuple without parameters is read, which has the same fields."""
     cls: Any = typing.get_origin(annotation)
     types = dict(zip(cls.__parameters__, typing.get_args(annotation), strict=True))
-    fields = [(name, filled(hint, types)) for name, hint in hints_of(cls).items()]
+    hints = hints_of(cls)
+    fields = [(name, filled(hints.get(name, Any), types)) for name in cls._fields]
     alike: Any = _make_named_tuple(cls.__name__, fields)
     alike._field_defaults = cls._field_defaults
     alike.__new__.__defaults__ = tuple(cls._field_defaults.values())
