@@ -44,6 +44,7 @@ from durable.errors import SerializationError
 T = TypeVar("T")
 UserId = NewType("UserId", int)
 Untyped = namedtuple("Untyped", "x y")  # noqa: PYI024 - it is the old kind that is tested
+Called = NamedTuple("Called", [("x", int), ("on", date)])  # noqa: UP014 - it is this way that is tested
 Renamed = namedtuple("OtherName", "x")  # noqa: PYI024 - as above
 
 
@@ -496,6 +497,14 @@ def test_eq_of_users_is_not_asked() -> None:
 )  # fmt: skip
 def test_text_is_plain_json(annotation: Any, value: Any, text: str) -> None:
     assert codec_for(annotation).dump(value) == text
+
+
+def test_what_tells_its_own_type_is_read_where_only_the_fields_are_written_today() -> None:
+    value = [Called(1, date(2026, 1, 1))]
+    tagged = f'[{{"$type":"{__name__}:Called","x":1,"on":{{"$date":"2026-01-01"}}}}]'
+    assert identical(codec_for(list[Called]).load(tagged), value)
+    with pytest.raises(SerializationError, match=r"\$\[0\]: Point is expected here, not .*Called"):
+        codec_for(list[Point]).load(tagged)
 
 
 def test_only_what_can_change_comes_back_as_a_copy() -> None:

@@ -186,14 +186,12 @@ def _read_json_type(tree: Any, cls: type) -> Any:
 
 def _read_other(annotation: Any) -> Callable[[Any, Any], Any]:
     """Of what no hook knows: the tree tells what it is, which is an instance of the class, where it is one."""
-    if not isinstance(annotation, type):
-        return read_open
+    return _read_instance if isinstance(annotation, type) else read_open
 
-    def read_instance(tree: Any, _annotation: Any) -> Any:
-        value = untag(tree)
-        return value if belongs(value, annotation) else refuse(value, annotation_name(annotation))
 
-    return read_instance
+def _read_instance(tree: Any, annotation: Any) -> Any:
+    value = untag(tree)
+    return value if belongs(value, annotation) else refuse(value, annotation_name(annotation))
 
 
 def _read_none(tree: Any, _annotation: Any) -> None:
@@ -208,9 +206,8 @@ def _read_named_tuple(annotation: Any, converter: Any) -> Any:
 def _of_fields(read: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def read_fields(tree: Any, annotation: Any) -> Any:
         expect(tree, dict)
-        if next(iter(tree), "").startswith("$"):
-            refuse(untag(tree), annotation_name(annotation))
-        return read(tree, annotation)
+        tells_its_type = next(iter(tree), "").startswith("$")
+        return _read_instance(tree, annotation) if tells_its_type else read(tree, annotation)
 
     return read_fields
 
