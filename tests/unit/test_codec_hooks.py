@@ -205,6 +205,16 @@ def test_a_hook_that_loses_is_not_used() -> None:
     assert codec_for(Half).load("1") == Half(1, 0)
 
 
+def test_a_number_with_a_hook_that_writes_text_is_read_from_that() -> None:
+    class Points(int):
+        pass
+
+    converter().register_unstructure_hook(Points, lambda points: f"{points:d}")
+    text, back = codec_for(list[Points]).dump_load([Points(5)])
+    assert text == '["5"]'
+    assert type(back[0]) is Points
+
+
 def test_codecs_are_made_once() -> None:
     assert codec_for(Bill) is codec_for(Bill)
     assert codec_for() is codec_for(Any) is codec_for(inspect.Parameter.empty) is codec_for("Bill")
