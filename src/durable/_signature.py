@@ -249,7 +249,7 @@ class Signature:
         shown = {}
         for name, part in _parts(text).items():
             try:
-                shown[name] = self._codecs[name].load(part)
+                shown[name] = json.loads(part) if _is_opaque(part) else self._codecs[name].load(part)
             except (SerializationError, KeyError):
                 shown[name] = json.loads(part)
         return shown

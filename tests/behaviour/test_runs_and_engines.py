@@ -282,6 +282,20 @@ def test_steps_have_their_values_as_the_code_has_them(journal):
     assert (started.input, started.output) == ({"parcel": parcel}, "started")
 
 
+def test_arguments_that_could_not_be_journaled_are_told_from_text(journal):
+    @durable.step
+    def ask(client: threading.Event) -> None: ...
+
+    @durable.workflow(id="run")
+    def flow() -> None:
+        ask(threading.Event())
+
+    with pytest.warns(RuntimeWarning, match="cannot be journaled"):
+        flow()
+    (asked,) = durable.get("run").steps()
+    assert list(asked.input["client"]) == ["$opaque"]
+
+
 def test_values_of_steps_that_fit_the_code_no_longer_are_as_the_file_has_them(journal):
     def pack(day: dt.date, client: object) -> dt.date:
         return day
