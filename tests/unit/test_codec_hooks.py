@@ -5,6 +5,7 @@ import gc
 import inspect
 import json
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import pytest
@@ -213,6 +214,15 @@ def test_a_number_with_a_hook_that_writes_text_is_read_from_that() -> None:
     text, back = codec_for(list[Points]).dump_load([Points(5)])
     assert text == '["5"]'
     assert type(back[0]) is Points
+
+
+def test_items_of_exactly_a_type_of_a_union_are_not_asked_about_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    codec = codec_for(list[date | bytes])
+    text = codec.dump([date(2026, 1, 1)] * 100)
+    monkeypatch.setattr(user_hooks, "_predicates", [asked.append])
+    codec.load(text)
+    assert len(asked) < 10
 
 
 def test_codecs_are_made_once() -> None:

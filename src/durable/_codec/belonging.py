@@ -37,7 +37,7 @@ _NEVER: Final = ((None, typing.Never),)
 
 def belongs(value: Any, annotation: Any) -> bool:
     """Whether the value is of the type. Of one with hooks of the user it is if these give it back as it was."""
-    if says_nothing(annotation) or isinstance(annotation, typing.TypeVar):
+    if type(value) is annotation or says_nothing(annotation) or isinstance(annotation, typing.TypeVar):
         return True
     if user_hooks.cover(annotation):
         return annotation in type(value).__mro__ or comes_back(value, annotation)
