@@ -137,7 +137,7 @@ class Registry:
     def __init__(self) -> None:
         self.workflows: dict[str, Any] = {}
         self._steps: dict[tuple[str, str], str] = {}
-        self._signatures: dict[tuple[str, str], ref[Any]] = {}
+        self._signatures: dict[tuple[str, str], list[ref[Any]]] = {}
 
     def declare_workflow(self, workflow: Declared) -> None:
         """Remember a workflow. One of the same name in another module is an error; the same one again replaces it."""
@@ -154,17 +154,22 @@ class Registry:
     def declare_step(self, step: DeclaredStep) -> None:
         """Remember that a module declares a step of this name."""
         self._steps[step.module, step.name] = step.source
-        self._signatures[step.module, step.name] = ref(step.signature)  # a step in a function may be gone with it
+        living = self._signatures.setdefault((step.module, step.name), [])
+        living.append(ref(step.signature, living.remove))  # a step in a function may be gone with it
 
     def has_step(self, module: str, name: str) -> bool:
         """Whether a module declares a step of this name."""
         return (module, name) in self._steps
 
     def signature_of(self, kind: str, module: str, name: str) -> Any:
-        """How the declared step or workflow that an operation calls reads its values; `None` where none is known."""
+        """How the declared step or workflow that an operation calls reads its values; `None` where none is known.
+
+        Nor is it where there are several steps of the name, made by one function, that read theirs in different ways.
+        """
         if kind == "step":
-            found = self._signatures.get((module, name))
-            return found() if found is not None else None
+            found = [each() for each in tuple(self._signatures.get((module, name), ()))]
+            living = [signature for signature in found if signature is not None]
+            return living[-1] if living and all(each.reads_as(living[-1]) for each in living) else None
         workflow = self.workflows.get(name) if kind in HAS_RUN else None
         return workflow.signature if workflow is not None else None
 

@@ -46,6 +46,10 @@ class Signature:
     def _annotation(self, name: str) -> Any:
         return self._annotations.get(name, Any)
 
+    def reads_as(self, other: "Signature") -> bool:
+        """Whether the function has the annotations of another one, as they read: a class may have been defined anew."""
+        return repr(self._annotations) == repr(other._annotations)
+
     @functools.cached_property
     def result(self) -> TypeCodec:
         """The codec of what the function returns."""

@@ -258,6 +258,31 @@ def test_what_an_operation_calls_tells_how_its_values_are_read():
     assert registry.signature_of("step", "stripe", "charge") is None
 
 
+def test_steps_of_one_name_that_read_their_values_in_different_ways_are_not_told_apart():
+    def made(kind: type):
+        def charge(it: kind) -> kind:
+            return it
+
+        step = Declared("charge", "stripe")
+        step.signature = Signature(charge)
+        return step
+
+    def local() -> type:
+        class Order: ...
+
+        return Order
+
+    registry, steps = Registry(), [made(local()), made(local()), made(str)]
+    for step in steps[:2]:
+        registry.declare_step(step)
+    assert registry.signature_of("step", "stripe", "charge") is steps[1].signature
+    registry.declare_step(steps[2])
+    assert registry.signature_of("step", "stripe", "charge") is None
+    del step, steps[:2]
+    gc.collect()
+    assert registry.signature_of("step", "stripe", "charge") is steps[0].signature
+
+
 def test_a_step_of_another_name_is_no_other_step():
     registry = Registry()
     registry.declare_step(Declared("refund", "stripe"))
