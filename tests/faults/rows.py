@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
 _ROWS = (
     Row("kills", "kill -9 at a random time: no acknowledged step is lost or runs again", "kills", 10_000, 10),
-    Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 200, True),
+    Row("power", "power loss: every acknowledged outcome is there, no corruption", "power", 100_000, 120, True),
     Row(
         "power-process",
         'the same with durability="process": no corruption, survivors are a prefix',
@@ -41,7 +41,7 @@ _ROWS = (
         "an error of the disk at any call, once or lasting: JournalError, nothing acknowledged is lost, goes on after",
         "io_errors",
         50_000,
-        80,
+        50,
         True,
     ),
     Row("bits", "a flipped bit in the file: every changed value is noticed", "bits", 10_000, 300, True),
@@ -50,7 +50,7 @@ _ROWS = (
         "fuzzed, cut, foreign and hostile files: only the library's errors, each within a second, and no code is run",
         "files",
         100_000,
-        120,
+        80,
         True,
     ),
     Row(
@@ -79,7 +79,7 @@ _ROWS = (
         "workflow code that changed under an interrupted run: blocked before any body, or unaffected",
         "code",
         1_000,
-        60,
+        40,
         True,
     ),
     Row("text", "hostile text in ls and show: no control byte reaches the terminal", "hostile_text", 10_000, 200, True),
