@@ -109,9 +109,11 @@ class NotWantedError(BaseException):
 class Siblings:
     """The items of one map, of which each is cut where one is, and none starts after one has failed."""
 
-    def __init__(self, are_told: bool) -> None:
+    def __init__(self, are_told: bool, *, owe: bool = False) -> None:
         self.are_told = are_told
         """Whether one of them was cut by the cancellation of the run, so that the map tells the body of that."""
+        self.owe = owe
+        """Whether one of them has yet to be cut for that, although another one has failed before."""
         self.has_failed = False
         """Whether one of them has ended in a way that keeps others from starting."""
         self._last = -1
@@ -285,7 +287,7 @@ class Parallel:
         `is_told`: the run had been cancelled when one of them was called.
         """
         futures: dict[int, StepFuture[Any]] = {}
-        siblings = Siblings(is_told or any(item.was_told for item in items))
+        siblings = Siblings(is_told or any(item.was_told for item in items), owe=is_told)
         slots = MapSlots(min(limit, len(items)))
 
         def ended(future: StepFuture[Any]) -> None:
@@ -312,12 +314,13 @@ class Parallel:
         """Read an item of a map, or set it going, and call `then` when it has ended; `None` where it is not wanted."""
         if item.has_outcome:
             return self._read(name, item.decision, then)
-        if item.past is None and siblings.has_failed:
+        if item.past is None and siblings.has_failed and not siblings.owe:
             return None
         self._execution.require_all_called(item.call)
         cancel = self._execution.cancel
         if cancel.is_due() or siblings.are_told:  # in this order: see `is_cut`
             siblings.are_told = cancel.delivered = True
+            siblings.owe = False
             siblings.fail()
             return self._read(name, decide_cancelled(item.call, self._execution), then)
         go = partial(self._go, self._item(item, siblings), item.decision, then)

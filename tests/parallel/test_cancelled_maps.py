@@ -273,3 +273,31 @@ def test_a_submitted_step_that_fails_when_the_body_has_ended_is_not_tried_again(
     goes_on.set()
     require_cancelled(["Cancelled", "Cancelled"])
     assert sorted(map(str, log)) == ["1", "beside", "clean-up"]
+
+
+def test_a_map_that_failed_before_a_crash_tells_of_a_cancellation_that_came_after_it(journal, log, cleanup):
+    """At an item that did not begin because of that failure: nothing else of what the journal has is without outcome."""
+
+    @durable.step(name="picky", retry=None)
+    def picky(number):
+        log.append(number)
+        raise ValueError(number)
+
+    @durable.workflow(name="mapping", id="run")
+    def mapping():
+        with contextlib.suppress(ValueError):
+            picky.map([1, 2, 3], 1)
+        journal.crash()
+        cleanup()
+        return "went on"
+
+    with pytest.raises(KeyboardInterrupt):
+        mapping()
+    journal.restart()
+    durable.get("run").cancel()
+    with pytest.raises(durable.RunCancelledError):
+        durable.get("run").result(PATIENCE)
+    assert log == [1]
+    for _ in range(2):
+        with pytest.raises(durable.RunCancelledError):
+            mapping()
