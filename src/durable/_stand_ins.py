@@ -147,6 +147,10 @@ class EngineStandIn:
         """It is not."""
         return False
 
+    def living(self, run_id: str) -> Any:
+        """Whether another run executes, as `active` has it."""
+        return self.active.get(run_id)
+
     def go_on_with(self, _: str) -> None:
         """Runs that were started are left as they are."""
 
