@@ -47,7 +47,8 @@ class PastOrder:
         self.last_turn = self._turns[-1] if self._turns else 0
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
-        self._gates: set[asyncio.Future[None]] = set()
+        self._gates: dict[asyncio.Future[None], None] = {}
+        """In order: what has waited at them for the end of the replay goes on as it came."""
         self._last: deque[asyncio.Future[None]] = deque()
         """What has no turn, and waits until nothing that has one can be delivered without it."""
         self._looks_left = _PATIENT_LOOKS
@@ -107,12 +108,12 @@ class PastOrder:
         """Returns when everything was delivered, and what had begun was called."""
         while self:
             gate = self._loop.create_future()
-            self._gates.add(gate)
+            self._gates[gate] = None
             self._on_news()
             try:
                 await gate
             finally:
-                self._gates.discard(gate)
+                self._gates.pop(gate, None)
 
     async def last(self) -> None:
         """Returns when everything was delivered, or nothing more can be before the caller goes on."""

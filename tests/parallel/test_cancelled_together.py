@@ -296,7 +296,7 @@ def test_the_task_that_called_such_a_child_first_is_the_one_that_may_give_it_up(
 
     async def gives_up():
         try:
-            await asyncio.wait_for(child(), 3600 if journal.crashing else 0.05)
+            await asyncio.wait_for(asyncio.create_task(child()), 3600 if journal.crashing else 0.05)
         except TimeoutError:
             gave_up.set()
 
