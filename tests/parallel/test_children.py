@@ -168,7 +168,7 @@ def test_a_child_that_a_crash_left_is_adopted_and_goes_on(journal, step, how):
 
     with pytest.raises((KeyboardInterrupt, durable.RunInterruptedError)):
         parent()
-    assert {run.status for run in durable.runs()} == {"interrupted"}
+    wait_until(lambda: {run.status for run in durable.runs()} == {"interrupted"})
     before = children_of("parent")
     journal.restart()
     assert parent() == 6
