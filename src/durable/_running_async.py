@@ -5,12 +5,13 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
 from ._active import ENGINE, Active
+from ._branches import Branches
 from ._drive_async import AskedFor, cancel_again
 from ._entries import Entry
 from ._execution import Execution
@@ -310,6 +311,13 @@ async def beside_the_loop(function: Callable[[], None]) -> None:
     await asyncio.wrap_future(DaemonExecutor().submit(copy_context().run, function))
 
 
+def _branches_of(tasks: Iterable["asyncio.Task[Any]"]) -> Iterator[Branches]:
+    """Of the runs that execute in these tasks."""
+    for task in tasks:
+        if isinstance(task, RunTask) and task.execution.branches is not None:
+            yield task.execution.branches
+
+
 class LoopThread:
     """A daemon thread with an event loop, for the background async runs of an engine."""
 
@@ -330,9 +338,8 @@ class LoopThread:
             with contextlib.suppress(*EXITS):
                 self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_SECONDS))
         self.loop.close()
-        for task in left:
-            if isinstance(task, RunTask) and task.execution.branches is not None:
-                task.execution.branches.drop()
+        for branches in _branches_of(left):
+            branches.drop()
 
     def _run_loop(self) -> None:
         try:
@@ -342,9 +349,8 @@ class LoopThread:
 
     def _interrupt(self) -> None:
         """A task of one run was interrupted: no other task of that run does anything more. The other runs go on."""
-        for task in asyncio.all_tasks(self.loop):
-            if isinstance(task, RunTask) and task.execution.branches is not None:
-                task.execution.branches.look_at_all()
+        for branches in _branches_of(asyncio.all_tasks(self.loop)):
+            branches.look_at_all()
 
     def stop(self) -> None:
         """End the loop, and the thread soon after."""

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from ._scopes import Branch, StepScope
+
+T = TypeVar("T")
 
 
 class OnLoop(Protocol):
@@ -33,16 +35,8 @@ class Watchers:
     @contextmanager
     def watching(self, run_id: str, watcher: Callable[[Any], None], on_loop: OnLoop | None = None) -> Iterator[None]:
         """Have `watcher` called from now on. `on_loop`: who waits, where that is no thread."""
-        with self._guard:
-            self._watchers.setdefault(run_id, []).append(watcher)
-        try:
-            with self.known(on_loop):
-                yield
-        finally:
-            with self._guard:
-                self._watchers[run_id].remove(watcher)
-                if not self._watchers[run_id]:
-                    del self._watchers[run_id]
+        with self._listed(self._watchers, run_id, watcher), self.known(on_loop):
+            yield
 
     @contextmanager
     def known(self, on_loop: OnLoop | None) -> Iterator[None]:
@@ -60,15 +54,21 @@ class Watchers:
     @contextmanager
     def awaiting(self, run_id: str, scope: "Branch | StepScope") -> Iterator[None]:
         """Have it known that the code at this place waits for the end of the run."""
+        with self._listed(self._awaiting, run_id, scope):
+            yield
+
+    @contextmanager
+    def _listed(self, lists: dict[str, list[T]], run_id: str, each: T) -> Iterator[None]:
+        """Among those of the run; a run that has none is not listed."""
         with self._guard:
-            self._awaiting.setdefault(run_id, []).append(scope)
+            lists.setdefault(run_id, []).append(each)
         try:
             yield
         finally:
             with self._guard:
-                self._awaiting[run_id].remove(scope)
-                if not self._awaiting[run_id]:
-                    del self._awaiting[run_id]
+                lists[run_id].remove(each)
+                if not lists[run_id]:
+                    del lists[run_id]
 
     def who_await(self, run_id: str) -> "list[Branch | StepScope]":
         """The code that waits for the end of the run."""
