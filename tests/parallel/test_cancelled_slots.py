@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import types
 
 import pytest
 
@@ -241,9 +242,9 @@ def test_who_waits_to_take_its_slot_back_is_told_of_its_cancellation_without(lin
     assert durable.get("first").status == "running"
 
 
-@pytest.mark.parametrize("asynchronous", [True], ids=["async"])
-@pytest.mark.parametrize("how", ["called", "started"])
-def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_waits_for_it(line, how):
+@pytest.fixture(params=["called", "started"])
+def other(request, line):
+    """An async run that is `at_work` until its `gate` is open, and how a task `waits` for it."""
     at_work, gate = threading.Event(), threading.Event()
 
     @durable.step(name="works")
@@ -256,10 +257,15 @@ def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_w
         await asyncio.to_thread(works)
 
     async def waits():
-        await (other() if how == "called" else other.start())
+        await (other() if request.param == "called" else other.start())
 
+    return types.SimpleNamespace(at_work=at_work, gate=gate, waits=waits)
+
+
+@pytest.mark.parametrize("asynchronous", [True], ids=["async"])
+def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_waits_for_it(line, other):
     async def parent():
-        task = asyncio.create_task(waits())
+        task = asyncio.create_task(other.waits())
         try:
             await asyncio.Event().wait()
         finally:
@@ -268,9 +274,9 @@ def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_w
 
     line.bodies["parent"] = parent
     run = line.workflow.start("parent")
-    assert at_work.wait(SOON)
+    assert other.at_work.wait(SOON)
     line.occupy()
-    gate.set()
+    other.gate.set()
     wait_until(lambda: line.waiting)
     run.cancel()
     with pytest.raises(durable.RunCancelledError):
@@ -280,24 +286,11 @@ def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_w
 
 
 @pytest.mark.parametrize("asynchronous", [True], ids=["async"])
-@pytest.mark.parametrize("how", ["called", "started"])
-def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has_it(line, how, peak):
-    at_work, gate, taking, cut = (threading.Event() for _ in range(4))
-
-    @durable.step(name="works")
-    def works():
-        at_work.set()
-        assert gate.wait(SOON)
-
-    @durable.workflow(name="other")
-    async def other():
-        await asyncio.to_thread(works)
-
-    async def waits():
-        await (other() if how == "called" else other.start())
+def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has_it(line, other, peak):
+    taking, cut = threading.Event(), threading.Event()
 
     async def parent():
-        task = asyncio.create_task(waits())
+        task = asyncio.create_task(other.waits())
         assert await asyncio.to_thread(taking.wait, SOON)
         task.cancel()
         cut.set()
@@ -312,9 +305,9 @@ def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has
 
     line.bodies.update(parent=parent, first=first)
     run = line.workflow.start("parent")
-    assert at_work.wait(SOON)
+    assert other.at_work.wait(SOON)
     line.occupy()
-    gate.set()
+    other.gate.set()
     wait_until(lambda: line.waiting)
     taking.set()
     assert cut.wait(SOON)
