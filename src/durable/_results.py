@@ -171,19 +171,17 @@ class Result:
         """The record of the run when it has ended; `None` where the cancellation of the run that waits cut that."""
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
-        changed, ended = threading.Event(), Ended()
+        changed, ended, active = threading.Event(), Ended(), None
         self._runtime.living(self._id)  # else it is noticed in the wait that its event loop was closed before
         awaiting = self._runtime.awaiting(self._id, for_ever=timeout is None)
         with awaiting, self._runtime.watchers.watching(self._id, ended.then(changed.set)):
             while True:
                 changed.clear()
-                if (since := ended.take()) is not None:
-                    self._require_progress(since)
                 record = record_of(self._runtime, self._id)
                 if record.status in FINISHED:
                     return record
                 require_all_called(f"the end of run {self._id!r}", timeout)
-                active, waiter = self._going(record), self._who_is_cut(execution, record)
+                active, waiter = active or self._going(record), self._who_is_cut(execution, record)
                 left = None if deadline is None else max(0.0, deadline - clock.monotonic())
                 if active is None:
                     self._rest_for_suspended(record, changed, left)
@@ -196,7 +194,7 @@ class Result:
                 if not changed.is_set():
                     msg = f"run {self._id} of {record.workflow!r} did not end within {timeout:g} s; it goes on"
                     raise TimeoutError(msg)
-                self._require_progress(active)
+                active = self._when_over(active, ended)
 
     def _rest_for_suspended(self, record: RunRecord, changed: threading.Event, seconds: float | None) -> None:
         """A parent that waits for a suspended child may be suspended too, since the end of that makes it due."""
@@ -208,22 +206,20 @@ class Result:
     async def _wait_async(self) -> RunRecord:
         from ._running_async import Change
 
-        change, end, ended = Change(), _turn_of_end(), Ended()
+        change, end, ended, active = Change(), _turn_of_end(), Ended(), None
         self._runtime.living(self._id)  # as above
         watching = self._runtime.watchers.watching(self._id, ended.then(change.tell), change.outside_of_runs())
         with self._runtime.awaiting(self._id), watching:
             while True:
                 change.clear()
-                if (since := ended.take()) is not None:
-                    self._require_progress(since)
                 record = record_of(self._runtime, self._id)
                 if record.status in FINISHED:
                     if end is not None:
                         await end.come(cancelled=record.status == "cancelled")
                     return record
-                active = self._going(record)
+                active = active or self._going(record)
                 await (change.of(active) if active else change.of_suspended(self._parent_of(record), self._id))
-                self._require_progress(active)
+                active = self._when_over(active, ended)
 
     def _going(self, record: RunRecord) -> Active | None:
         """The run in this process, set going if it was not; `None` where it waits, and will be woken."""
@@ -256,6 +252,13 @@ class Result:
                 "result can be had here when it has ended; until then ask for its status"
             )
             raise JournalLockedError(msg, pid)
+
+    def _when_over(self, active: Active | None, ended: Ended) -> Active | None:
+        """The execution to wait for still, if any: news may be of the one before. Raises what kept it from ending."""
+        if active is not None and not active.is_over():
+            return active
+        self._require_progress(active or ended.take())
+        return None
 
     def _require_progress(self, active: Active | None) -> None:
         """After an execution is over: it ended, or this raises why it did not."""

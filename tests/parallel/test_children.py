@@ -7,7 +7,7 @@ import time
 import pytest
 
 import durable
-from durable import RunConflictError
+from durable import RunConflictError, _results
 from durable._ancestry import who_cannot_end
 from durable._engine import current_engine
 from durable._scheduler import Scheduler
@@ -1053,6 +1053,39 @@ def test_a_run_that_waits_for_the_end_of_a_blocked_one_sets_it_going_and_hears_t
             flow()
     assert {run.id for run in durable.resume(wait=True)} == {"parent", "child"}
     assert {run.status for run in durable.runs()} == {"blocked"}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_who_sets_an_interrupted_run_going_hears_of_the_end_of_that_life(journal, run_async, monkeypatch, asynchronous):
+    """And not of the one before, which ended between two looks: that one goes on would be news to nobody."""
+    lives = []
+
+    @durable.workflow(id="child")
+    def child() -> None:
+        lives.append(1)
+        if len(lives) > 1:
+            time.sleep(0.1)
+        journal.crash()
+
+    @durable.workflow(name="parent")
+    def parent() -> None:
+        child.start().result()
+
+    @durable.workflow(name="parent")
+    async def parent_async() -> None:
+        await child.start()
+
+    def look_when_it_is_over(runtime, run_id):
+        if not looks:
+            wait_until(lambda: lives and runtime.living(run_id) is None)
+        looks.append(len(lives))
+        return record_of(runtime, run_id)
+
+    looks, record_of = [], _results.record_of
+    monkeypatch.setattr(_results, "record_of", look_when_it_is_over)
+    with pytest.raises(durable.RunInterruptedError):
+        run_async(parent_async()) if asynchronous else parent()
+    assert (len(lives), journal.engine._runtime.living("child")) == (looks[0] + 1, None)
 
 
 def test_a_replay_that_cannot_set_its_child_going_goes_on_later(journal, monkeypatch):
