@@ -222,9 +222,9 @@ class RunThreads:
         """The thread has called what the journal has; say whether its task has not given it up before."""
         return self._branches.execution.past.pop((past.branch, past.position), None) is not None
 
-    def _deliver_here(self, past: StepRecord) -> Awaitable[None]:
-        self._take(past)
-        return self._branches.deliver(past)
+    async def _deliver_here(self, past: StepRecord) -> None:
+        self._take(past)  # here: a wait that is given up before it has begun leaves it, to be dropped
+        await self._branches.deliver(past)
 
     def _deliver_inline(self, past: StepRecord) -> None:
         if self._take(past):

@@ -367,6 +367,50 @@ def test_a_transaction_that_a_thread_calls_as_its_task_gives_it_up_is_counted_on
         run_async(flow())
 
 
+def test_an_outcome_that_a_thread_asks_for_as_its_task_gives_it_up_holds_nobody_up(journal, run_async, monkeypatch):
+    """On replay: the loop has taken the call, and ends the thread's wait before it has begun."""
+    other_has_ended, given_up = threading.Event(), threading.Event()
+
+    @durable.step
+    def in_thread():
+        assert other_has_ended.wait(PATIENCE)
+
+    @durable.step
+    async def other():
+        pass
+
+    @durable.step
+    async def after():
+        journal.crash()
+
+    @durable.workflow(id="one")
+    async def flow():
+        task = asyncio.create_task(asyncio.to_thread(in_thread))
+        await other()
+        other_has_ended.set()
+        if journal.crashing:  # the first process dies when the other outcome is in the file, and goes no further
+            await task
+        task.cancel()
+        given_up.set()
+        with suppress(asyncio.CancelledError):
+            await task
+        await after()
+
+    def later(threads, *call):
+        if given_up.is_set():
+            block(threads, *call)
+        else:
+            threads._branches.loop.call_soon(later, threads, *call)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    given_up.clear()
+    block = RunThreads._block
+    monkeypatch.setattr(RunThreads, "_block", later)
+    run_async(flow())
+
+
 def hold_up(monkeypatch, function, reached, go_on):
     """Whoever calls this function says so, and goes on later."""
     original = getattr(*function)
