@@ -957,7 +957,9 @@ def test_queued_runs_that_close_finds_stay_queued(journal):
     assert [durable.get(run.id).result() for run in others] == [1, 2]
 
 
-@pytest.mark.parametrize("asks", ["in a sync step", "in a sync step with a timeout", "in an async step"])
+@pytest.mark.parametrize(
+    "asks", ["in a sync step", "in a sync step with a timeout", "in an async step", "in a group in an async step"]
+)
 def test_step_that_finds_the_engine_closed_is_interrupted_by_that_and_has_not_failed(journal, asks):
     begun = threading.Event()
     found = []
@@ -971,11 +973,16 @@ def test_step_that_finds_the_engine_closed_is_interrupted_by_that_and_has_not_fa
                 return "asked"
             time.sleep(0.001)
 
-    if asks == "in an async step":
+    async def ask_in_group():
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(asyncio.to_thread(ask))
+        return asked.result()
+
+    if "async" in asks:
 
         @durable.step(retry=None)
         async def step():
-            return await asyncio.to_thread(ask)
+            return await (ask_in_group() if "group" in asks else asyncio.to_thread(ask))
 
         @durable.workflow(id="flow")
         async def flow():

@@ -415,6 +415,14 @@ def test_what_is_delivered_twice_counts_once():
     assert news == ["news"]
 
 
+def test_what_stands_still_for_no_known_reason_is_an_error_all_the_same():
+    """All was called of the turn that is next, and yet it was not delivered: nothing that is known leads to this."""
+    called = {("", 0): types.SimpleNamespace(turn=1, error=None)}
+    past = PastOrder(types.SimpleNamespace(past=called), None, lambda: None)
+    called.clear()
+    assert str(past.nothing_can_follow()).startswith("no task of the workflow has called a journaled operation. ")
+
+
 def test_a_task_that_takes_very_many_turns_of_the_loop_is_waited_for(journal, run_async):
     """While it does, nobody can say that nothing goes on any more."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import apsw
 import pytest
@@ -11,6 +12,7 @@ import durable
 from durable import DurableError, NonRetryableError, RetryPolicy, RunConflictError, SerializationError
 from durable._scopes import current_branch
 from durable._threads import RunThreads
+from tests.behaviour.patience import wait_until
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=3, jitter=0)
 
@@ -378,6 +380,58 @@ def test_a_step_that_outlives_its_run_writes_nothing(journal, run_async, rows, o
         run_async(flow())
     assert ended.wait(60)
     assert rows() == []
+    assert [each.status for each in durable.get("run").steps()] == ["running"]
+
+
+def test_a_transaction_that_comes_to_the_writer_when_its_run_is_interrupted_does_not_begin(
+    journal, run_async, rows, insert
+):
+    """And the code of its thread, which may catch errors, does not go on."""
+    executions, heard, ended = [], [], threading.Event()
+    commits = journal.engine._runtime.journal.commits
+    holding, let_go = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def hold(number):
+        """Be the one who writes."""
+        holding[number].set()
+        assert let_go[number].wait(60)
+
+    def hold_from_now_on(number):
+        work = partial(journal.engine._runtime.journal.write_alone, lambda _: hold(number))
+        threading.Thread(target=work).start()
+
+    def in_thread():
+        try:
+            insert("a")
+        except Exception as error:
+            heard.append(error)
+        finally:
+            ended.set()
+
+    @durable.workflow(id="run")
+    async def flow():
+        executions.append(current_branch().execution)
+        hold_from_now_on(0)
+        assert holding[0].wait(60)
+        task = asyncio.create_task(asyncio.to_thread(in_thread))
+        await asyncio.to_thread(wait_until, lambda: len(commits._queue) == 1)  # that it begins
+        hold_from_now_on(1)
+        wait_until(lambda: len(commits._queue) == 2)
+        let_go[0].set()
+        assert holding[1].wait(60)
+        wait_until(lambda: len(commits._queue) == 1)  # its body and its outcome
+        journal.crash()
+        await task
+
+    def go_on():
+        wait_until(lambda: executions and executions[0].over)
+        let_go[1].set()
+
+    threading.Thread(target=go_on).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    assert ended.wait(60)
+    assert (insert.calls, heard, rows()) == ([], [], [])
     assert [each.status for each in durable.get("run").steps()] == ["running"]
 
 
