@@ -177,12 +177,13 @@ def _pause(execution: Execution, effect: Sleep) -> Cut | None:
 
 def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | None:
     """Wait for a signal, unless the run is taken down, suspended or cancelled meanwhile."""
-    event = threading.Event()
+    event, branches = threading.Event(), execution.branches
+    next_signal = execution.next_signal if branches is None else branches.threads.next_signal
     due = None if effect.seconds is None else execution.now() + effect.seconds
     with known_rest(execution, Rest(event.set, due, effect.name)):
         while True:
             event.clear()
-            message = execution.next_signal(effect.name)
+            message = next_signal(effect.name)
             left = None if due is None else due - execution.now()
             if message is not None or (left is not None and left <= 0):
                 return message

@@ -72,11 +72,8 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
 async def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:
     """The task was cancelled while it waited for an effect: that has to replay."""
     if isinstance(effect, (Conclude, Deliver)):  # before its outcome was delivered
-        message = effect.message if isinstance(effect, Conclude) else None
-        if message is not None:
-            branches.execution.reserved.discard(message.seq)
         if effect.record.error != CUT:
-            await branches.new.conclude_cut(effect.record, message)
+            await branches.new.conclude_cut(effect.record, effect.message if isinstance(effect, Conclude) else None)
     else:
         cut = decision.send(Cut(error))
         assert isinstance(cut, Conclude)

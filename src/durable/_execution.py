@@ -122,8 +122,8 @@ class Execution:
         """Whether somebody will set it going again when what it waits for has come: a background run."""
         self.rests: set[Rest] = set()
         """Its waits for timers, signals and children."""
-        self.reserved: set[int] = set()
-        """Signals that one of its branches has taken, and not written down yet."""
+        self.reserved: dict[int, object] = {}
+        """Signals that its branches have taken, by key, each with a mark of who took it."""
         self.sync_threads: SyncThreads | None = None
         """Of a sync run that may be suspended: its threads, and those of the runs around it and in it."""
         self.branches: Branches | None = None
@@ -245,11 +245,16 @@ class Execution:
 
     def next_signal(self, name: str) -> MessageRecord | None:
         """The oldest signal of a name that no branch has taken, which is reserved for the one that asks."""
+        mine = object()
         for message in self.journal.messages(self.record.seq, "signal", name):
-            if message.seq not in self.reserved:
-                self.reserved.add(message.seq)
+            if self.reserved.setdefault(message.seq, mine) is mine:  # in one go: threads ask at the same time
                 return message
         return None
+
+    def free_signal(self, message: MessageRecord) -> None:
+        """Nobody got a signal that was taken, and the file has it: whoever waits for one of its name looks."""
+        self.reserved.pop(message.seq, None)
+        self.tell_of_signal(message.name)
 
     def tell_of_signal(self, name: str) -> None:
         """A signal has come: whoever waits for one of this name looks. From any thread."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ._branches import Branches
+    from ._execution import Execution
 
 
 class NewOutcomes:
@@ -69,10 +70,9 @@ class NewOutcomes:
         await despite_cancellation(self._execution, self.take_turn(cut, unread))
 
     def journal_late(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
-        """Journal something that nobody waits for, with what follows."""
-        if unread is not None:
-            self._execution.reserved.discard(unread.seq)
-        self._outbox.append(Outcome(record, None, self._branches.loop.create_future(), unread, is_late=True))
+        """Journal something that nobody waits for, with what follows; not an outcome that was to be written there."""
+        self._outbox = [outcome for outcome in self._outbox if outcome.record[:3] != record[:3]]
+        self._owe(Outcome(record, None, self._branches.loop.create_future(), unread, is_late=True))
 
     def deliver_unwritten(self, record: StepRecord, future: "asyncio.Future[None]") -> None:
         """Deliver what the journal is not to have, when all tasks wait again."""
@@ -90,7 +90,13 @@ class NewOutcomes:
         late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
         if late and not self._past.holds_back:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
-            self._branches.port.put(_Unawaited([outcome.work() for outcome in late]), False)
+            self._branches.port.put(_Unawaited(self._execution, late), False)
+
+    def _owe(self, late: "Outcome") -> None:
+        """Have it journaled with what follows; now where somebody may be waiting for the signal that it puts back."""
+        self._outbox.append(late)
+        if late.message is not None:
+            self.put_owed()
 
     def _submit_next(self) -> None:
         """One group of a run is under way at a time, so that the order of commits is the order of turns."""
@@ -127,9 +133,10 @@ class NewOutcomes:
         """A group is in the file, or not, and why."""
         self._committing = False
         if error is None:
-            if len(group) == 1:
+            if len(group) == 1 and not group[0].is_late:
                 self._deliver_or_queue(group)
             else:
+                _free_signals(self._execution, group)
                 turns = groupby((each for each in group if not each.is_late), lambda outcome: outcome.turn)
                 for _, outcomes in turns:
                     self._deliver_or_queue(list(outcomes))
@@ -181,7 +188,7 @@ class NewOutcomes:
         """In one order, live and on replay: that of branches and positions."""
         for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]) if len(group) > 1 else group:
             if outcome.is_late and not outcome.future.done():
-                self._outbox.append(outcome)
+                self._owe(outcome)
             outcome.settle()
 
     def has_ready(self) -> bool:
@@ -267,13 +274,24 @@ class _Group:
 class _Unawaited:
     """What was delivered before it was journaled."""
 
-    __slots__ = ("work",)
+    __slots__ = ("_execution", "_outcomes", "work")
 
-    def __init__(self, works: list[Work]) -> None:
-        self.work = all_of(works)
+    def __init__(self, execution: "Execution", outcomes: list[Outcome]) -> None:
+        self._execution = execution
+        self._outcomes = outcomes
+        self.work = all_of([outcome.work() for outcome in outcomes])
 
     def told(self, error: BaseException | None) -> None:
-        """Nobody waits for it."""
+        """Nobody waits for it, but somebody may for a signal that was put back."""
+        if error is None:
+            _free_signals(self._execution, self._outcomes)
+
+
+def _free_signals(execution: "Execution", written: list[Outcome]) -> None:
+    """Those that were put back can be taken again; not sooner, since the file may not have had them meanwhile."""
+    for outcome in written:
+        if outcome.is_late and outcome.message is not None:
+            execution.free_signal(outcome.message)
 
 
 def _is_end(outcome: Outcome) -> bool:

@@ -48,7 +48,7 @@ class RunThreads:
         self._records: dict[str, StepRecord] = {}
         """Operations under way, as last written."""
         self._messages: dict[str, MessageRecord] = {}
-        """What their outcomes were made of."""
+        """The signals that they have taken, and made nothing of yet."""
         self._given_up: set[str] = set()
         self._guard = threading.Lock()
         self.at_work: set[str] = set()
@@ -71,6 +71,7 @@ class RunThreads:
             if branch in self._blocked:
                 self._blocked[branch].cancel()
             self._branches.past.drop(branch)
+            self._branches.execution.wake()  # where it waits for a signal, it does so no longer
             if record is not None and not self._branches.execution.is_taken_down():
                 now = self._branches.execution.now()
                 self._branches.new.journal_late(
@@ -79,6 +80,8 @@ class RunThreads:
                     ),  # of no turn: nobody waits for it
                     message,
                 )
+            elif message is not None:
+                self._branches.execution.free_signal(message)
         self._branches.tick_soon()
 
     def has(self, branch: str) -> bool:
@@ -116,6 +119,17 @@ class RunThreads:
         """Raise `GivenUpError` where the thread's task has given it up."""
         if branch in self._given_up:
             raise GivenUpError
+
+    def next_signal(self, name: str) -> MessageRecord | None:
+        """See `Execution.next_signal`. A thread that was given up gets none; of one that is later, it is put back."""
+        branch = current_branch()
+        assert branch is not None
+        with self._guard:
+            self.require_wanted(branch.name)
+            message = self._branches.execution.next_signal(name)
+            if message is not None:
+                self._messages[branch.name] = message
+        return message
 
     def perform(self, execution: Execution, effect: Effect) -> Any:
         """Carry out one effect in a thread; what has a turn of its own, on the loop."""
@@ -180,10 +194,11 @@ class RunThreads:
         self, record: StepRecord, attempt: AttemptRecord | None = None, message: MessageRecord | None = None
     ) -> None:
         if message is not None:
-            self._messages[record.branch] = message
+            self._records[record.branch] = record  # on replay its wait was not written now
         self.wait(record.branch, lambda: self._branches.new.conclude(record, attempt, message))
-        self._messages.pop(record.branch, None)
-        self._records.pop(record.branch, None)
+        with self._guard:
+            self._messages.pop(record.branch, None)
+            self._records.pop(record.branch, None)
         if self._branches.execution.halted is not None:
             raise self._branches.execution.halted
 
