@@ -14,6 +14,7 @@ import pytest
 import durable
 from durable import _drive, _requests, testing
 from durable._limits import Limit
+from durable._scheduler import Scheduler
 from tests.behaviour import patience
 
 PATIENCE = 10.0
@@ -234,6 +235,33 @@ def test_a_step_that_is_called_in_a_child_of_fork_says_that_the_engine_is_the_pa
     assert "belongs to the parent of this forked process" in told
 
 
+def test_a_run_whose_body_goes_on_in_a_child_of_fork_too_ends_in_the_parent(journal):
+    """In the child its call raises what any other call there would."""
+    parent = os.getpid()
+    read, write = os.pipe()
+
+    @durable.workflow(id="run")
+    def flow():
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+        return os.getpid()
+
+    try:
+        value = flow()
+    except BaseException as error:
+        value = f"{type(error).__name__}: {error}"
+    if os.getpid() != parent:
+        os.write(write, str(value).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        told = file.read()
+    assert told.startswith("EngineClosedError: the engine on ")
+    assert "belongs to the parent of this forked process" in told
+    assert value == durable.get("run").result() == parent
+
+
 def test_a_step_in_a_pool_of_forked_processes_is_an_error_of_its_task(journal):
     """What is no `Exception` ends the process of the pool, which waits for it ever after."""
 
@@ -284,6 +312,35 @@ def test_a_run_that_was_started_and_could_not_be_set_going_goes_on_when_it_is_as
     assert durable.get("1").result(PATIENCE) == "1"
     assert [run.id for run in durable.resume()] == ["2"]
     assert durable.get("2").result(PATIENCE) == "2"
+
+
+def test_ctrl_c_between_runs_that_are_started_together_leaves_the_one_that_has_begun_going(journal, monkeypatch):
+    began, has_begun, go_on = [], threading.Event(), threading.Event()
+
+    @durable.workflow(id="{number}")
+    def flow(number: str):
+        began.append(number)
+        has_begun.set()
+        go_on.wait(PATIENCE)
+        return number
+
+    submit = Scheduler._submit
+
+    def submit_or_strike(self, active):
+        if active.run_id == "2":
+            assert has_begun.wait(PATIENCE)
+            raise KeyboardInterrupt
+        submit(self, active)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "_submit", submit_or_strike)
+        with pytest.raises(KeyboardInterrupt):
+            flow.start_many(["1", "2"])
+    assert durable.get("1").status == "running"
+    assert [run.id for run in durable.resume()] == ["2"]
+    go_on.set()
+    assert [durable.get(number).result(PATIENCE) for number in "12"] == ["1", "2"]
+    assert began == ["1", "2"]
 
 
 def test_a_suspended_run_goes_on_when_a_thread_can_be_made_again(journal, thread_that_fails, caplog):

@@ -884,6 +884,54 @@ def test_a_retried_run_has_its_time_from_when_it_goes_on():
         assert env.engine.get("run").status == "failed"
 
 
+def test_a_timeout_that_passes_when_its_run_was_interrupted_ends_nothing_before_the_run_goes_on():
+    """The run is taken down, and waits for a step in flight. Its children would hear of a timeout that it has not."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    @durable.workflow(id="child")
+    def child() -> None:
+        durable.wait_for_signal("never")
+
+    @durable.step(retry=None)
+    async def in_flight() -> str:
+        begun.set()
+        while not goes_on.is_set():  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.001)
+        return "ended"
+
+    @durable.step(retry=None)
+    def strike() -> None:
+        assert begun.wait(PATIENCE)
+        if not goes_on.is_set():
+            raise SystemExit
+
+    @durable.workflow(id="run", timeout=60)
+    async def flow() -> None:
+        child.start()
+        struck = asyncio.create_task(asyncio.to_thread(strike))
+        await in_flight()
+        await struck
+
+    with durable.testing.engine(auto_advance=False) as env:
+        run, runtime = flow.start(), env.engine._runtime
+        wait_until(lambda: durable.runs(workflow=child) and durable.get("child").status == "waiting")
+        wait_until(lambda: runtime.active["run"].execution.halted)
+        env.clock.jump(env.clock.now() + 60)
+        has_fired = threading.Event()
+        runtime.timer.call_at(env.clock.now(), has_fired.set)  # after that of the run
+        assert has_fired.wait(PATIENCE)
+        goes_on.set()
+        wait_until(lambda: "run" not in runtime.active)
+        assert (run.status, durable.get("child").status) == ("interrupted", "waiting")
+        assert "ended" in [step.output for step in run.steps()]
+        env.restart()
+        durable.resume()
+        with pytest.raises(TimeoutError):
+            durable.get("run").result(PATIENCE)
+        with pytest.raises(durable.RunCancelledError):
+            durable.get("child").result(PATIENCE)
+
+
 def test_the_timeouts_of_runs_that_have_ended_are_not_kept_until_they_would_have_passed(journal, monkeypatch):
     """There may be millions of them by then. So many are forgotten together."""
     monkeypatch.setattr(_timer, "_AT_A_TIME", 100)
