@@ -35,6 +35,7 @@ class Journal:
             raise KeyboardInterrupt
 
     def restart(self, **options: Any) -> durable.Engine:
+        self.engine.close()  # first: what is set going even now dies too
         self.crashing = False
         return self.open(**options)
 

@@ -36,6 +36,7 @@ def work():
         while len(work.ended) < work.until.get(item, 0) and time.monotonic() < deadline:
             time.sleep(0.001)
         if item in work.last:
+            wait_until(lambda: work.declined <= set(work.started))
             wait_until(lambda: len(SCOPE.get().execution.parallel._of_thread) == 1)
         if item in work.declined:
             raise Declined(item)
@@ -46,7 +47,7 @@ def work():
     work.until = {}
     """By item: how many others have ended before it does."""
     work.last = set()
-    """Items that end when no other one is under way."""
+    """Items that end when those that are declined have begun, and no other one is under way."""
     return work
 
 
