@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_what_it_says_is_what_happens():
     """Some changes at some of the moments at which some programs were killed: `make corpus` tries all of them."""
     programs = ("sequence", "submitted", "children", "grouped", "guarded", "threads")
-    options = ["--quiet", "--each=3", "--every=17", *(f"--program={program}" for program in programs)]
+    options = ["--quiet", "--each=2", "--every=17", *(f"--program={program}" for program in programs)]
     command = [sys.executable, "-W", "ignore", "-m", "tests.cli.corpus", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr

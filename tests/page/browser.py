@@ -11,6 +11,9 @@ import pytest
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-device-scale-factor=1",
+    # One renderer for all pages: each that a test opens would start another, and one in reserve.
+    "--renderer-process-limit=1", "--disable-site-isolation-trials",
+    "--disable-features=SpareRendererForSitePerProcess,BackForwardCache",
 )  # fmt: skip
 PATIENCE_SECONDS = 60
 

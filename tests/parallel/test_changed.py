@@ -5,7 +5,7 @@ import re
 
 def test_changed_programs_are_blocked_or_end_and_complete_when_they_are_put_back(module, size):
     code, output = module(
-        "tests.parallel.changed", "--seed", "1", "--trials", str(size(12, 300)), timeout=size(200, 900)
+        "tests.parallel.changed", "--seed", "1", "--trials", str(size(8, 300)), timeout=size(200, 900)
     )
     assert code == 0, output
     assert re.search(r"^blocked +[1-9]", output, re.MULTILINE), output

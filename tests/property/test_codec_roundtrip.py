@@ -137,13 +137,13 @@ def check(annotation: Any, value: Any) -> None:
     assert codec.dump(back) == text
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(values)
 def test_any_value(value: Any) -> None:
     check(Any, value)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(annotations, values)
 def test_any_value_under_any_annotation(annotation: Any, value: Any) -> None:
     check(annotation, value)
@@ -156,7 +156,7 @@ TYPED: dict[Any, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(st.data())
 def test_values_that_fit_their_annotation(data: st.DataObject) -> None:
     one, two = (data.draw(st.sampled_from(list(TYPED))) for _ in range(2))
@@ -171,7 +171,7 @@ def test_values_that_fit_their_annotation(data: st.DataObject) -> None:
     check(cls, cls(data.draw(firsts), *parts))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(), values, max_size=3), st.text())
 def test_exceptions(args: list[Any], attributes: dict[str, Any], note: str) -> None:
     error = ValueError(*args)
@@ -182,7 +182,7 @@ def test_exceptions(args: list[Any], attributes: dict[str, Any], note: str) -> N
     assert identical(error, back)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_exceptions_that_lead_to_each_other(data: st.DataObject) -> None:
     errors = [ValueError(n) for n in range(data.draw(st.integers(1, 7)))]
@@ -211,7 +211,7 @@ JSON_LIKE = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(JSON_LIKE, annotations)
 def test_foreign_text_is_read_or_refused(tree: Any, annotation: Any) -> None:
     with contextlib.suppress(SerializationError):
