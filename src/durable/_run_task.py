@@ -77,6 +77,8 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         if not branches.telling.replay() and execution.cancel.requested:
             branches.telling.begin()
         execution.on_give_up = lambda: _soon(loop, root.cancel)
+        if execution.halted is not None:  # by another thread, before it could be told here
+            execution.on_halt()
         if branches.past:
             branches.tick_soon()  # it may be that the code calls nothing at all
         return await root

@@ -25,11 +25,12 @@ CANCEL_POSITION: Final = -1
 class Telling:
     """The cancellation of one execution."""
 
-    __slots__ = ("_branches", "_cancel", "_was_told_at_operation", "awaited", "tell")
+    __slots__ = ("_branches", "_cancel", "_has_begun", "_was_told_at_operation", "awaited", "tell")
 
     def __init__(self, branches: "Branches") -> None:
         self._branches = branches
         self._cancel = branches.execution.cancel
+        self._has_begun = False
         self._was_told_at_operation = False
         self.tell: Callable[[], object] = _nobody
         """Cancels the task of the run."""
@@ -37,10 +38,14 @@ class Telling:
         """By tasks that have to know first whether they are cut."""
 
     def begin(self) -> None:
-        """Journal that the run is cancelled, and tell its body when it is the turn of that."""
+        """Journal that the run is cancelled, and tell its body when it is the turn of that.
+
+        Asked for twice where the cancellation comes from another thread just as the task of the run is made.
+        """
         execution = self._branches.execution
-        if self._was_told_at_operation or any(map(_is_where_told, execution.past.values())):
+        if self._has_begun or self._was_told_at_operation or any(map(_is_where_told, execution.past.values())):
             return
+        self._has_begun = True
         now, why = execution.now(), "timeout" if self._cancel.timed_out else "cancel"
         record = StepRecord(
             execution.record.seq, "", CANCEL_POSITION, "cancel", why, "durable", "completed", 0, 0,
@@ -53,6 +58,7 @@ class Telling:
         record = self._branches.execution.past.pop(("", CANCEL_POSITION), None)
         if record is None:
             return False
+        self._has_begun = True
         self._cancel.requested, self._cancel.timed_out = True, record.name == "timeout"
         self._branches.past.turn_of(record).add_done_callback(lambda turn: self._in_turn(turn, record))
         return True
