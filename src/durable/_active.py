@@ -74,7 +74,7 @@ class Active:
         """What the execution raised for its caller, once it is over."""
         self.is_written = False
         """Whether its end is in the file, once it is over. A run that goes on was suspended, or retried since."""
-        self._begun = False
+        self._begun = self._ended = False
         self._over = False
         self._guard = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
@@ -85,6 +85,12 @@ class Active:
         with self._guard:
             begun, self._begun = self._begun, True
         return not begun
+
+    def end(self) -> bool:
+        """Whether it is for the caller to say that it is over: the first who asks does."""
+        with self._guard:
+            ended, self._ended = self._ended, True
+        return not ended
 
     def finish(self, error: BaseException | None, *, is_written: bool = False) -> None:
         """The execution is over, and the journal has what there is to have."""

@@ -116,7 +116,7 @@ class Runtime:
         here = threading.get_ident()
         running = self._interrupt_all()
         for active in running:
-            if active.execution is None:
+            if active.execution is None and active.end():
                 self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
         elsewhere = [active for active in running if active.thread != here]
         deadline = self.clock.monotonic() + seconds
@@ -260,7 +260,7 @@ class Runtime:
 
     def over(self, active: Active, ending: Ending) -> None:
         """An execution has ended, and what it wrote is in the file. What is said of it first counts."""
-        if active.is_over():  # its event loop was closed, and what drove it there is collected only now
+        if active.is_over() or not active.end():  # another thread says so, or did: of a loop that was closed since
             return
         if ending.record is None and active.origin == "call":
             active.has_claimed = False

@@ -13,7 +13,9 @@ import pytest
 
 import durable
 from durable import _drive, _requests, testing
+from durable._active import Active
 from durable._limits import Limit
+from durable._outcome import Ending
 from durable._scheduler import Scheduler
 from tests.behaviour import patience
 
@@ -839,3 +841,28 @@ def test_the_end_of_a_run_is_in_the_journal_where_something_followed_and_need_no
             db.execute("DELETE FROM durable_step WHERE kind = 'timer'")
     journal.restart()
     assert run_async(work()) == 3
+
+
+def test_of_two_threads_that_say_at_once_that_a_run_is_over_the_first_is_heard(journal):
+    """The one that executed it, and the one that closes the engine."""
+    runtime, first, others = journal.engine._runtime, durable.RunInterruptedError("first"), []
+
+    @durable.workflow
+    def flow(): ...
+
+    class Between(dict):
+        def get(self, *args):
+            found = super().get(*args)
+            if not others:
+                second = Ending(None, None, durable.RunInterruptedError("second"))
+                others.append(threading.Thread(target=runtime.over, args=(active, second)))
+                others[0].start()
+                others[0].join()
+            return found
+
+    active = Active("one", flow, "start")
+    runtime.active = Between(one=active)
+    runtime.over(active, Ending(None, None, first))
+    assert others
+    assert active.error is first
+    assert not runtime.active
