@@ -17,7 +17,7 @@ from ._runtime import CLOSE_SECONDS, Runtime
 from ._scopes import SCOPE
 from ._thread_pool import ThreadPool, lending
 from ._transaction import Transaction
-from .errors import DurableError, JournalError
+from .errors import DurableError, JournalError, RunInterruptedError
 
 DEFAULT_THREADS = 32
 LEFT_BY_A_CRASH = frozenset({"queued", "running"})
@@ -37,6 +37,8 @@ class Scheduler:
         self._guard = threading.Lock()
         self._tasks: Any = None
         self._loop_thread: Any = None
+        self._is_stopped = False
+        """Whether no loop is to be given anything more: its thread has ended, or will in a moment."""
 
     def start(self, request: Request) -> str:
         """Acknowledge a run, and set it going unless it is there already; return its id. It is on disk then."""
@@ -252,6 +254,8 @@ class Scheduler:
         if self.runtime.timer is not None:
             self.runtime.timer.stop()
         self.runtime.stop(seconds)
+        with self._guard:
+            self._is_stopped = True
         if self._loop_thread is not None:
             self._loop_thread.stop()
 
@@ -267,18 +271,27 @@ class Scheduler:
         if not active.workflow.is_async:
             # A child goes first: its parent may be waiting for it, and has a thread already.
             self._pool.submit(lambda: self._run(active), depth=active.depth())
-            return
+        elif not self._spawn(active):
+            msg = f"run {active.run_id} had not begun when the engine was closed"
+            self.runtime.abandon(active, RunInterruptedError(msg))
+
+    def _spawn(self, active: Active) -> bool:
+        """Make a task of an async run; `False` where the engine was closed while the run was being started."""
         from ._running_async import LoopThread, Tasks, drive_run_async, port_of
 
+        runtime = self.runtime
         with self._guard:
+            if self._is_stopped:
+                return False
             # The caller's has ended where its `async with` was left, and not by the last.
             has_none = self._tasks is None or self._tasks.port.loop.is_closed()
             if has_none and self._loop_thread is None:
                 self._loop_thread = LoopThread()
-                self._tasks = Tasks(port_of(self.runtime, self._loop_thread.loop))
-        tasks, runtime = self._tasks, self.runtime
-        active.loop = tasks.port.loop
-        tasks.spawn(lambda: drive_run_async(runtime, background(runtime, active), tasks.port))
+                self._tasks = Tasks(port_of(runtime, self._loop_thread.loop))
+            tasks = self._tasks
+            active.loop = tasks.port.loop
+            tasks.spawn(lambda: drive_run_async(runtime, background(runtime, active), tasks.port))
+        return True
 
     def _run(self, active: Active) -> None:
         try:

@@ -866,3 +866,40 @@ def test_of_two_threads_that_say_at_once_that_a_run_is_over_the_first_is_heard(j
     assert others
     assert active.error is first
     assert not runtime.active
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("has_loop", [False, True])
+def test_a_run_that_is_acknowledged_just_when_the_engine_closes_is_there_for_the_next(
+    journal, monkeypatch, has_loop, kind
+):
+    @durable.workflow(name="flow")
+    async def flow_async():
+        return 1
+
+    @durable.workflow(name="flow")
+    def flow():
+        return 1
+
+    async def other():
+        return 0
+
+    if has_loop:
+        assert durable.workflow(other).start().result(PATIENCE) == 0
+    engine, file = journal.engine, journal.engine._runtime.journal
+    write, threads = file.write, set(threading.enumerate())
+
+    def write_and_close(*args, **options):
+        result = write(*args, **options)
+        closing = threading.Thread(target=engine.close)
+        closing.start()
+        closing.join()
+        return result
+
+    monkeypatch.setattr(file, "write", write_and_close)
+    started = (flow_async if kind == "async" else flow).start()
+    assert not engine._runtime.active
+    assert not [thread for thread in set(threading.enumerate()) - threads if thread.name == "durable-loop"]
+    journal.restart()
+    assert [run.id for run in durable.resume(wait=True)] == [started.id]
+    assert durable.get(started.id).result(PATIENCE) == 1
