@@ -132,8 +132,13 @@ class Engine:
                 return
             self._runtime.journal.commits.require_not_held_here()
             self._closed = True
-            self._scheduler.stop()
-            self._runtime.journal.close(self._runtime.clock.now())
+            try:
+                self._scheduler.stop()
+            except BaseException:  # Ctrl-C: nothing gets any more time, but who waits hears of it
+                self._scheduler.stop(0.0)
+                raise
+            finally:
+                self._runtime.journal.close(self._runtime.clock.now())
 
     def __enter__(self) -> Self:
         self._enter()

@@ -824,6 +824,45 @@ def test_close_lets_no_submitted_step_begin_that_waits_for_a_thread(tmp_path):
     assert calls == [1]
 
 
+def test_ctrl_c_while_close_waits_for_a_step_in_flight_ends_the_wait_and_all_else(journal, monkeypatch):
+    begun, go_on, heard = threading.Event(), threading.Event(), []
+    engine, stop = journal.engine, journal.engine._scheduler.stop
+    monkeypatch.setattr(engine._scheduler, "stop", lambda seconds=PATIENCE: stop(seconds))
+
+    @durable.step(retry=None)
+    def slow():
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    @durable.workflow(id="run")
+    def flow():
+        slow()
+
+    def wait():
+        try:
+            durable.get("run").result()
+        except BaseException as error:
+            heard.append(type(error))
+
+    def strike():
+        wait_until(engine._runtime.is_closed)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    flow.start()
+    assert begun.wait(PATIENCE)
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(engine._runtime.watchers.are_there)
+    threading.Thread(target=strike).start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.close()
+    waiting.join(PATIENCE)
+    assert heard == [RunInterruptedError]
+    journal.restart()
+    assert durable.get("run").status == "interrupted"
+    go_on.set()
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_close_does_not_wait_for_a_back_off(journal, asynchronous):
     failed = threading.Event()
@@ -1219,6 +1258,48 @@ def test_what_is_left_of_a_run_on_the_loop_of_a_closed_engine_calls_nothing_when
     journal.restart()
     gc.collect()
     assert ran == durable.get("left").steps() == []
+
+
+def test_close_waits_for_no_clean_up_without_end_of_a_run_whose_loop_was_closed(journal):
+    begun, waits, most = asyncio.Event(), [], 100_000
+
+    async def without_end() -> None:
+        begun.set()
+        while len(waits) < most:
+            with contextlib.suppress(BaseException):
+                waits.append(1)
+                await asyncio.sleep(0)
+
+    @durable.workflow(id="left")
+    async def left() -> None:
+        await asyncio.create_task(without_end())
+
+    begun_on_a_loop_that_is_closed(left, begun.wait)
+    waits.clear()
+    journal.engine.close()
+    most, waited = 0, len(waits)
+    gc.collect()  # here, where it ends
+    assert 1 < waited < 1_000
+    journal.restart()
+    assert durable.get("left").status == "interrupted"
+
+
+def test_ctrl_c_in_the_clean_up_of_a_run_whose_loop_was_closed_gets_out_of_close(journal):
+    begun = asyncio.Event()
+
+    @durable.workflow(id="left")
+    async def left() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            journal.crash()
+
+    begun_on_a_loop_that_is_closed(left, begun.wait)
+    with pytest.raises(KeyboardInterrupt):
+        journal.engine.close()
+    journal.restart()
+    assert durable.get("left").status == "interrupted"
 
 
 @pytest.mark.parametrize("waits", ["result", "await", "event"])
