@@ -800,6 +800,42 @@ def test_what_they_still_do_is_refused_when_the_run_goes_on(journal):
     assert calls == [1, 2]
 
 
+def test_close_in_a_step_of_an_interrupted_run_waits_for_the_others_and_not_for_itself(journal):
+    begun, engine = threading.Barrier(3), journal.engine
+
+    @durable.step(retry=None)
+    def closes():
+        begun.wait(PATIENCE)
+        wait_until(lambda: "run" not in engine._runtime.active)
+        before = time.monotonic()
+        engine._scheduler.stop(PATIENCE)
+        took.append(time.monotonic() - before)
+        engine.close()
+
+    @durable.step(retry=None)
+    def other():
+        begun.wait(PATIENCE)
+        wait_until(engine._runtime.is_closed)
+        return "ended"
+
+    @durable.workflow(id="run")
+    def flow():
+        submitted.extend([closes.submit(), other.submit()])
+        begun.wait(PATIENCE)
+        journal.crash()
+
+    took, submitted = [], []
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    for future in submitted:
+        assert future._ended.wait(PATIENCE)
+    journal.restart()
+    run = durable.get("run")
+    assert run.status == "interrupted"
+    assert [(step.status, step.output) for step in run.steps()] == [("running", None), ("completed", "ended")]
+    assert took[0] < PATIENCE / 2
+
+
 def test_close_lets_no_submitted_step_begin_that_waits_for_a_thread(tmp_path):
     begun, calls = threading.Event(), []
     engine = durable.open(tmp_path / "one.db", threads=1)

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 import durable
-from durable import _drive, _requests, testing
+from durable import _drive, _requests, _thread_pool, testing
 from durable._active import Active
 from durable._limits import Limit
 from durable._outcome import Ending
@@ -366,6 +366,107 @@ def test_a_suspended_run_goes_on_when_a_thread_can_be_made_again(journal, thread
     assert run.result(PATIENCE) == "sleeper"
     over.set()
     assert busy.result(PATIENCE) == "busy"
+
+
+@pytest.fixture
+def end_of_program(monkeypatch):
+    """While it lasts, none of the threads that code needs can be made, as when the main thread has ended."""
+    start = threading.Thread.start
+
+    def start_or_fail(thread):
+        if thread.name.startswith(("durable-step", "durable-body", "durable-thread")):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    @contextlib.contextmanager
+    def lasts():
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.main_thread(), "is_alive", lambda: False)
+            patch.setattr(threading.Thread, "start", start_or_fail)
+            patch.setattr(_thread_pool, "_bodies", _thread_pool.ThreadPool("durable-body", None))
+            yield
+
+    return lasts
+
+
+@pytest.mark.parametrize("how", ["submit", "map", "timeout", "thread"])
+def test_a_run_that_needs_a_thread_when_the_program_makes_none_any_more_is_interrupted(journal, end_of_program, how):
+    caught, called = [], []
+
+    @durable.step(name="step", retry=None, timeout=PATIENCE if how == "timeout" else None)
+    def step(number: int):
+        called.append(number)
+        return number
+
+    @contextlib.contextmanager
+    def catching():
+        try:
+            yield
+        except Exception as error:
+            caught.append(error)
+
+    def body():
+        with catching():
+            return step.map([1])[0] if how == "map" else step.submit(1).result() if how == "submit" else step(1)
+
+    async def body_async():
+        with catching():
+            return await asyncio.to_thread(step, 1)
+
+    flow = durable.workflow(id="run", name="flow")(body_async if how == "thread" else body)
+    with end_of_program(), pytest.raises(durable.RunInterruptedError, match="the program ends"):
+        flow.start().result(PATIENCE)
+    assert durable.get("run").status == "interrupted"
+    assert caught == called == []
+    assert durable.get("run").result(PATIENCE) == 1
+
+
+def test_an_engine_that_is_left_on_a_loop_when_the_program_makes_no_thread_any_more_says_so(
+    journal, run_async, end_of_program
+):
+    @durable.workflow
+    async def flow():
+        return 1
+
+    async def main():
+        async with journal.engine:
+            assert await flow() == 1
+            ended.enter_context(end_of_program())
+
+    with contextlib.ExitStack() as ended, pytest.raises(durable.EngineClosedError, match="the program ends"):
+        run_async(main())
+
+
+def test_what_a_task_gives_up_before_a_thread_is_free_is_not_called_later(journal):
+    holding, go_on, called = threading.Semaphore(0), threading.Event(), []
+
+    def hold():
+        holding.release()
+        go_on.wait(PATIENCE)
+
+    @durable.step
+    def step(text: str):
+        called.append(text)
+        return text
+
+    @durable.workflow(id="run")
+    async def flow():
+        held = [asyncio.create_task(asyncio.to_thread(hold)) for _ in range(min(32, (os.cpu_count() or 1) + 4))]
+        await asyncio.sleep(0)
+        for _ in held:
+            assert holding.acquire(timeout=PATIENCE)
+        given_up = [asyncio.create_task(asyncio.to_thread(each, "given up")) for each in (called.append, step)]
+        await asyncio.sleep(0)
+        for each in given_up:
+            each.cancel()
+        await asyncio.wait(given_up)
+        go_on.set()
+        await asyncio.gather(*held)
+        return await asyncio.to_thread(step, "next")
+
+    assert flow.start().result(PATIENCE) == "next"
+    assert called == ["next"]
+    assert [step.output for step in durable.get("run").steps()] == ["next"]
 
 
 # -- loops ---------------------------------------------------------------------------------------------------------------
