@@ -41,7 +41,7 @@ pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
 	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/images, drawn anew
-	@DURABLE_PICTURES=docs/images $(BIN)/pytest -q tests/page/test_browser.py -k pictures
+	@$(BIN)/pytest -q tests/page/pictures.py
 
 # Every line and branch of these was executed; what is not there yet is shown by `make coverage` above them.
 COVERED := $(addprefix _codec/,__init__ annotations belonging choices classes conversion exact exceptions fitting hooks \

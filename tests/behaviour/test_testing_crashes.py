@@ -489,8 +489,7 @@ def test_no_time_passes_while_the_process_dies():
                 found.append("late")
         return found
 
-    for _ in range(2):
-        assert not testing.crash_everywhere(run_all).problems
+    assert not testing.crash_everywhere(run_all).problems
 
 
 def test_a_death_in_the_background_when_the_program_has_ended_is_one_too(one_step, monkeypatch):

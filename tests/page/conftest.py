@@ -1,5 +1,6 @@
 """Journals made by real programs, the page that shows them, and a browser that looks at it."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,20 @@ from tests.cli.conftest import folder, left, live, shop  # noqa: F401 - fixtures
 from tests.page.browser import Browser, browsing
 from tests.page.site import Site, serving
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that need a browser come first, so that one worker has all of them: each would start one of its own."""
     items.sort(key=lambda item: not {"browser", "hasty"}.intersection(getattr(item, "fixturenames", ())))
+
+
+@pytest.fixture
+def orders(folder: Any) -> Any:  # noqa: F811 - the fixture
+    """A folder with the demo's program, which has not run yet."""
+    shutil.copy(ROOT / "examples" / "order_item.py", folder.path)
+    shutil.copytree(ROOT / "examples" / "data", folder.path / "data")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -69,3 +69,16 @@ def serving(folder: Any, *arguments: str) -> Iterator[Site]:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def ordering(folder: Any, order: str) -> Iterator["subprocess.Popen[str]"]:
+    """The program of the demo, at work on an order."""
+    command = [sys.executable, "order_item.py", order]
+    with subprocess.Popen(
+        command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

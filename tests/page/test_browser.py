@@ -1,49 +1,21 @@
 """The page as people see it: a real browser, real programs, real kills."""
 
-import contextlib
 import itertools
-import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.page.browser import Browser
-from tests.page.site import Site, serving
+from tests.page.site import Site, ordering, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTER, ESCAPE = "\ue007", "\ue00c"
 
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>\"'`${hacked=1}</textarea>&lt;b&gt;"
-
-
-@contextlib.contextmanager
-def ordering(folder: Any, order: str) -> Iterator["subprocess.Popen[str]"]:
-    """The program of the demo, at work on an order."""
-    command = [sys.executable, "order_item.py", order]
-    with subprocess.Popen(
-        command, cwd=folder.path, env=folder.environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@pytest.fixture
-def orders(folder: Any) -> Any:
-    """A folder with the demo's program, which has not run yet."""
-    shutil.copy(ROOT / "examples" / "order_item.py", folder.path)
-    shutil.copytree(ROOT / "examples" / "data", folder.path / "data")
-    return folder
 
 
 # -- live -----------------------------------------------------------------------------------------------------------------
@@ -418,7 +390,7 @@ def test_nothing_is_cut_and_nothing_overlaps(site: Site, browser: Browser, width
     browser.lists("pages", "order-5", "order-4", "order-3", "order-2", "order-1", "moody")
     assert browser.run(OVERFLOWING) == []
     for id in browser.ids():
-        browser.open(f"{site.url}#run={id}&step={'0/page:0' if id == 'pages' else 0}")
+        browser.run("location.hash = arguments[0]", f"run={id}&step={'0/page:0' if id == 'pages' else 0}")
         browser.sees(id, ".id")
         browser.find(".panel")
         assert browser.run(OVERFLOWING) == [], id
@@ -523,50 +495,3 @@ def test_a_page_that_is_not_looked_at_asks_for_nothing(site: Site, browser: Brow
         return browser.run("return performance.getEntriesByType('resource').length") == 0
 
     browser.wait(is_quiet)
-
-
-# -- pictures for the docs ------------------------------------------------------------------------------------------------
-
-
-def test_pictures(orders: Any, browser: Browser, tmp_path: Path) -> None:
-    """Drawn each time, and kept for the docs by `make pictures`."""
-    kept = os.environ.get("DURABLE_PICTURES")
-    into = Path(kept) if kept else tmp_path / "pictures"
-    into.mkdir(parents=True, exist_ok=True)
-    if kept:  # readers need not see where the tests are run
-        orders.path = shutil.copytree(orders.path, Path(tempfile.mkdtemp()) / "shop")
-    log = orders.path / "orders.log"
-
-    def picture(name: str) -> None:
-        path = into / f"{name}.png"
-        browser.run("document.activeElement.blur()")
-        assert browser.driver.save_screenshot(str(path))
-        assert path.stat().st_size > 10_000
-
-    with serving(orders) as site:
-        with ordering(orders, "42") as process:
-            process.wait()
-        with ordering(orders, "44") as process:
-            process.wait()
-        with ordering(orders, "43") as process:
-            browser.wait(lambda: "fulfill_order 43" in log.read_text())
-            process.kill()
-            process.wait()
-        browser.size(1440, 620)
-        browser.open(f"{site.url}#run=order-43")
-        browser.sees("died while fulfill_order ran", ".story")
-        picture("page-killed")
-        with ordering(orders, "43") as process:
-            process.wait()
-        browser.sees("the next one went on from there", ".story")
-        picture("page-completed")
-        browser.size(1440, 620, dark=True)
-        picture("page-dark")
-        browser.size(1440, 900)
-        browser.open(f"{site.url}#run=order-44&step=0")
-        browser.sees("One attempt", ".panel")
-        picture("page-failed")
-        browser.size(800, 700)
-        browser.open(f"{site.url}#run=order-43")
-        browser.sees("the next one went on from there", ".story")
-        picture("page-narrow")
