@@ -4,7 +4,6 @@ import itertools
 import random
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from tests.page.browser import Browser
 from tests.page.site import Site, ordering, serving
 
-ROOT = Path(__file__).resolve().parents[2]
 ENTER, ESCAPE = "\ue007", "\ue00c"
 
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>\"'`${hacked=1}</textarea>&lt;b&gt;"
