@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from durable._identity import idempotency_key
 from tests.parallel import others
 
 
@@ -194,8 +195,11 @@ class Judge:
         told = f"SELECT 1 FROM durable_message WHERE run = {seq} AND kind = 'cancel'"
         if self._query(f"SELECT 1 FROM durable_run WHERE seq = {seq} AND status = 'queued' AND EXISTS ({told})"):
             return True
-        sql = "SELECT output FROM durable_step WHERE kind = 'start' AND status = 'completed'"
-        alone = {json.loads(text) for (text,) in self._query(sql)} | self.retried
+        sql = "SELECT id, branch, position, durable_step.output FROM durable_step JOIN durable_run ON run = seq"
+        alone = set(self.retried)
+        for run, branch, position, output in self._query(f"{sql} WHERE kind = 'start'"):
+            # Without an output the process died between the run and the start, and who started it is cancelled there.
+            alone.add(idempotency_key(run, branch, position) if output is None else json.loads(output))
         while seq > 1:
             ((seq, name, workflow),) = self._query(f"SELECT parent, id, workflow FROM durable_run WHERE seq = {seq}")
             if name in alone or workflow in self.may_go_on:
