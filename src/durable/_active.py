@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
+from ._clock import wait_for
 from ._execution import Execution
 from ._limits import Limit, Loan
 from ._model import LAST_DAY, RunRecord
@@ -192,7 +193,7 @@ class Active:
         """Wait until it is over; say whether it is."""
         over = threading.Event()  # only here: most runs have nobody who waits for them in a thread
         self.watch(over.set)
-        return over.wait(seconds)
+        return wait_for(over, seconds)
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` when it is over, from any thread, or now if it is."""

@@ -8,6 +8,7 @@ import threading
 from contextvars import copy_context
 from typing import Any, Final
 
+from ._clock import wait_for
 from ._effects import Attempt, Call, Completed, Cut, Failed, Transact
 from ._execution import Execution
 from ._model import StepRecord
@@ -133,7 +134,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
 
     with needing_thread():
         run_in_helper(body)
-    if not ended.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
+    if not wait_for(ended, min(timeout_seconds, threading.TIMEOUT_MAX)):
         raise timed_out(call, timeout_seconds)
     if errors:
         raise errors[0]

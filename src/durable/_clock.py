@@ -16,6 +16,22 @@ of the interpreter lock, and under load that is a wait of its own."""
 os.register_at_fork(after_in_child=lambda: _dice.seed(int.from_bytes(os.urandom(32), "big")))
 
 
+def wait_for(event: threading.Event, seconds: float | None) -> bool:
+    """Wait until `event` is set, at most so many seconds; say whether it is. Ctrl-C gets out as what it is."""
+    try:
+        return event.wait(seconds)
+    except RuntimeError as error:
+        raise interrupt_in(error) or error from None
+
+
+def interrupt_in(error: RuntimeError) -> BaseException | None:
+    """The Ctrl-C that made a wait of `threading` fail, if any.
+
+    Where it strikes in the moment in which an event has let go of its lock, the end of a `with` in there fails of that.
+    """
+    return error.__context__ if isinstance(error.__context__, (KeyboardInterrupt, SystemExit)) else None
+
+
 class Clock:
     """The machine's clock and dice. Times are seconds since the Unix epoch, as `time.time()` gives them."""
 
@@ -32,7 +48,7 @@ class Clock:
 
         Every thread that stands still for a run does so here, whatever it waits for: then it is known who is at work.
         """
-        event.wait(min(limit for limit in (seconds, patience, threading.TIMEOUT_MAX) if limit is not None))
+        wait_for(event, min(limit for limit in (seconds, patience, threading.TIMEOUT_MAX) if limit is not None))
 
     @staticmethod
     def call_later(loop: Any, seconds: float, callback: Callable[[], None]) -> Any:

@@ -12,6 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ._clock import wait_for
 from ._drive import drive
 from ._effects import TOLD, Call, Decision
 from ._execution import Execution
@@ -358,7 +359,7 @@ class Parallel:
         """Where the run was interrupted: wait for the steps that are in flight, until a time of the monotonic clock."""
         for thread, future in list(self._of_thread.items()):
             if thread != threading.get_ident():
-                future._ended.wait(max(0.0, deadline - self._execution.clock.monotonic()))
+                wait_for(future._ended, max(0.0, deadline - self._execution.clock.monotonic()))
 
 
 def _how_far_from_done(item: Item) -> int:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
+from ._clock import interrupt_in
 from .errors import EngineClosedError
 
 _IDLE_SECONDS = 10.0
@@ -124,6 +125,8 @@ class ThreadPool:
         try:
             threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
         except RuntimeError as error:
+            if (interrupt := interrupt_in(error)) is not None:  # in the wait for the thread, which is there
+                raise interrupt from None
             self._threads -= 1
             if threading.main_thread().is_alive():
                 raise

@@ -730,7 +730,7 @@ def test_close_lets_the_async_step_in_flight_end_and_be_journaled(journal):
 @pytest.mark.parametrize("how", ["submit", "map"])
 def test_close_lets_steps_in_flight_of_an_interrupted_call_end_and_be_journaled(journal, how):
     """Ctrl-C in the main thread, while steps are at work on threads of the engine."""
-    begun = threading.Barrier(3)
+    begun, heard = threading.Barrier(3), threading.Event()
     calls = []
 
     @durable.step
@@ -753,18 +753,53 @@ def test_close_lets_steps_in_flight_of_an_interrupted_call_end_and_be_journaled(
 
     def strike():
         begun.wait(60)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while not heard.wait(1.0):  # Python notices one that comes just before a wait with the next
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     if how == "map":
         threading.Thread(target=strike).start()
     with pytest.raises(KeyboardInterrupt):
         flow()
+    heard.set()
     journal.restart()
     run = durable.get("run")
     assert run.status == "interrupted"
     assert [step.output for step in run.steps() if step.name == slow.name] == [1, 2]
     assert flow() == [1, 2]
     assert sorted(calls) == [1, 2]
+
+
+@pytest.mark.parametrize("waits_for", ["a map", "a time", "a step with a timeout"])
+def test_ctrl_c_in_the_moment_in_which_a_run_begins_to_wait_is_what_its_caller_gets(journal, monkeypatch, waits_for):
+    """`threading.Event` has let go of its lock then, and fails of that."""
+    release, armed, struck = threading.Condition._release_save, [], threading.Event()
+
+    def release_and_strike(condition):
+        state = release(condition)
+        if armed and threading.current_thread() is threading.main_thread():
+            armed.clear()
+            struck.set()
+            raise KeyboardInterrupt
+        return state
+
+    @durable.step(retry=None, timeout=PATIENCE if waits_for == "a step with a timeout" else None)
+    def work(item):
+        assert struck.wait(PATIENCE)
+
+    @durable.workflow(id="run")
+    def flow():
+        armed.append(True)
+        if waits_for == "a map":
+            work.map([1, 2])
+        elif waits_for == "a time":
+            durable.sleep(PATIENCE)
+        else:
+            work(1)
+
+    monkeypatch.setattr(threading.Condition, "_release_save", release_and_strike)
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    assert durable.get("run").status == "interrupted"
 
 
 def test_what_they_still_do_is_refused_when_the_run_goes_on(journal):

@@ -24,7 +24,8 @@ ROWS: list[tuple[str, ...]] = [
     ("_waits", "_going_back", "_lost"),
     ("_fork",),
     # 2 the outside: time and chance, threads, the file
-    ("_clock", "_limits", "_thread_pool"),
+    ("_clock", "_limits"),
+    ("_thread_pool",),
     ("_entries", "_owner", "_progress", "_records"),
     ("_patience", "_batch"),
     ("_commits",),

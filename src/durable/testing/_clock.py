@@ -7,7 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from durable._clock import Clock
+from durable._clock import Clock, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ class HandClock(Clock):
         due = None if seconds is None else self._now + seconds
         wait = self._begin(Wait(due, threading.get_ident(), event, event.set))
         try:
-            event.wait(patience)
+            wait_for(event, patience)
         finally:
             self._end(wait)
 
