@@ -164,8 +164,9 @@ def test_an_async_run_goes_on_with_the_child_that_it_started(kid, broken, how):
             return await asyncio.gather(*kid.start_many([1, 3]))
         if how == "group":
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(begun(1)), group.create_task(slow(0 if not broken else 3600))]
-            return [task.result() for task in tasks]
+                waiting = group.create_task(slow(0 if not broken else 3600))  # begun before the other fails
+                begins = group.create_task(begun(1))
+            return [begins.result(), waiting.result()]
         try:
             return [await run for run in kid.start_many([1, 3])]
         except Down as error:
