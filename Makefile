@@ -38,7 +38,7 @@ types: $(VENV)/.dev                  ## mypy strict on src, pyright strict on co
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
 
 pytest: $(VENV)/.dev $(VENV)/.browser  ## the tests alone
-	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	@$(BIN)/pytest -q -p no:cov -n $(WORKERS) --dist worksteal
 
 pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/images, drawn anew
 	@$(BIN)/pytest -q tests/page/pictures.py

@@ -175,7 +175,7 @@ def transact(journal, todo, full, model, make):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(owners=st.lists(batches, min_size=1, max_size=3), durability=st.booleans())
 def test_a_journal_holds_what_a_dict_would(make, owners, durability):
