@@ -86,7 +86,9 @@ def test_a_thread_that_is_given_up_takes_no_signal(journal, run_async):
     assert taken == []
 
 
-def test_a_signal_that_a_thread_reads_when_it_is_given_up_reaches_who_waits_already(journal, run_async):
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_signal_that_a_thread_reads_when_it_is_given_up_reaches_who_waits_already(journal, run_async, replayed):
+    """Where its wait was begun in an earlier process, too."""
     reading, go_on = threading.Event(), threading.Event()
 
     @dataclass
@@ -100,8 +102,11 @@ def test_a_signal_that_a_thread_reads_when_it_is_given_up_reaches_who_waits_alre
     @durable.workflow(id="one")
     async def flow():
         execution = current_branch().execution
-        await in_thread(durable.get("one").signal, "go", {"number": 1})
         task = asyncio.create_task(asyncio.to_thread(durable.wait_for_signal, "go", Read))
+        if replayed and journal.crashing:
+            await until(lambda: execution.rests)
+            journal.crash()
+        await in_thread(durable.get("one").signal, "go", {"number": 1})
         assert await in_thread(reading.wait, PATIENCE)
         other = asyncio.create_task(durable.aio.wait_for_signal("go", dict))
         await until(lambda: execution.rests)
@@ -109,6 +114,10 @@ def test_a_signal_that_a_thread_reads_when_it_is_given_up_reaches_who_waits_alre
         go_on.set()
         return await other
 
+    if replayed:
+        with pytest.raises(KeyboardInterrupt):
+            run_async(flow())
+        journal.restart()
     assert run_async(asyncio.wait_for(flow(), PATIENCE)) == {"number": 1}
 
 

@@ -422,6 +422,27 @@ def test_a_run_that_waits_for_its_child_goes_on_if_that_does(journal, check, not
     assert check("parent").is_what == "goes on"
 
 
+def test_code_that_waits_for_a_run_before_it_calls_the_rest_is_unclear(journal, check, note):
+    """That one may have ended when it comes to this."""
+
+    @durable.workflow(name="child", id="child")
+    def child():
+        return durable.wait_for_signal("go", str)
+
+    @durable.workflow(id="one")
+    def flow():
+        run = child.start()
+        if not journal.crashing:
+            run.result()
+        note("a")
+        journal.crash()
+
+    interrupted(flow)
+    is_what, why = check("one")
+    assert is_what == "unclear"
+    assert why.startswith("unless run 'child' ends first: ")
+
+
 def test_a_run_whose_child_is_damaged_is_unclear(journal, check, note):
     @durable.workflow(name="child", id="child")
     def child(): ...

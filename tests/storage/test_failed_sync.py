@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import apsw
 import pytest
 
 from durable._journal import Journal
@@ -114,6 +115,34 @@ def test_an_owner_that_cannot_write_the_wal_anew_does_not_open_the_journal(path,
         recorded.own(os.getpid(), 2.0)
     with open(path + "-wal", "rb") as file:
         assert file.read() == wal
+
+
+def test_an_owner_that_may_only_read_the_wal_is_told_so(path):
+    """As a file system has it that lets it be opened to be read, where it was to be written."""
+    wal = kill_an_owner(path)
+    vfs = ReadsTheWal()
+    journal = Journal(path, vfs=vfs.name)
+    with pytest.raises(JournalError, match="attempt to write a readonly"):
+        journal.own(os.getpid(), 2.0)
+    journal.close(2.0)
+    vfs.unregister()
+    with open(path + "-wal", "rb") as file:
+        assert file.read() == wal
+
+
+class ReadsTheWal(apsw.VFS):
+    """Opens the WAL to be read when the library is to write it again, and else as it is asked to."""
+
+    name = "reads-the-wal"
+
+    def __init__(self):
+        super().__init__(self.name, "")
+
+    def xOpen(self, name, flags):
+        file = super().xOpen(name, flags)
+        if not isinstance(name, apsw.URIFilename) and flags[0] & apsw.SQLITE_OPEN_WAL:
+            flags[1] = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_WAL
+        return file
 
 
 def test_the_wal_of_another_journal_is_not_touched(path, recorded, disk, make):
