@@ -105,6 +105,10 @@ class Active:
         for watcher in watchers:
             watcher()
 
+    def not_begun(self) -> RunInterruptedError:
+        """What its caller is told where the engine was closed before it began."""
+        return RunInterruptedError(f"run {self.run_id} had not begun when the engine was closed")
+
     def depth(self) -> int:
         """How many runs that execute here may be waiting for it."""
         depth, before = 0, self._begun_by

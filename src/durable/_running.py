@@ -187,8 +187,7 @@ def execute(runtime: Runtime, admission: Admission) -> Course:
             if (yield TakeSlot(active, limit)):
                 active.release_slot = limit.release
             if active.is_over():
-                msg = f"run {record.id} had not begun when the engine was closed"
-                raise RunInterruptedError(msg)
+                raise active.not_begun()
         if active.cancelling and admission.is_new:  # one that has begun before goes on without a slot, to be told
             ending = cancelled(record, runtime.clock.now())
         else:

@@ -117,7 +117,7 @@ class Runtime:
         running = self._interrupt_all()
         for active in running:
             if active.execution is None and active.end():
-                self._over(active, RunInterruptedError(f"run {active.run_id} had not begun when the engine was closed"))
+                self._over(active, active.not_begun())
         elsewhere = [active for active in running if active.thread != here]
         deadline = self.clock.monotonic() + seconds
         self._wait_for(elsewhere, deadline)

@@ -17,7 +17,7 @@ from ._runtime import CLOSE_SECONDS, Runtime
 from ._scopes import SCOPE
 from ._thread_pool import ThreadPool, lending
 from ._transaction import Transaction
-from .errors import DurableError, JournalError, RunInterruptedError
+from .errors import DurableError, JournalError
 
 DEFAULT_THREADS = 32
 LEFT_BY_A_CRASH = frozenset({"queued", "running"})
@@ -272,8 +272,7 @@ class Scheduler:
             # A child goes first: its parent may be waiting for it, and has a thread already.
             self._pool.submit(lambda: self._run(active), depth=active.depth())
         elif not self._spawn(active):
-            msg = f"run {active.run_id} had not begun when the engine was closed"
-            self.runtime.abandon(active, RunInterruptedError(msg))
+            self.runtime.abandon(active, active.not_begun())
 
     def _spawn(self, active: Active) -> bool:
         """Make a task of an async run; `False` where the engine was closed while the run was being started."""

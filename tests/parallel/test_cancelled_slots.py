@@ -244,7 +244,7 @@ def test_who_waits_to_take_its_slot_back_is_told_of_its_cancellation_without(lin
 
 @pytest.fixture(params=["called", "started"])
 def other(request, line):
-    """An async run that is `at_work` until its `gate` is open, and how a task `waits` for it."""
+    """An async run, how a task `waits` for it, and what starts a parent that gives its slot away meanwhile."""
     at_work, gate = threading.Event(), threading.Event()
 
     @durable.step(name="works")
@@ -259,7 +259,16 @@ def other(request, line):
     async def waits():
         await (other() if request.param == "called" else other.start())
 
-    return types.SimpleNamespace(at_work=at_work, gate=gate, waits=waits)
+    def start_parent():
+        """Of a body that waits for it; returned when it has to wait for its slot, which another run has taken."""
+        run = line.workflow.start("parent")
+        assert at_work.wait(SOON)
+        line.occupy()
+        gate.set()
+        wait_until(lambda: line.waiting)
+        return run
+
+    return types.SimpleNamespace(waits=waits, start_parent=start_parent)
 
 
 @pytest.mark.parametrize("asynchronous", [True], ids=["async"])
@@ -273,11 +282,7 @@ def test_a_task_of_a_cancelled_run_goes_on_without_the_slot_where_the_clean_up_w
             note("cleans up")
 
     line.bodies["parent"] = parent
-    run = line.workflow.start("parent")
-    assert other.at_work.wait(SOON)
-    line.occupy()
-    other.gate.set()
-    wait_until(lambda: line.waiting)
+    run = other.start_parent()
     run.cancel()
     with pytest.raises(durable.RunCancelledError):
         run.result(SOON)
@@ -304,11 +309,7 @@ def test_a_task_that_is_cut_when_it_takes_the_slot_back_goes_on_when_the_run_has
             await line.hold_async()
 
     line.bodies.update(parent=parent, first=first)
-    run = line.workflow.start("parent")
-    assert other.at_work.wait(SOON)
-    line.occupy()
-    other.gate.set()
-    wait_until(lambda: line.waiting)
+    run = other.start_parent()
     taking.set()
     assert cut.wait(SOON)
     time.sleep(0.2)  # in which a run that does not wait for its slot goes on
