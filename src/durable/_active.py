@@ -60,8 +60,10 @@ class Active:
         self.caller = parent
         """The execution of its parent, once a task of that has called the run: the first that did may give it up."""
         self._begun_by = begun_by
+        self.claim: str | None = None
+        """What a plain call without an id looks for, so that the next such call finds it where this is interrupted."""
         self.has_claimed = False
-        """Whether a plain call has found the run by its inputs, and claimed it: to execute it, or to wait for it."""
+        """Whether such a call has found the run, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
         self.waits: set[Wait] = set()
         """For a slot, to begin it; told when it is cancelled, and when it is over."""
@@ -264,7 +266,7 @@ def new_run(
         created_at=now,
         finished_at=None,
         wake_at=None,
-        claim=claim if request.parent is None else None,
+        claim=claim,
         parent=request.parent.record.seq if request.parent else None,
         epoch=epoch,
         crashes=0,

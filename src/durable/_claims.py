@@ -2,10 +2,11 @@
 
 The file has the claims of the runs that have not ended; here is what calls and `resume` of this process have made of
 them. Asked and claimed inside the write transaction, so that two calls never claim one run; a call whose transaction
-is rolled back gives its claim back before it asks again.
+is rolled back gives its claim back before it asks again. A call looks at a few runs, however many of its like there
+are: a thousand equal calls at once would look at a million else.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from ._model import RunRecord
 from ._transaction import Transaction
@@ -15,36 +16,63 @@ class Claims:
     """What the calls of one engine have claimed, and what they may."""
 
     def __init__(self) -> None:
-        self._is_free: dict[str, bool] = {}
-        """By id: whether the call that has claimed it was interrupted, and has given its claim back."""
-        self._resumed: dict[str, dict[str, None]] = {}
-        """By claim: what `resume` has set going of an earlier owner's, which may be claimed when it has ended too."""
+        self._taken: set[str] = set()
+        self._given_back: dict[str, dict[str, None]] = {}
+        """By claim: the runs whose call was interrupted, and that have not been claimed since."""
+        self._resumed: dict[str, dict[str, int]] = {}
+        """By claim, with its key: what `resume` has set going of an earlier owner's. It may be claimed when it has
+        ended too."""
 
-    def resume(self, claim: str, run_id: str) -> None:
+    def resume(self, claim: str, record: RunRecord) -> None:
         """A run of an earlier owner is set going in the background."""
-        self._resumed.setdefault(claim, {}).setdefault(run_id)
+        self._resumed.setdefault(claim, {})[record.id] = record.seq
 
-    def oldest(self, transaction: Transaction, claim: str, epoch: int, waiting: Collection[str]) -> RunRecord | None:
+    def oldest(
+        self, transaction: Transaction, claim: str, epoch: int, waiting: Collection[str], *, before: int
+    ) -> RunRecord | None:
         """The oldest run of this claim that an owner before this `epoch` left, and that no call has claimed.
 
-        Those that are `waiting` for the call are none that it may wait for.
+        Those that are `waiting` for the call are none that it may wait for. No earlier owner's has a key from `before`
+        on.
         """
-        resumed = dict(self._resumed.get(claim, {}))
-        found = [
-            record
-            for record in transaction.claimable_runs(claim)
-            if record.id not in waiting and self._is_free.get(record.id, record.epoch < epoch or record.id in resumed)
+        excluded = self._taken.union(waiting) if waiting else self._taken
+        candidates = [
+            *_left(transaction, claim, epoch, before, excluded),
+            *self._set_going(transaction, claim, excluded),
+            *self._interrupted(transaction, claim, excluded),
         ]
-        for run_id in (*waiting, *(record.id for record in found)):
-            resumed.pop(run_id, None)
-        ended = (transaction.run_of_id(run_id) for run_id in resumed if self._is_free.get(run_id, True))
-        found += [record for record in ended if record is not None]
-        return min(found, key=lambda record: record.seq, default=None)
+        return min(candidates, key=lambda record: record.seq, default=None)
 
-    def take(self, run_id: str) -> None:
+    def _set_going(self, transaction: Transaction, claim: str, excluded: Collection[str]) -> Iterator[RunRecord]:
+        resumed = self._resumed.get(claim, {})
+        for run_id in sorted(resumed.keys() - excluded, key=resumed.__getitem__):
+            if (record := transaction.run_of_id(run_id)) is not None:  # deleted since
+                yield record
+                return
+
+    def _interrupted(self, transaction: Transaction, claim: str, excluded: Collection[str]) -> Iterator[RunRecord]:
+        for run_id in self._given_back.get(claim, {}):
+            record = None if run_id in excluded else transaction.run_of_id(run_id)
+            if record is not None and record.claim == claim:  # it has not ended since
+                yield record
+
+    def take(self, claim: str, run_id: str) -> None:
         """A call goes on with it, waits for it or returns its result: no other one does."""
-        self._is_free[run_id] = False
+        self._taken.add(run_id)
+        self._given_back.get(claim, {}).pop(run_id, None)
 
-    def give_back(self, run_id: str) -> None:
+    def give_back(self, claim: str, run_id: str) -> None:
         """The call was interrupted: the next one may claim the run."""
-        self._is_free[run_id] = True
+        self._taken.discard(run_id)
+        self._given_back.setdefault(claim, {})[run_id] = None
+
+
+def _left(
+    transaction: Transaction, claim: str, epoch: int, before: int, excluded: Collection[str]
+) -> Iterator[RunRecord]:
+    after = 0
+    while (record := transaction.oldest_left(claim, epoch, after=after, before=before)) is not None:
+        if record.id not in excluded:
+            yield record
+            return
+        after = record.seq

@@ -158,8 +158,8 @@ class Runtime:
         """
         workflow, run_id = request.workflow, request.run_id
         given = workflow.signature.without_defaults(request.inputs)
-        claim = claim_of(workflow.name, given) if run_id is None else None
-        own_id = mine.run_id
+        claim = claim_of(workflow.name, given) if run_id is None and request.parent is None else None
+        own_id, mine.claim = mine.run_id, claim if request.origin == "call" else None
 
         def work(transaction: Transaction) -> Admission:
             if self.active.get(mine.run_id) is mine:
@@ -167,15 +167,15 @@ class Runtime:
             self.give_back(mine)
             mine.run_id = own_id
             self.require_open()
-            found = self._meant(transaction, request, claim)
+            found = self._meant(transaction, request, mine.claim)
             if found is None:
                 return self._create(transaction, request, mine, claim)
             if run_id is not None:
                 require_no_ancestor(found, request.scope, self, transaction)
                 require_same_call(found, request)
             active = None if found.status in FINISHED else self.living(found.id)
-            if run_id is None:
-                self._claims.take(found.id)
+            if mine.claim is not None:
+                self._claims.take(mine.claim, found.id)
                 mine.run_id, mine.has_claimed = found.id, True
             if found.status in FINISHED or active is not None or request.joins(found):
                 return Admission(found, active, is_mine=False, is_new=False, unsynced=0)
@@ -198,10 +198,11 @@ class Runtime:
         """The run that is there and that a call means, `None` where it means a new one."""
         if request.run_id is not None:
             return transaction.run_of_id(request.run_id)
-        if claim is None or request.origin == "start" or request.parent is not None:
+        if claim is None:
             return None
         waiting = who_cannot_end(request.scope, self, transaction)
-        return self._claims.oldest(transaction, claim, self.journal.epoch, waiting)
+        journal = self.journal
+        return self._claims.oldest(transaction, claim, journal.epoch, waiting, before=journal.first_seq)
 
     def awaiting(self, run_id: str, *, for_ever: bool = True) -> AbstractContextManager[None]:
         """See `_ancestry.awaiting`."""
@@ -217,9 +218,9 @@ class Runtime:
 
     def give_back(self, active: Active) -> None:
         """A plain call was interrupted: the next call of the same claims the run that this one has claimed, if any."""
-        if active.has_claimed:
+        if active.has_claimed and active.claim is not None:
             active.has_claimed = False
-            self._claims.give_back(active.run_id)
+            self._claims.give_back(active.claim, active.run_id)
 
     # -- going on, and ending ------------------------------------------------------------------------------------------
 
@@ -262,9 +263,9 @@ class Runtime:
         """An execution has ended, and what it wrote is in the file. What is said of it first counts."""
         if active.is_over() or not active.end():  # another thread says so, or did: of a loop that was closed since
             return
-        if ending.record is None and active.origin == "call":
+        if ending.record is None and active.claim is not None:
             active.has_claimed = False
-            self._claims.give_back(active.run_id)
+            self._claims.give_back(active.claim, active.run_id)
         self._over(active, ending.error, is_written=ending.record is not None)
         if ending.record is not None:
             self._tell_timer(ending.record)
@@ -339,5 +340,5 @@ class Runtime:
         if self.active.setdefault(record.id, active) is not active:
             return None
         if record.claim is not None and record.parent is None and record.epoch < self.journal.epoch:
-            self._claims.resume(record.claim, record.id)
+            self._claims.resume(record.claim, record)
         return active

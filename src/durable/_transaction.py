@@ -189,9 +189,10 @@ class Transaction:
         with naming_the_run(self.run_of_seq):
             return list(map(step_from, rows))
 
-    def claimable_runs(self, claim: str) -> list[RunRecord]:
-        """Unfinished runs that a call without an id may go on with, oldest first."""
-        return [run_from(row) for row in self.execute(SQL["claimable_runs"], (claim,)).fetchall()]
+    def oldest_left(self, claim: str, epoch: int, *, after: int, before: int) -> RunRecord | None:
+        """The oldest unfinished run between two keys which a call may go on with: an owner before `epoch` left it."""
+        rows = self.execute(SQL["oldest_left"], (claim, epoch, after, before)).fetchall()
+        return next(map(run_from, rows), None)
 
 
 def work_of(row: Row, attempt: AttemptRecord | None, message: MessageRecord | None = None) -> Work:

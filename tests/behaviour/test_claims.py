@@ -7,7 +7,7 @@ import time
 import pytest
 
 import durable
-from durable import RunConflictError, _requests
+from durable import RunConflictError, _records, _requests, _transaction
 from durable._clock import Clock
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -332,3 +332,48 @@ def test_a_run_with_an_id_of_the_users_that_was_retried_is_not_claimed_by_a_call
     journal.restart()
     assert flow("x") != "a"
     assert durable.get("a").status == "interrupted"
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """The records of runs that calls have read to find theirs."""
+    read = []
+
+    def run_from(row):
+        read.append(row)
+        return _records.run_from(row)
+
+    monkeypatch.setattr(_transaction, "run_from", run_from)
+    return read
+
+
+def test_equal_calls_at_once_look_at_few_runs_each(journal, run_async, looked_at):
+    count, began, all_have_begun = 60, [], asyncio.Event()
+
+    @durable.workflow
+    async def flow():
+        began.append(durable.info().run_id)
+        if len(began) == count:
+            all_have_begun.set()
+        await (asyncio.Event() if journal.crashing else all_have_begun).wait()
+        return durable.info().run_id
+
+    async def calls():
+        return await asyncio.gather(*(flow() for _ in range(count)))
+
+    async def die():
+        under_way = asyncio.create_task(calls())
+        await all_have_begun.wait()
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+
+    run_async(die())
+    assert len(looked_at) < 3 * count, "of runs that are under way"
+    left = [run.id for run in reversed(list(durable.runs()))]
+    journal.restart()
+    began.clear()
+    looked_at.clear()
+    all_have_begun = asyncio.Event()
+    assert sorted(run_async(calls())) == sorted(left)
+    assert len(looked_at) < 4 * count, "of runs that were left"

@@ -214,7 +214,7 @@ def test_the_writer_notices_too(made, open_journal):
     journal = open_journal()
     for work in (
         lambda transaction: transaction.run_of_id("run-1"),
-        lambda transaction: transaction.claimable_runs("d" * 32),
+        lambda transaction: transaction.oldest_left("d" * 32, 99, after=0, before=99),
         lambda transaction: transaction.steps(1),
     ):
         with pytest.raises(JournalError, match="checksum does not fit"):

@@ -159,9 +159,10 @@ def transact(journal, todo, full, model, make):
         after = model.copy()
         for operation in todo:
             carry_out(operation, transaction, after, make)
-        for claim in ("c1", "c2"):
-            found = transaction.claimable_runs(claim)
-            assert found == [after.runs[seq] for seq in sorted(after.runs) if after.runs[seq].claim == claim]
+        for claim, epoch, last, end in itertools.product(("c1", "c2"), (1, 2), (0, 1), (3, 9)):
+            left = (run for seq, run in sorted(after.runs.items()) if run.claim == claim and last < seq < end)
+            expected = next((run for run in left if run.epoch < epoch), None)
+            assert transaction.oldest_left(claim, epoch, after=last, before=end) == expected
         for seq in range(1, 5):
             mine = [after.steps[key] for key in sorted(after.steps) if key[0] == seq]
             assert transaction.steps(seq) == mine

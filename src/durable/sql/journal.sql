@@ -58,9 +58,11 @@ SELECT * FROM durable_run WHERE seq IN (
     )
 ) ORDER BY seq DESC LIMIT ?4;
 
--- name: claimable_runs
--- Unfinished runs that a plain call without an id may go on with, oldest first.
-SELECT * FROM durable_run WHERE claim = ? ORDER BY seq;
+-- name: oldest_left
+-- The oldest unfinished run between two keys which a plain call without an id may go on with: an owner before an epoch
+-- has left it.
+SELECT * FROM durable_run INDEXED BY durable_run_claim
+WHERE claim = ? AND epoch < ? AND seq > ? AND seq < ? ORDER BY seq LIMIT 1;
 
 -- name: runs_of_status
 -- Runs of one stored status, oldest first.
