@@ -246,9 +246,11 @@ class Execution:
     def next_signal(self, name: str) -> MessageRecord | None:
         """The oldest signal of a name that no branch has taken, which is reserved for the one that asks."""
         mine = object()
-        for message in self.journal.messages(self.record.seq, "signal", name):
+        message = self.journal.next_message(self.record.seq, "signal", name, after=0)
+        while message is not None:
             if self.reserved.setdefault(message.seq, mine) is mine:  # in one go: threads ask at the same time
                 return message
+            message = self.journal.next_message(self.record.seq, "signal", name, after=message.seq)
         return None
 
     def free_signal(self, message: MessageRecord) -> None:

@@ -152,6 +152,10 @@ class ReadableJournal:
         """What a run has not read yet, in the order of arrival."""
         return list(map(message_from, self._read("messages", seq, kind, name)))
 
+    def next_message(self, seq: int, kind: str, name: str, *, after: int) -> MessageRecord | None:
+        """The first of those after a key: a thousand that wait are not read to take one."""
+        return next(map(message_from, self._read("next_message", seq, kind, name, after)), None)
+
     def last_message(self) -> int:
         """The key of the newest message that there ever was."""
         return int(self._read("last_message")[0][0])

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 import durable
-from durable import RetryPolicy, _engine, cli, testing
+from durable import RetryPolicy, _engine, _reading, _records, cli, testing
 from durable._transaction import Transaction
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -993,3 +993,21 @@ def test_who_waits_for_a_suspended_run_is_told_when_nothing_can_wake_it_any_more
     thread.join(PATIENCE)
     moved.rename(journal.path)
     assert [type(error) for error in told] == [durable.JournalError]
+
+
+def test_a_run_reads_none_of_the_signals_behind_the_one_that_it_takes(journal, monkeypatch):
+    count = 60
+
+    @durable.workflow
+    def flow():
+        durable.wait_for_signal("begin")
+        return [durable.wait_for_signal("go", int) for _ in range(count)]
+
+    run = flow.start()
+    for number in range(count):
+        run.signal("go", number)
+    read = []
+    monkeypatch.setattr(_reading, "message_from", lambda row: read.append(row) or _records.message_from(row))
+    run.signal("begin")
+    assert run.result(PATIENCE) == list(range(count))
+    assert len(read) < 5 * count

@@ -44,6 +44,14 @@ def test_messages_are_read_by_run_kind_and_name_in_the_order_of_arrival(journal)
     assert values(2, "cancel") == []
 
 
+def test_the_next_message_is_the_first_after_a_key(journal):
+    journal.write(send(message(1, value="1"), message(2, value="2"), message(1, "stop"), message(1, value="4")))
+    first = journal.next_message(1, "signal", "go", after=0)
+    second = journal.next_message(1, "signal", "go", after=first.seq)
+    assert (first.value, second.value) == ("1", "4")
+    assert journal.next_message(1, "signal", "go", after=second.seq) is None
+
+
 def test_what_was_asked_of_a_run_goes_with_its_end(journal, make):
     journal.write(send(message(1), message(2)), full=False)
     ended = journal.run("run-1")._replace(status="completed", finished_at=5.0)

@@ -121,6 +121,10 @@ DELETE FROM durable_message WHERE run = ? AND kind = ?;
 -- What was asked of a run and not read yet, in the order of arrival.
 SELECT * FROM durable_message WHERE run = ? AND kind = ? AND name = ? ORDER BY seq;
 
+-- name: next_message
+-- The first of these after a key.
+SELECT * FROM durable_message WHERE run = ? AND kind = ? AND name = ? AND seq > ? ORDER BY seq LIMIT 1;
+
 -- name: drop_messages
 DELETE FROM durable_message WHERE run = ?;
 
