@@ -189,6 +189,8 @@ class Branches:
             await self.past.turn_of(record)
         else:
             self.past.delivered(record.turn)
+        if record.status == "failed":
+            self.execution.root.aftermath.fail(record.turn)
 
     def has_news(self) -> bool:
         """Whether something is on its way to the tasks, though all may be waiting for something else."""

@@ -29,6 +29,7 @@ from ._execution import Execution
 from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._records import step_row
 from ._rests import Rest, known_rest
+from ._scopes import operation_completed
 from ._thread_pool import seat_here
 from ._transaction import Transaction, work_of
 from .errors import (
@@ -62,6 +63,7 @@ def drive(execution: Execution, decision: Decision) -> Any:
             else:
                 effect = decision.send(answer)
     except StopIteration as done:
+        operation_completed()
         return done.value
     except (CarriedStopError, Cancelled) as ended:
         stop = _unpacked(ended, branches)

@@ -30,7 +30,7 @@ from ._limits import Slots
 from ._model import MessageRecord
 from ._port import settle
 from ._records import step_row
-from ._scopes import SCOPE, StepScope
+from ._scopes import SCOPE, StepScope, operation_completed
 from ._suspension import rest
 from ._transaction import work_of
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
@@ -59,6 +59,7 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
                 raise execution.halted
             effect = decision.send(answer)
     except StopIteration as done:
+        operation_completed()
         return done.value
     except CarriedStopError as carried:
         raise RuntimeError(str(carried)) from carried.stop

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, RAISED_AT, TIMER, RunRecord, StepRecord, as_called, operation_number
+from ._model import END, RAISED_AT, TIMER, WENT_ON, RunRecord, StepRecord, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -48,7 +48,8 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     others = [step for step in steps if step.kind != TIMER or step.name == END]
     fired = _fired([step for step in steps if step.kind == TIMER and step.name != END], others)
     failed = [step for step in others if step.status == "failed"]
-    last = _last(failed, others)
+    went_on = _went_on_in(record)
+    last = [step for step in _last(failed, others) if not _is_passed(step, went_on)]
     raised = _raised(record, failed)
     started = _failed_starts(record, others, children, raised.intersection(last))
     raised.update(started)
@@ -320,6 +321,18 @@ def _raised_at(record: RunRecord) -> float:
     """When the body raised what the run failed with, where the journal says so."""
     error = json.loads(record.error or "null")
     return float(error.get(RAISED_AT, inf)) if isinstance(error, dict) else inf
+
+
+def _went_on_in(record: RunRecord) -> dict[str, int]:
+    """By branch: the turn of the last failure after which it created tasks that came to something."""
+    error = json.loads(record.error or "null")
+    found = error.get(WENT_ON, {}) if isinstance(error, dict) else {}
+    return {branch: turn for branch, turn in found.items() if isinstance(turn, int)} if isinstance(found, dict) else {}
+
+
+def _is_passed(failed: StepRecord, went_on: dict[str, int]) -> bool:
+    """Whether its branch, or one around it, had got it when it created tasks that came to something."""
+    return any(went_on.get(branch, 0) >= (failed.turn or inf) for branch in (failed.branch, *_around(failed.branch)))
 
 
 def came_at(step: StepRecord) -> float:

@@ -33,6 +33,8 @@ MAXIMUM_CRASHES: Final = 100
 """Deaths of the process in one run, without a new outcome between them, after which the run is blocked."""
 RAISED_AT: Final = "raised_at"
 """In the error of an async run: when its body raised it."""
+WENT_ON: Final = "went_on"
+"""There too: see `Aftermath.went_on`."""
 NOT_COUNTED_YET: Final = inf
 """The deadline of a run whose timeout is counted from when it goes on."""
 

@@ -189,6 +189,8 @@ class NewOutcomes:
         for outcome in sorted(group, key=lambda outcome: outcome.record[1:3]) if len(group) > 1 else group:
             if outcome.is_late and not outcome.future.done():
                 self._owe(outcome)
+            if outcome.record.status == "failed":
+                self._execution.root.aftermath.fail(outcome.turn)
             outcome.settle()
 
     def has_ready(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from ._aftermath import Aftermath
 from ._effects import Call
 from .errors import EngineClosedError
 
@@ -19,11 +20,13 @@ EXITS: Final = (KeyboardInterrupt, SystemExit)
 class Branch:
     """A task of a run: the workflow's own, or one that it created. Counts the operations called in it."""
 
-    __slots__ = ("created", "ended_at", "execution", "interrupt", "name", "position", "timeouts")
+    __slots__ = ("aftermath", "created", "ended_at", "execution", "interrupt", "name", "position", "timeouts")
 
-    def __init__(self, execution: "Execution", name: str) -> None:
+    def __init__(self, execution: "Execution", name: str, aftermath: Aftermath | None = None) -> None:
         self.execution = execution
         self.name = name
+        self.aftermath = aftermath or Aftermath()
+        """One for all of a run."""
         self.position = 0
         self.created: dict[str, int] = {}
         """How many tasks of each coroutine name this one has created."""
@@ -38,8 +41,9 @@ class Branch:
         """The branch of a task created now."""
         ordinal = self.created.get(coroutine_name, 0)
         self.created[coroutine_name] = ordinal + 1
-        branch = Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}")
+        branch = Branch(self.execution, f"{self.name}/{coroutine_name}:{ordinal}", self.aftermath)
         branch.interrupt = self.handled_interrupt()
+        self.aftermath.create(branch.name)
         return branch
 
     def handled_interrupt(self) -> BaseException | None:
@@ -77,6 +81,13 @@ def current_branch() -> Branch | None:
     """The branch of the workflow body that is running here, `None` outside of one and inside a step."""
     scope = SCOPE.get()
     return scope if type(scope) is Branch else None
+
+
+def operation_completed() -> None:
+    """One of the branch that is running here."""
+    branch = SCOPE.get()
+    if type(branch) is Branch and branch.aftermath.created:
+        branch.aftermath.complete(branch.name)
 
 
 def require_not_halted(branch: Branch | None) -> None:

@@ -109,6 +109,111 @@ def test_a_run_that_failed_with_what_it_caught_is_not_retried_from_what_failed_a
     assert (run.status, len(run.steps()), sent) == ("failed", 2, [1])
 
 
+async def in_group(*coroutines):
+    async with asyncio.TaskGroup() as group:
+        for each in coroutines:
+            group.create_task(each)
+
+
+async def one_by_one(*coroutines):
+    for each in coroutines:
+        await asyncio.create_task(each)
+
+
+@pytest.fixture
+def shop(journal):
+    """Tasks that charge and that clean up, by steps that block the loop or do not; a charge fails."""
+
+    class Shop:
+        is_down = True
+
+        def tasks(self, *, blocking):
+            if blocking:
+                pay = durable.step(name="pay", retry=None)(self.pay)
+                release = durable.step(name="release")(lambda n: n)
+
+                async def charge(n):
+                    return await asyncio.to_thread(pay, n)
+
+                async def clean_up(n):
+                    return release(n)
+            else:
+
+                @durable.step(name="pay", retry=None)
+                async def pay(n):
+                    return self.pay(n)
+
+                @durable.step(name="release")
+                async def release(n):
+                    return n
+
+                async def charge(n):
+                    return await pay(n)
+
+                async def clean_up(n):
+                    return await release(n)
+
+            return charge, clean_up
+
+        def pay(self, n):
+            if self.is_down:
+                raise Down(f"down {n}")
+            return n
+
+    return Shop()
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("together", [asyncio.gather, in_group, one_by_one])
+def test_a_run_that_cleaned_up_in_new_tasks_after_a_failure_is_not_retried(journal, shop, together, blocking, is_left):
+    charge, clean_up = shop.tasks(blocking=blocking)
+
+    @durable.workflow(id="run")
+    async def flow():
+        try:
+            await asyncio.gather(charge(1))
+        finally:
+            await together(clean_up(1), clean_up(2))
+            if is_left:
+                journal.crash()
+
+    if is_left:
+        with pytest.raises(durable.RunInterruptedError):
+            flow.start().result(PATIENCE)
+        journal.restart()
+    run = failed(flow)
+    with pytest.raises(durable.RunConflictError, match=r"went on after step 'pay' failed at .*fork\(from_step=1\)"):
+        run.retry()
+    assert (run.status, len(run.steps())) == ("failed", 3)
+
+
+def test_a_run_whose_tasks_went_on_after_one_of_them_had_failed_is_retried_from_there(journal, shop):
+    charge, _ = shop.tasks(blocking=False)
+    slots = asyncio.Semaphore(2)
+
+    @durable.step
+    async def fetch(n):
+        return n
+
+    async def one(n):
+        async with slots:
+            return await (charge if n == 1 else fetch)(n)
+
+    @durable.workflow(id="run")
+    async def flow():
+        found = await asyncio.gather(*map(one, range(6)), return_exceptions=True)
+        for each in found:
+            if isinstance(each, Exception):
+                raise each
+        return found
+
+    run = failed(flow)
+    shop.is_down = False
+    run.retry()
+    assert run.result(PATIENCE) == list(range(6))
+
+
 @pytest.mark.parametrize("raised", [0, 2])
 def test_siblings_that_failed_are_repeated_whichever_of_them_the_run_failed_with(journal, raised):
     is_broken = [True]

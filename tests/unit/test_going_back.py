@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from durable._aftermath import Aftermath
 from durable._effects import CUT
 from durable._fork import taken_over
 from durable._going_back import to_repeat
@@ -482,3 +483,42 @@ def test_what_a_branch_did_in_tasks_that_it_created_after_the_failure_is_going_o
     assert repeated(error("broken"), failure, step("/a:0", 0, 1, 4)) == ["0"]
     assert repeated(error("broken"), failure, step("/a[]:0", 0, 3, 4)) == ["0"]
     assert repeated(error("broken"), failure._replace(branch="/b:0"), step("/a:0", 0, 3, 4)) == ["0"]
+
+
+@pytest.mark.parametrize("branch", ["/a:0", "/a:0/b:0"])
+def test_what_was_done_in_tasks_that_were_created_after_a_failure_in_another_is_going_on(branch):
+    failure, later = step(branch, 0, 1, 2, error("broken"))._replace(turn=5), step("/c:0", 0, 3, 4)
+    for created_after in (5, 6):
+        with pytest.raises(RunConflictError, match=f"went on after step .* failed at position 0 of branch '{branch}'"):
+            repeated(error("broken", went_on={"": created_after}), failure, later)
+    for went_on in ({}, {"": 4}, {"/a:1": 5}, {"": "5"}, 5):
+        assert repeated(error("broken", went_on=went_on), failure, later) == [f"{branch}0"]
+
+
+def test_a_failure_that_others_were_created_after_stays_where_the_run_failed_with_another():
+    first, second = step("/a:0", 0, 1, 2, error("one"))._replace(turn=1), step("/b:0", 0, 3, 4, error("two"))
+    assert repeated(error("two", went_on={"": 1}), first, second._replace(turn=2)) == ["/b:00"]
+
+
+def test_an_aftermath_counts_tasks_that_were_created_after_a_failure_and_came_to_something():
+    aftermath = Aftermath()
+    aftermath.create("/early:0")
+    aftermath.fail(None)
+    aftermath.create("/still_early:0")
+    aftermath.fail(2)
+    aftermath.create("/late:0")
+    aftermath.create("/late:0/part:0")
+    aftermath.create("/late:1")
+    for branch in ("", "/early:0", "/still_early:0"):
+        aftermath.complete(branch)
+    assert aftermath.went_on == {}
+    aftermath.complete("/late:0/part:0")
+    assert aftermath.went_on == {"": 2, "/late:0": 2}
+    aftermath.fail(1)
+    aftermath.create("/late:2")
+    aftermath.complete("/late:2")
+    assert aftermath.went_on == {"": 2, "/late:0": 2}
+    aftermath.fail(7)
+    aftermath.create("/late:3")
+    aftermath.complete("/late:3")
+    assert aftermath.went_on == {"": 7, "/late:0": 2}

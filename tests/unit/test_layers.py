@@ -16,7 +16,7 @@ ROWS: list[tuple[str, ...]] = [
     # 0 pure: what there is
     ("errors", "_model"),
     # 1 pure: what to do
-    ("_retry", "_codec", "_arguments"),
+    ("_retry", "_codec", "_arguments", "_aftermath"),
     ("_identity",),
     ("_signature",),
     ("_effects",),
@@ -84,7 +84,7 @@ FOR_TYPES_ONLY = {
 }
 # These neither do nor wait: no I/O, no clock, no threads, no `await`.
 PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_effects", "_replay", "_waits",
-        "_going_back", "_fork", "_lost"}  # fmt: skip
+        "_going_back", "_fork", "_lost", "_aftermath"}  # fmt: skip
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from durable._aftermath import Aftermath
 from durable._codec import codec_for, dump_error, load_error
 from durable._model import RunRecord, StepRecord
 from durable._outcome import halted, raised, recorded, recorded_error, returned, time_is_up
@@ -34,7 +35,7 @@ class Execution:
         self.past = {(step.branch, step.position): step for step in left}
         self.halted = self.exit = None
         self.cancel = SimpleNamespace(delivered=False, timed_out=False)
-        self.root = SimpleNamespace(ended_at=None)
+        self.root = SimpleNamespace(ended_at=None, aftermath=Aftermath())
         self.journal = SimpleNamespace(steps=lambda _: [])
 
     def now(self):
@@ -255,6 +256,16 @@ def test_when_the_body_of_an_async_run_raised_is_in_its_error():
     run.root.ended_at = 43199.5
     ending = raised(run, ValueError("broken"))
     assert json.loads(ending.record.error)["raised_at"] == 43199.5
+    assert (type(ending.error), ending.error.args) == (ValueError, ("broken",))
+
+
+def test_what_an_async_run_went_on_to_do_after_a_failure_is_in_its_error():
+    run = execution()
+    run.root.aftermath.fail(3)
+    run.root.aftermath.create("/clean_up:0")
+    run.root.aftermath.complete("/clean_up:0")
+    ending = raised(run, ValueError("broken"))
+    assert json.loads(ending.record.error)["went_on"] == {"": 3}
     assert (type(ending.error), ending.error.args) == (ValueError, ("broken",))
 
 
