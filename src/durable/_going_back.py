@@ -54,7 +54,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     started = _failed_starts(record, others, children, raised.intersection(last))
     raised.update(started)
     last += _last(started, [step for step in others if step.kind not in {"start", TIMER}])  # runs start side by side
-    outlived = _outlived(others)
+    outlived = _outlived(record, others)
     caught = _caught(raised, others, outlived)
     causes = [step for step in last if step.error != CUT and not caught(step)]
     since = min(map(_ended, causes), default=inf)
@@ -216,12 +216,12 @@ def _around(branch: str) -> Iterator[str]:
         yield branch
 
 
-def _outlived(steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
+def _outlived(record: RunRecord, steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
     """Whether a step blocked the loop of an async run, and other tasks called more after it, and have that.
 
     It has no turn, so that a replay comes to it before they have: too soon to do it again.
     """
-    is_async = any(step.turn for step in steps)
+    is_async = _raised_at(record) < inf or any(step.turn for step in steps)
     latest = max(
         (step.started_at for step in steps if step.status == "completed" and not _in_thread(step)), default=0.0
     )

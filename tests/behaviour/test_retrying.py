@@ -214,6 +214,27 @@ def test_a_run_whose_tasks_went_on_after_one_of_them_had_failed_is_retried_from_
     assert run.result(PATIENCE) == list(range(6))
 
 
+def test_an_async_run_of_sync_steps_that_went_on_after_a_failure_in_a_task_is_not_retried(journal, shop):
+    pay, release = durable.step(name="pay", retry=None)(shop.pay), durable.step(name="release")(lambda n: n)
+
+    async def charge(n):
+        return pay(n)
+
+    async def clean_up(n):
+        return release(n)
+
+    @durable.workflow(id="run")
+    async def flow():
+        try:
+            await asyncio.gather(charge(1))
+        finally:
+            await asyncio.gather(clean_up(1))
+
+    run = failed(flow)
+    with pytest.raises(durable.RunConflictError, match=r"went on after step 'pay' failed at .*fork\(from_step=1\)"):
+        run.retry()
+
+
 @pytest.mark.parametrize("raised", [0, 2])
 def test_siblings_that_failed_are_repeated_whichever_of_them_the_run_failed_with(journal, raised):
     is_broken = [True]

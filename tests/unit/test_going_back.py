@@ -466,6 +466,8 @@ def test_a_failure_that_blocked_the_loop_and_that_the_run_failed_with_is_not_rep
         repeated(error("broken"), blocking, later)
     assert repeated(error("broken"), blocking._replace(branch="/thread:0"), later) == ["/a:00"]
     assert repeated(error("broken"), blocking, later._replace(turn=0)) == ["/a:00"]  # a sync run
+    with pytest.raises(RunConflictError, match="went on after"):
+        repeated(error("broken", raised_at=9.0), blocking, later._replace(turn=0))  # no sync run
 
 
 def test_what_a_branch_did_in_a_thread_after_the_failure_is_going_on():
