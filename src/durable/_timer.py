@@ -163,7 +163,12 @@ class Timer:
         self._look = True
         for message in self._journal.new_messages(self._last_message):
             self._last_message = message.seq
-            self._waker.receive(message)
+            try:
+                self._waker.receive(message)
+            except (JournalError, RuntimeError) as error:
+                self._version = 0  # those behind it are looked for again, and it too where no thread can be made now
+                self._last_message -= isinstance(error, RuntimeError)
+                raise
 
     def _wake_due(self, now: float) -> None:
         """Set going what is due, the earliest first, as far as there is room."""

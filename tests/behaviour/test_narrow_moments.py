@@ -5,6 +5,8 @@ import contextlib
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -366,6 +368,28 @@ def test_a_suspended_run_goes_on_when_a_thread_can_be_made_again(journal, thread
     assert run.result(PATIENCE) == "sleeper"
     over.set()
     assert busy.result(PATIENCE) == "busy"
+
+
+def test_what_another_process_asks_is_done_when_a_thread_can_be_made_again(journal, thread_that_fails, caplog):
+    over = threading.Event()
+
+    @durable.workflow(id="{name}")
+    def flow(name: str):
+        if name == "busy":
+            over.wait(PATIENCE)
+        return name
+
+    assert flow("ended") == "ended"
+    busy = flow.start("busy")
+    wait_until(lambda: busy.status == "running")
+    thread_that_fails(RuntimeError("can't start new thread"))
+    command = [sys.executable, "-m", "durable", "--db", journal.path, "fork", "ended", "--from-step", "1"]
+    subprocess.run(command, check=True, capture_output=True)
+    wait_until(lambda: "can't start new thread" in caplog.text)
+    thread_that_fails(None)
+    wait_until(lambda: not durable.runs(status="queued"))
+    over.set()
+    assert [run.result(PATIENCE) for run in durable.runs()] == ["ended", "busy", "ended"]
 
 
 @pytest.fixture
