@@ -1,12 +1,12 @@
 """`resume(wait=True)` on a terminal says how far it is, and nothing anywhere else."""
 
 MANY = """
-import sys, time
+import os, sys, time
 import durable
 
 @durable.step
 def nap(number: int) -> int:
-    time.sleep(0.3)
+    time.sleep(1000 if sys.argv[1:] == ["begin"] else 0.3)
     return number
 
 @durable.workflow
@@ -16,6 +16,7 @@ def work(number: int) -> int:
 with durable.Engine("durable.db", threads=1) as engine:
     if sys.argv[1:] == ["begin"]:
         work.start_many(range(3))
+        os._exit(0)
     else:
         engine.resume(wait=True)
 """

@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 import threading
-import time
 from contextlib import closing
 
 import apsw
@@ -44,23 +43,25 @@ def works(make):
 
 
 def say_soon(program):
-    """Let go in a fifth of a second."""
+    """Let go in a fifth of a second; tells whether that has come."""
+    said = threading.Event()
 
     def say():
+        said.set()
         with contextlib.suppress(OSError, ValueError):  # the test may have ended
             program.say()
 
     threading.Timer(0.2, say).start()
+    return said
 
 
 @pytest.mark.parametrize("kind", ["statement alone", "transaction"])
 def test_a_write_waits_for_another_process(open_journal, holding, make, kind):
     journal = open_journal()
     other = holding()
-    say_soon(other)
-    begun = time.perf_counter()
+    said = say_soon(other)
     journal.write(works(make)[kind])
-    assert time.perf_counter() - begun > 0.15
+    assert said.is_set()
     assert len(journal.steps(1)) == 1
 
 
@@ -112,10 +113,8 @@ def test_readers_are_not_held_up_by_a_writer(open_journal, read_journal, holding
     journal = open_journal()
     journal.write(lambda transaction: transaction.add_run(make.run()))
     holding("BEGIN EXCLUSIVE")
-    begun = time.perf_counter()
-    assert read_journal().run("run-1") is not None
+    assert read_journal().run("run-1") is not None  # who waits for it is an error in the end: it does not let go
     assert journal.run("run-1") is not None
-    assert time.perf_counter() - begun < 4.5  # SQLite would be asked for 5 s
 
 
 def test_a_reader_s_open_transaction_does_not_hold_up_writing(open_journal, holding, make, path):
