@@ -1,7 +1,8 @@
 """Deleting runs that have ended, in small transactions between which others write, and giving the space back.
 
 A run goes together with the runs that it called or started: when all of them have ended, children first. So nothing is
-left behind that an unfinished run may ask for, and a crash in the middle leaves whole runs.
+left behind that an unfinished run may ask for, and a crash in the middle leaves whole runs. One that failed goes in one
+transaction with its children: left behind alone, a retry would execute those anew from their first step.
 """
 
 import threading
@@ -15,7 +16,7 @@ from ._transaction import Transaction
 from .errors import DurableError, JournalError
 
 _ROWS_AT_ONCE: Final = 1_000
-"""Deleted in one transaction, unless one run alone has more: 2 ms."""
+"""Deleted in one transaction, unless one run alone has more, or a failed one with its children: 2 ms."""
 _PAGE: Final = 500
 _PAGES_AT_ONCE: Final = 200
 _NOT_SO_OFTEN_SECONDS: Final = 3_600.0
@@ -89,30 +90,39 @@ def remove_all(write: Write, runs: list[RunRecord]) -> Iterator[int]:
 
 def _removal(runs: list[RunRecord]) -> Callable[[Transaction], tuple[int, int]]:
     """Delete as many as make a small transaction; how many were looked at, and how many of them deleted."""
+    going = {record.seq: record for record in runs}
 
     def work(transaction: Transaction) -> tuple[int, int]:
         tried = deleted = rows = 0
+        bereft: set[int] = set()  # those that failed, and whose children are deleted: they go with them
         for record in runs:
-            if rows >= _ROWS_AT_ONCE:
+            if rows >= _ROWS_AT_ONCE and not bereft:
                 break
             tried += 1
-            if _may_go(transaction, record):
+            caller = None if record.parent is None else going.get(record.parent)
+            if _may_go(transaction, record, caller):
                 rows += transaction.drop_run(record.seq)
                 deleted += 1
+                bereft.discard(record.seq)
+                if caller is not None and caller.status == "failed":
+                    bereft.add(caller.seq)
         return tried, deleted
 
     return work
 
 
-def _may_go(transaction: Transaction, record: RunRecord) -> bool:
-    """It has ended, as it had when it was looked for; so has who called it; and whom it called is gone."""
+def _may_go(transaction: Transaction, record: RunRecord, caller: RunRecord | None) -> bool:
+    """It has ended, as it had when it was looked for; so has who called it, and is to go; and whom it called is gone.
+
+    `caller`: who called it, as it was found, where that is to be deleted too.
+    """
     found = transaction.run_of_id(record.id)
     if found is None or found.seq != record.seq or found.status not in FINISHED:
         return False
     parent = None if found.parent is None else transaction.run_of_seq(found.parent)
     return (
         found.finished_at == record.finished_at
-        and (parent is None or parent.status in FINISHED)
+        and (parent is None or (parent.status in FINISHED and parent.finished_at == (caller or parent).finished_at))
         and not transaction.children(found.seq)
     )
 

@@ -11,7 +11,7 @@ import durable
 from durable import _patience, _retention
 from durable._clock import Clock
 from durable._model import FINISHED
-from durable._retention import Keeper, remove
+from durable._retention import Keeper, family, remove, remove_all
 from tests.behaviour.patience import PATIENCE, wait_until
 
 DAY = 86_400.0
@@ -68,6 +68,26 @@ def test_what_went_on_since_it_was_looked_for_is_left(journal, old_runs, monkeyp
     file = journal.engine._runtime.journal
     assert list(remove(file, write, time.time() + DAY, tuple(FINISHED))) == [1, 2, 1]
     assert ids() == ["run-1"]
+
+
+def test_a_child_stays_whose_parent_has_failed_again_since_it_was_looked_for(journal):
+    @durable.workflow(id="child")
+    def child():
+        return 1
+
+    @durable.workflow(id="parent")
+    def parent():
+        raise ValueError(child.start().result())
+
+    with pytest.raises(ValueError):
+        parent()
+    file, run = journal.engine._runtime.journal, durable.get("parent")
+    found = family(file, file.run(run.id))[::-1]
+    run.retry()
+    with pytest.raises(ValueError):
+        run.result(PATIENCE)
+    assert list(remove_all(file.write, found)) == [0]
+    assert ids() == ["child", "parent"]
 
 
 def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal, old_runs, monkeypatch):

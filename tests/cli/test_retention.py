@@ -1,6 +1,7 @@
 """Runs that have ended are deleted, by hand, by age, and by the owner itself; what is unfinished never is."""
 
 import json
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -99,6 +100,34 @@ def test_rm_refuses_what_is_unfinished_or_belongs_to_it(families, run_id, why):
     before = families.ids()
     assert why in done(families, "rm", "run-1", run_id, code=3 if run_id == "nothing" else 1)
     assert families.ids() == before, "all of them or none"
+
+
+FAILED = """
+@durable.workflow(id="child")
+def child() -> None:
+    for n in range(350):  # more rows than one transaction deletes
+        work.map([n] * 2)
+    work(1, True)
+
+@durable.workflow(id="parent")
+def parent() -> None:
+    child()
+"""
+RM_IS_KILLED = """
+import signal
+from durable._progress import Progress
+from durable.cli import main
+
+Progress.reach = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # it is told of each transaction
+main(["rm", "parent"])
+"""
+
+
+def test_a_failed_run_and_its_children_are_deleted_at_once_or_not(folder):
+    folder.run("attempt(parent)", PROGRAM + FAILED)
+    before = folder.ids()
+    folder.run(RM_IS_KILLED, PROGRAM, expect=-signal.SIGKILL)
+    assert folder.ids() in ([], before), "one that is left alone would execute its children anew"
 
 
 def test_gc_leaves_a_family_in_which_a_record_is_damaged(families):
