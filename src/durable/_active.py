@@ -80,7 +80,7 @@ class Active:
         self._begun = self._ended = False
         self._over = False
         self._guard = threading.Lock()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: dict[Callable[[], None], None] = {}
         self._loan: Loan | None = None
 
     def begin(self) -> bool:
@@ -100,7 +100,7 @@ class Active:
         self.error, self.is_written = error, is_written
         with self._guard:
             self._over = True
-            watchers, self._watchers = self._watchers, []
+            watchers, self._watchers = self._watchers, {}
         self._begun_by = None  # each run of a chain may start the next, for years
         self.give_slot_back()
         self._wake()
@@ -198,16 +198,26 @@ class Active:
     def wait(self, seconds: float | None) -> bool:
         """Wait until it is over; say whether it is."""
         over = threading.Event()  # only here: most runs have nobody who waits for them in a thread
-        self.watch(over.set)
-        return wait_for(over, seconds)
+        with self.watching(over.set):
+            return wait_for(over, seconds)
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Call `watcher` when it is over, from any thread, or now if it is."""
+        """Call `watcher` when it is over, once and from any thread, or now if it is."""
         with self._guard:
             if not self._over:
-                self._watchers.append(watcher)
+                self._watchers[watcher] = None
                 return
         watcher()
+
+    @contextmanager
+    def watching(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """The same for who may wait no longer: a run may execute for weeks, and be asked for its result each second."""
+        self.watch(watcher)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._watchers.pop(watcher, None)
 
 
 class Admission(NamedTuple):

@@ -187,8 +187,9 @@ class Result:
                     self._rest_for_suspended(record, changed, left)
                 else:
                     self._refuse_waiting_on_own_loop(active)
-                    active.watch(changed.set)  # suspended, it is over too
-                (clock if waiter is None else waiter).wait(changed, None, left)
+                # What is suspended is over too.
+                with contextlib.nullcontext() if active is None else active.watching(changed.set):
+                    (clock if waiter is None else waiter).wait(changed, None, left)
                 if waiter is not None and waiter.is_cut():
                     return None
                 if not changed.is_set():

@@ -240,9 +240,9 @@ class Change:
 
     async def of(self, active: Active) -> None:
         """Wait until an execution is over."""
-        active.watch(self.tell)
-        self._is_awaited = True
-        await self._event.wait()
+        with active.watching(self.tell):
+            self._is_awaited = True
+            await self._event.wait()
 
     async def of_suspended(self, parent: Execution | None, run_id: str) -> None:
         """Wait until something becomes of a suspended run; a parent that waits for it may be suspended too."""

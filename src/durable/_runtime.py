@@ -57,8 +57,9 @@ class Runtime:
         self.cancel_children: Callable[[RunRecord], None] = lambda _: None
         """Cancels the runs that a run called or started."""
         self.watchers = Watchers()
-        self.ports: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        """By event loop: what is between it and the journal."""
+        self.ports: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+        """By event loop: what is between it and the journal, as long as a run executes there. It has the loop: neither
+        would ever go."""
         self.began: Callable[[RunRecord], None] = lambda _: None
         """Called when a run is executed from here on, in the thread that does so."""
         self.ended: Callable[[Active, Ending], None] = lambda _active, _ending: None

@@ -1,0 +1,84 @@
+"""A program that lives for weeks: nothing is kept of what is over."""
+
+import asyncio
+import gc
+import threading
+import weakref
+from contextlib import suppress
+
+import pytest
+
+import durable
+from tests.behaviour.patience import PATIENCE
+
+TIMES = 100
+
+
+@pytest.fixture
+def hanging(journal):
+    """A run that executes for as long as the test."""
+    begun, end = threading.Event(), threading.Event()
+
+    @durable.workflow
+    def hang():
+        begun.set()
+        end.wait(PATIENCE)
+
+    run = hang.start()
+    assert begun.wait(PATIENCE)
+    yield run
+    end.set()
+    run.result(PATIENCE)
+
+
+def events():
+    gc.collect()
+    return sum(isinstance(each, threading.Event) for each in gc.get_objects())
+
+
+def test_who_waited_in_vain_for_a_run_that_still_executes_is_forgotten(hanging):
+    before = events()
+    for _ in range(TIMES):
+        with pytest.raises(TimeoutError):
+            hanging.result(timeout=0)
+    assert events() < before + TIMES / 2
+
+
+def loops_left(main):
+    """How many loops there are still of those on which `main` was run."""
+    loops = weakref.WeakSet()
+
+    async def noting_its_loop():
+        loops.add(asyncio.get_running_loop())
+        await main()
+
+    for _ in range(TIMES):
+        asyncio.run(noting_its_loop())
+    gc.collect()
+    return len(loops)
+
+
+def test_a_loop_on_which_a_run_was_awaited_in_vain_is_forgotten(hanging):
+    async def result():
+        return await hanging
+
+    async def main():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(result(), 0.001)
+
+    assert loops_left(main) < TIMES / 2
+
+
+def test_a_loop_on_which_runs_were_executed_is_forgotten(journal):
+    @durable.step
+    async def double(number):
+        return 2 * number
+
+    @durable.workflow
+    async def flow(number):
+        return await double(number)
+
+    async def main():
+        assert await asyncio.gather(flow(1), flow(2)) == [2, 4]
+
+    assert loops_left(main) < TIMES / 2
