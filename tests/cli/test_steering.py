@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from .conftest import kill, wait_for_hanging
+
 PROGRAM = """
 import dataclasses, os, time
 import durable
@@ -126,6 +128,61 @@ def test_a_run_is_started_signalled_retried_forked_and_cancelled_by_others(folde
     shown = {run["id"]: run for run in folder.objects("ls")}
     assert shown["order-1"]["output"] == "paid 1"
     assert shown["order-2"]["input"]["more"] == [3, 4]
+
+
+TWO_BRANCHES = """
+import asyncio, os
+import durable
+
+durable.open("durable.db")
+
+@durable.step(retry=durable.RetryPolicy(initial_interval=0.01, jitter=0))
+async def poll() -> None:
+    if durable.info().attempt == 2:
+        open("again", "w").close()
+        await asyncio.sleep(1000)
+    print("hanging", flush=True)
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    raise ValueError
+
+@durable.step
+async def charge() -> None:
+    print("hanging", flush=True)
+
+async def charges():
+    await asyncio.sleep(0.1)
+    await charge()
+    print("hanging", flush=True)
+
+@durable.workflow(id="run")
+async def flow() -> None:
+    await asyncio.gather(poll(), charges())
+"""
+FORK_IS_LATE = """
+import os, sys, time
+from durable._clock import Clock
+from durable.cli import main
+
+def new_id():
+    open("go", "w").close()
+    while not os.path.exists("again"):
+        time.sleep(0.01)
+    return "forked"
+
+Clock.new_id = staticmethod(new_id)
+sys.exit(main(["fork", "run", "--from-step", "charge"]))
+"""
+
+
+def test_a_fork_begins_at_what_was_named_though_another_step_begins_anew_meanwhile(folder):
+    owner = folder.start("asyncio.run(flow())", TWO_BRANCHES)
+    try:
+        wait_for_hanging(owner, 3)
+        folder.run(FORK_IS_LATE, "")
+    finally:
+        kill(owner)
+    assert [step["name"] for step in folder.objects("show", "forked") if step["kind"] == "step"] == []
 
 
 def test_a_fork_begins_at_a_number_or_a_name_or_a_place(left):

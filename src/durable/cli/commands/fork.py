@@ -5,7 +5,8 @@ import re
 
 from durable import _requests
 from durable._clock import SYSTEM_CLOCK
-from durable._model import RunRecord, in_order
+from durable._model import RunRecord, StepRecord, in_order
+from durable._transaction import Transaction
 from durable.cli._args import add_id
 from durable.cli._asking import tell
 from durable.cli._find import find, find_step, number_of
@@ -27,19 +28,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
     found = find(reader, options.id, options.db)
-    number, name = _first_step(options.from_step, found, reader, options.db)
     new_id = SYSTEM_CLOCK.new_id()
+
+    def work(transaction: Transaction) -> tuple[RunRecord, int, str]:
+        steps = in_order(transaction.steps(found.seq))  # here: what executes has other numbers a moment later
+        number, name = _first_step(options.from_step, found, steps, options.db)
+        return _requests.fork(found.id, new_id, number, SYSTEM_CLOCK.now())(transaction), number, name
+
     try:
-        new = reader.visit(_requests.fork(found.id, new_id, number, SYSTEM_CLOCK.now()))
+        new, number, name = reader.visit(work)
     except ValueError as error:
         raise DurableError(str(error).replace("from_step", "--from-step")) from error
     what = f"run {new.id} of {new.workflow} is queued: run {found.id} anew from step {number}{name} on"
     return tell("fork", new, what, options, screen, reader)
 
 
-def _first_step(wanted: str, found: RunRecord, reader: Reader, path: str) -> tuple[int, str]:
+def _first_step(wanted: str, found: RunRecord, every: list[StepRecord], path: str) -> tuple[int, str]:
     """Its number, and its name for people."""
-    every = in_order(reader.steps(found.seq))
     if re.fullmatch(r"-?[0-9]{1,18}", wanted):  # the one after the last too
         named = every[int(wanted) - 1 : int(wanted)] if int(wanted) > 0 else []
         return int(wanted), "".join(f" ({step.name})" for step in named)

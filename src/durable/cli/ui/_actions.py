@@ -9,8 +9,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from durable import _requests
+from durable._clock import SYSTEM_CLOCK
 from durable._engine import Engine
-from durable._model import operation_number
+from durable._model import RunRecord, operation_number
+from durable._transaction import Transaction
 from durable.cli._find import find
 from durable.cli.ui._browser import Browser
 from durable.run import Run
@@ -40,14 +43,17 @@ def _retry(browser: Browser, asked: Asked) -> Answer:
 def _fork(browser: Browser, asked: Asked) -> Answer:
     """Of one operation: a new run that takes over all those before it."""
     found = find(browser, _text(asked, "id"), browser.path)
-    steps = browser.steps(found.seq)
     place = (_text(asked, "branch"), asked.get("position"))
-    if place not in [(step.branch, step.position) for step in steps]:
-        msg = f"run {found.id} has no operation {place[1]!r} on branch {place[0]!r}"
-        raise ValueError(msg)
-    with _run(browser, asked) as run:
-        forked = run.fork(from_step=operation_number(steps, place))
-        return {"done": "The new run is", "id": forked.id}
+    new_id = SYSTEM_CLOCK.new_id()
+
+    def work(transaction: Transaction) -> RunRecord:
+        steps = transaction.steps(found.seq)  # here: what executes has other numbers a moment later
+        if place not in [(step.branch, step.position) for step in steps]:
+            msg = f"run {found.id} has no operation {place[1]!r} on branch {place[0]!r}"
+            raise ValueError(msg)
+        return _requests.fork(found.id, new_id, operation_number(steps, place), SYSTEM_CLOCK.now())(transaction)
+
+    return {"done": "The new run is", "id": browser.visit(work).id}
 
 
 def _signal(browser: Browser, asked: Asked) -> Answer:
