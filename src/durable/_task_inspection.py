@@ -101,9 +101,13 @@ def interrupt_of(task: "asyncio.Task[Any]") -> BaseException | None:
 
 
 def _innermost(task: "asyncio.Task[Any]") -> Any:
-    """The innermost coroutine that a task is in."""
+    """The innermost coroutine that a task is in; of one that runs, the outermost.
+
+    Python before 3.13 must not be asked what a running coroutine awaits: it may take the code that runs for a wait, and
+    crash.
+    """
     coroutine: Any = task.get_coro()
-    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+    while not getattr(coroutine, "cr_running", True) and hasattr(inner := coroutine.cr_await, "cr_code"):
         coroutine = inner
     return coroutine
 
