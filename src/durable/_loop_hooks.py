@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final
 
+from ._as_completed import TasksInOrder
 from ._scopes import SCOPE, Branch
 from ._task_inspection import closes_generator
 from ._timeouts import arm
@@ -34,11 +35,14 @@ class BranchFactory:
         """What the loop had in the place of the other hooks, by name; `None` for the methods of its class."""
         self._given: dict[asyncio.Task[Any], Context] = {}
         """The contexts that the code of runs gave for their tasks."""
+        self._in_order = TasksInOrder()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         creator = SCOPE.get()
         if type(creator) is not Branch or (branches := creator.execution.branches) is None:
             return self._make(loop, coro, **options)
+        if (made := self._in_order.take(coro, sys._getframe(1))) is not None:
+            return made
         given: Context | None = options.get("context")
         context = copy_context() if given is None else self._require_own(given, branches, coro)
         branch = creator.child(getattr(coro, "__name__", type(coro).__name__))

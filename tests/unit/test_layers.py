@@ -40,7 +40,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_scopes",),
     ("_watching",),
     ("_execution",),
-    ("_attempts", "_port", "_task_inspection", "_logger", "_outcome"),
+    ("_attempts", "_port", "_task_inspection", "_as_completed", "_logger", "_outcome"),
     ("_drive",),
     ("_past_order", "_telling", "_threads", "_timeouts"),
     ("_new_outcomes",),

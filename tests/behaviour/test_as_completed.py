@@ -1,0 +1,150 @@
+"""`asyncio.as_completed` starts what it is given in the order in which it was given, and not in that of a set."""
+
+import asyncio
+import random
+
+import pytest
+
+import durable
+
+COUNT = 8  # by chance a set has so many in order once in 40,320 times
+
+
+@pytest.fixture
+def fetch(journal):
+    @durable.step(name="fetch")
+    async def fetch(number):
+        await asyncio.sleep(random.random() / 1000)
+        return number
+
+    return fetch
+
+
+@pytest.fixture
+def child(fetch):
+    @durable.workflow(name="child")
+    async def child(number):
+        return await fetch(number)
+
+    return child
+
+
+def fetched_in_order(run_id):
+    """The inputs of the first steps of the tasks, in the order of their numbers."""
+    steps = {step.branch: step.input["number"] for step in durable.get(run_id).steps() if step.kind == "step"}
+    return [steps[branch] for branch in sorted(steps, key=lambda name: int(name.rpartition(":")[2]))]
+
+
+@pytest.mark.parametrize("as_given", [list, tuple, dict.fromkeys, lambda given: dict.fromkeys(given).keys()])
+def test_coroutines_are_numbered_as_they_were_given(journal, fetch, run_async, as_given):
+    async def one(number):
+        return await fetch(number)
+
+    @durable.workflow(id="run")
+    async def flow():
+        return sorted([await ended for ended in asyncio.as_completed(as_given(map(one, range(COUNT))))])
+
+    assert run_async(flow()) == list(range(COUNT))
+    assert fetched_in_order("run") == list(range(COUNT))
+
+
+def test_who_comes_first_to_a_semaphore_does_so_again(journal, fetch, child, run_async):
+    slots, came = asyncio.Semaphore(2), []
+
+    async def one(number):
+        async with slots:
+            came.append(number)
+            return await child(number)
+
+    @durable.workflow(id="run")
+    async def flow():
+        found = [await ended for ended in asyncio.as_completed([one(number) for number in range(COUNT)])]
+        journal.crash()
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    first, slots = came[:], asyncio.Semaphore(2)
+    came.clear()
+    journal.restart()
+    assert sorted(run_async(flow())) == list(range(COUNT))
+    assert came == first == list(range(COUNT))
+
+
+def test_runs_are_awaited_in_the_order_in_which_they_were_given(journal, child, run_async):
+    @durable.workflow(id="run")
+    async def flow():
+        runs = [child.with_options(id=f"child-{number}").start(number) for number in range(COUNT)]
+        found = [await ended for ended in asyncio.as_completed(runs)]
+        journal.crash()
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert sorted(run_async(flow())) == list(range(COUNT))
+
+
+def test_tasks_and_coroutines_may_be_given_together(journal, fetch, run_async):
+    async def one(number):
+        return await fetch(number)
+
+    @durable.workflow(id="run")
+    async def flow():
+        first = asyncio.create_task(one(0))
+        given = [first, *map(one, range(1, COUNT)), first]
+        return sorted([await ended for ended in asyncio.as_completed(given)])
+
+    assert run_async(flow()) == list(range(COUNT))
+    assert fetched_in_order("run") == list(range(COUNT))
+
+
+@pytest.mark.parametrize("without_order", [set, iter])
+def test_what_has_no_order_is_refused_unless_it_has_its_places_already(journal, fetch, run_async, without_order):
+    async def one(number):
+        return await fetch(number)
+
+    @durable.workflow
+    async def flow(work):
+        coroutines = [(one if work == "one" else fetch)(number) for number in range(COUNT)]
+        try:
+            return sorted([await ended for ended in asyncio.as_completed(without_order(coroutines))])
+        finally:
+            for each in coroutines:
+                each.close()
+
+    assert run_async(flow("fetch")) == list(range(COUNT))
+    with pytest.raises(TypeError, match="give it a list of coroutines, or tasks, and no generator or set"):
+        run_async(flow("one"))
+
+
+def test_what_cannot_be_awaited_is_told_by_asyncio(journal, fetch, run_async):
+    async def one():
+        return await fetch(1)
+
+    @durable.workflow
+    async def flow():
+        coroutine = one()
+        try:
+            return [await ended for ended in asyncio.as_completed([5, coroutine])]
+        finally:
+            coroutine.close()
+
+    with pytest.raises(TypeError, match="awaitable"):
+        run_async(flow())
+
+
+def test_outside_of_a_run_it_is_as_ever(journal, fetch, run_async):
+    async def one(number):
+        return number
+
+    @durable.workflow
+    async def flow():
+        return await fetch(1)
+
+    async def main():
+        under_way = asyncio.ensure_future(flow())
+        found = [await ended for ended in asyncio.as_completed({one(number) for number in range(COUNT)})]
+        return sorted(found), await under_way
+
+    assert run_async(main()) == (list(range(COUNT)), 1)
