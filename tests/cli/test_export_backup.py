@@ -51,6 +51,28 @@ def test_a_minus_is_standard_output(shop):
     assert not (shop.path / "-").exists()
 
 
+DELETED_MEANWHILE = """
+import subprocess, sys
+from durable.cli import main
+from durable.cli._reader import Reader
+
+sound_attempts = Reader.sound_attempts
+
+def sound_attempts_later(reader, seq, damaged):
+    subprocess.run([sys.executable, "-m", "durable", "rm", "order-1"], stdout=subprocess.DEVNULL)
+    return sound_attempts(reader, seq, damaged)
+
+Reader.sound_attempts = sound_attempts_later
+sys.exit(main(COMMAND))
+"""
+
+
+def test_a_run_that_is_deleted_while_it_is_read_is_not_told_of_in_part(folder):
+    for command, code in ((["export"], 0), (["show", "order-1"], 3)):
+        folder.run("buy({'id': 1, 'item': 'x'})")
+        assert folder.run(f"COMMAND = {command}\n{DELETED_MEANWHILE}", "", expect=code) == ""
+
+
 def test_export_goes_on_past_damage(folder):
     folder.run("buy({'id': 1, 'item': 'x'}); buy({'id': 2, 'item': 'x'}); buy({'id': 3, 'item': 'x'})")
     with contextlib.closing(sqlite3.connect(folder.path / "durable.db")) as db, db:

@@ -10,7 +10,7 @@ from durable.cli._errors import error_object
 from durable.cli._facts import Facts, Owners, awaited_by, run_object, status_of, value
 from durable.cli._reader import Reader, Tally
 from durable.cli._text import iso
-from durable.errors import JournalError, RunConflictError
+from durable.errors import JournalError, RunConflictError, RunNotFoundError
 
 
 class Trial(NamedTuple):
@@ -64,7 +64,10 @@ class Trial(NamedTuple):
 
 
 class Story:
-    """One run with its operations. `damage` tells of the records that cannot be read."""
+    """One run with its operations. `damage` tells of the records that cannot be read.
+
+    `RunNotFoundError` where the run was deleted meanwhile: what was read of it may be nothing.
+    """
 
     def __init__(self, reader: Reader, run: RunRecord, *, utc: bool = False) -> None:
         self.utc = utc
@@ -89,6 +92,10 @@ class Story:
         owners.look()
         unread = reader.unread(run.seq, self.damage.append)
         awaited = awaited_by(reader, run, self._steps)
+        still = reader.run_of_seq(run.seq)
+        if still is None or still.id != run.id:
+            msg = f"run {run.id} of {run.workflow!r} was deleted while it was read"
+            raise RunNotFoundError(msg)
         tally = Tally(0, 0, capped=False)
         self.facts = Facts(run, status, tally, None, owner, owners.live, unread=unread, awaited=awaited)
 

@@ -1,6 +1,7 @@
 """`durable export`: runs with all that the journal has about them, as lines of JSON."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from durable.cli._selection import Selection
 from durable.cli._story import Story
 from durable.cli._text import counted, size
 from durable.cli._writing import new_file
-from durable.errors import DurableError, JournalError
+from durable.errors import DurableError, JournalError, RunNotFoundError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -84,4 +85,5 @@ def _objects(key: int, reader: Reader, selection: Selection) -> Iterator[dict[st
         yield damaged_object(str(error))
         return
     if run is not None and selection.fits(run, status_of(run, Owners(reader))):
-        yield from Story(reader, run).objects()
+        with contextlib.suppress(RunNotFoundError):  # deleted meanwhile
+            yield from Story(reader, run).objects()
