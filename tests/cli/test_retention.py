@@ -102,6 +102,29 @@ def test_rm_refuses_what_is_unfinished_or_belongs_to_it(families, run_id, why):
     assert families.ids() == before, "all of them or none"
 
 
+RM_IS_LATE = """
+import subprocess
+from durable.cli import main
+from durable.cli.commands import rm
+
+delete = rm.delete
+
+def delete_late(*arguments):
+    for command in (["retry", "run-2"], ["rm", "run-1"]):
+        subprocess.run([sys.executable, "-m", "durable", *command], stdout=subprocess.DEVNULL, check=True)
+    return delete(*arguments)
+
+rm.delete, sys.stderr = delete_late, sys.stdout
+sys.exit(main(["rm", "run-1", "run-2", "parent-1"]))
+"""
+
+
+def test_rm_names_what_went_on_meanwhile_and_not_what_another_process_deleted(families):
+    said = families.run(RM_IS_LATE, PROGRAM, expect=1)
+    assert said.startswith("2 runs deleted\ndurable: run run-2 of 'flow' went on meanwhile, and is left as it is; only")
+    assert said.endswith("durable cancel run-2 ends it\n")
+
+
 FAILED = """
 @durable.workflow(id="child")
 def child() -> None:

@@ -34,9 +34,22 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     else:
         screen.line(Cell(f"{counted(deleted, 'run')} deleted"))
     if deleted < len(going):
-        msg = f"{len(going) - deleted} of them went on meanwhile, and are left as they are"
-        raise DurableError(msg)
+        _require_gone(reader, list(going.values()))
     return 0
+
+
+def _require_gone(reader: Reader, wanted: list[RunRecord]) -> None:
+    """Others may have deleted some of them; what was retried meanwhile stays, with what belongs to it."""
+    found = [(each, reader.run(each.id)) for each in wanted]
+    left = [(each, now) for each, now in found if now is not None and now.seq == each.seq]
+    if left:
+        went_on = next((each for each, now in left if now.finished_at != each.finished_at), left[0][0])
+        others = f", and so are {len(left) - 1} more" if left[1:] else ""
+        msg = (
+            f"run {went_on.id} of {went_on.workflow!r} went on meanwhile, and is left as it is{others}; only what has "
+            f"ended is deleted; durable cancel {went_on.id} ends it"
+        )
+        raise DurableError(msg)
 
 
 def _require_ended(reader: Reader, found: RunRecord) -> None:
