@@ -188,6 +188,42 @@ def test_what_is_over_is_shown_once(shop):
     assert "\x1b" not in text
 
 
+WATCH_IS_LATE = """
+from durable.cli import main
+from durable.cli.commands import watch
+
+find = watch.find
+
+def find_early(*arguments):
+    found = find(*arguments)
+    subprocess.run([sys.executable, "-m", "durable", "rm", found.id], stdout=subprocess.DEVNULL, check=True)
+    another()
+    durable.close()
+    return found
+
+watch.find, sys.stderr = find_early, sys.stdout
+sys.exit(main(["watch", "run"]))
+"""
+PROGRAM = """
+import subprocess, sys
+import durable
+
+durable.open("durable.db")
+
+@durable.workflow(id="run")
+def flow() -> None: ...
+
+@durable.workflow(id="another")
+def another() -> None: ...
+"""
+
+
+def test_another_run_that_has_the_key_of_a_deleted_one_is_not_taken_for_it(folder):
+    folder.run("flow()", PROGRAM)
+    said = folder.run(WATCH_IS_LATE, PROGRAM, expect=3)
+    assert said == "durable: run run of 'flow' was deleted while it was watched\n"
+
+
 def test_a_line_for_each_change_in_a_pipe(folder):
     process = folder.start(SLOW)
     while not (folder.path / "durable.db").exists() or not folder.durable("ls").stdout:

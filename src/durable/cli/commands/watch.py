@@ -46,9 +46,9 @@ def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
         return _follow_list(options, screen, reader)
     found = find(reader, options.id, options.db)
     if screen.is_drawable and not options.json:
-        status = _draw_run(options, screen, reader, found.seq)
+        status = _draw_run(options, screen, reader, found)
     else:
-        status = _print_run(options, screen, reader, found.seq)
+        status = _print_run(options, screen, reader, found)
     return int(options.exit_status and status != "completed")
 
 
@@ -59,11 +59,11 @@ def _is_over(status: str) -> bool:
 # -- on a terminal ----------------------------------------------------------------------------------------------------
 
 
-def _draw_run(options: argparse.Namespace, screen: Screen, reader: Reader, seq: int) -> str:
+def _draw_run(options: argparse.Namespace, screen: Screen, reader: Reader, run: RunRecord) -> str:
     """Redraw a run until it is over or somebody has seen enough; its last picture stays. Returns its status."""
 
     def picture(frame: Frame) -> str | None:
-        story = Story(reader, _again(reader, seq), utc=options.utc)
+        story = Story(reader, _again(reader, run), utc=options.utc)
         show_story(story, frame)
         return story.facts.status if _is_over(story.facts.status) else None
 
@@ -102,12 +102,12 @@ def _follow_list(options: argparse.Namespace, screen: Screen, reader: Reader) ->
 # -- in a pipe --------------------------------------------------------------------------------------------------------
 
 
-def _print_run(options: argparse.Namespace, screen: Screen, reader: Reader, seq: int) -> str:
+def _print_run(options: argparse.Namespace, screen: Screen, reader: Reader, run: RunRecord) -> str:
     """A line for each change of a run, as `durable ls` has it, until it is over. Returns its status."""
     seen = None
     while True:
         listing = Listing(options, screen, reader)
-        found = _again(reader, seq)
+        found = _again(reader, run)
         owners = Owners(reader)
         entry = facts_of(reader, found, status_of(found, owners), owners)
         if seen != (seen := _state(entry)):
@@ -149,9 +149,10 @@ def _state(entry: Facts | Damaged) -> object:
     return entry.status, entry.tally, step and (step.branch, step.position, step.status, step.attempt)
 
 
-def _again(reader: Reader, seq: int) -> RunRecord:
-    found = reader.run_of_seq(seq)
-    if found is None:
-        msg = "the run that was watched is no longer in the journal"
+def _again(reader: Reader, run: RunRecord) -> RunRecord:
+    """As it is now. The key of a run that was deleted may be that of a new one."""
+    found = reader.run_of_seq(run.seq)
+    if found is None or found.id != run.id:
+        msg = f"run {run.id} of {run.workflow!r} was deleted while it was watched"
         raise RunNotFoundError(msg)
     return found
