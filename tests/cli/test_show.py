@@ -340,9 +340,9 @@ def test_what_show_says_of_a_retry_is_what_a_retry_says(folder, run_id):
 
 
 def test_who_is_queued_waits_for_its_turn_where_the_owner_lives(folder):
-    process = folder.start("busy.start(1)\nbusy.start(2)\ntime.sleep(1000)", WAITING)
+    process = folder.start("busy.start(1)\nbusy.start(2)\nprint('hanging', flush=True)\ntime.sleep(1000)", WAITING)
     try:
-        wait_for_hanging(process, 1)
+        wait_for_hanging(process, 2)
         assert [row[8] for row in folder.rows("--status", "queued")] == ["its turn comes"]
     finally:
         kill(process)
