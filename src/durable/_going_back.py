@@ -8,8 +8,9 @@ failure, a retry is refused and names `fork`: to go on with what does not fit wo
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
+from itertools import chain
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -46,7 +47,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
         cut = _cut_when_told(record, told, steps)
         return Again([told, *cut], _failed_children(record, cut, children, steps))
     others = [step for step in steps if step.kind != TIMER or step.name == END]
-    fired = _fired([step for step in steps if step.kind == TIMER and step.name != END], others)
+    fired = _Timeouts(_fired([step for step in steps if step.kind == TIMER and step.name != END], others))
     failed = [step for step in others if step.status == "failed"]
     went_on = _went_on_in(record)
     last = [step for step in _last(failed, others) if not _is_passed(step, went_on)]
@@ -60,10 +61,11 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     since = min(map(_ended, causes), default=inf)
     cut = [step for step in last if step.error == CUT and (not causes or _ended(step) >= since)]
     repeated = [*causes, *cut]
-    dropped = [timeout for timeout in fired if any(map(timeout.may_have_cut, cut))]
+    dropped = fired.that_may_have_cut(cut)
     places = {(step.branch, step.position) for step in repeated}
     kept = [step for step in others if (step.branch, step.position) not in places]
-    heard = _heard_last(since, [*kept, *(timeout.timer for timeout in fired)]) if any(map(_started, causes)) else set()
+    timers = [timeout.timer for timeout in fired.timeouts]
+    heard = _heard_last(since, [*kept, *timers]) if any(map(_started, causes)) else set()
     kept = [step for step in kept if step not in heard]
     is_passed = bool(raised) and raised.isdisjoint(last)
     is_undone = any(map(outlived, causes)) or _is_compensated(record, since, dropped, kept, others, fired)
@@ -73,8 +75,7 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
         raise _went_on(record, what, operation_number(steps, (first.branch, first.position)))
     failed_children = _failed_children(record, repeated, children, steps)
     own = [step for step in repeated if not _started(step)]
-    timers = [timeout.timer for timeout in dropped]
-    return Again([*own, *timers, *heard], failed_children)
+    return Again([*own, *(timeout.timer for timeout in dropped), *heard], failed_children)
 
 
 def _last(failed: list[StepRecord], steps: list[StepRecord]) -> list[StepRecord]:
@@ -279,6 +280,31 @@ class _Fired(NamedTuple):
         return within and in_turn and step.started_at <= timer.started_at and _ended(step) <= self.until
 
 
+class _Timeouts:
+    """Timeouts that passed, by branch: a thousand tasks may each have one of their own, that cut a step of theirs."""
+
+    def __init__(self, timeouts: list[_Fired]) -> None:
+        self.timeouts = timeouts
+        self._on: dict[str, list[_Fired]] = {}
+        self._within: dict[str, list[_Fired]] = {}
+        """On the branch, or on one that is a part of it."""
+        for timeout in timeouts:
+            self._on.setdefault(timeout.timer.branch, []).append(timeout)
+            for branch in (timeout.timer.branch, *_around(timeout.timer.branch)):
+                self._within.setdefault(branch, []).append(timeout)
+
+    def of(self, step: StepRecord) -> Iterator[_Fired]:
+        """Those that may have cut a step."""
+        around = (self._on.get(branch, ()) for branch in _around(step.branch))
+        near = chain(self._within.get(step.branch, ()), *around)
+        return (timeout for timeout in near if timeout.may_have_cut(step))
+
+    def that_may_have_cut(self, steps: Iterable[StepRecord]) -> list[_Fired]:
+        """Those that may have cut any of these."""
+        found = {timeout.timer for step in steps for timeout in self.of(step)}
+        return [timeout for timeout in self.timeouts if timeout.timer in found]
+
+
 def _fired(timers: list[StepRecord], steps: list[StepRecord]) -> list[_Fired]:
     begun: dict[str, list[float]] = {timer.branch: [] for timer in timers}
     for step in steps:
@@ -300,7 +326,7 @@ def _is_compensated(
     dropped: list[_Fired],
     kept: list[StepRecord],
     every: list[StepRecord],
-    fired: list[_Fired],
+    fired: _Timeouts,
 ) -> bool:
     """Whether something that is `kept` was cut, or done in a clean-up, because of what is not.
 
@@ -310,10 +336,10 @@ def _is_compensated(
     raised_at = _raised_at(record)
     if any(came_at(step) > raised_at for step in kept):  # whatever was cut by that may not have begun
         return True
-    if any(step.error == CUT and timeout.may_have_cut(step) for timeout in dropped for step in kept):
+    if _Timeouts(dropped).that_may_have_cut(step for step in kept if step.error == CUT):
         return True
     torn_down = (step for step in every if step.error == CUT and _ended(step) >= since)
-    is_torn_down = any(not any(timeout.may_have_cut(step) for timeout in fired) for step in torn_down)
+    is_torn_down = any(not any(fired.of(step)) for step in torn_down)
     return is_torn_down and any(came_at(step) >= since for step in kept)
 
 

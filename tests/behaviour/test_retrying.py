@@ -9,6 +9,7 @@ import time
 import pytest
 
 import durable
+from durable import _going_back
 from tests.behaviour.patience import wait_until
 
 PATIENCE = 60
@@ -487,3 +488,42 @@ def test_what_a_run_had_not_read_goes_with_it_when_it_has_ended_for_good(journal
     durable.close()
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         assert connection.execute("SELECT * FROM durable_message").fetchall() == []
+
+
+def test_a_retry_looks_at_the_timeouts_near_what_they_cut_and_not_at_each_for_each(journal, run_async, monkeypatch):
+    tasks, looked, is_slow = 40, [], True
+    monkeypatch.setattr(_going_back._Fired, "may_have_cut", _counting(_going_back._Fired.may_have_cut, looked))
+
+    @durable.step(retry=None)
+    async def fetch(n):
+        if is_slow:
+            await asyncio.sleep(PATIENCE)
+        return n
+
+    async def within_time(n):
+        async with asyncio.timeout(0.01 if is_slow else PATIENCE):
+            return await fetch(n)
+
+    @durable.workflow(id="run")
+    async def flow():
+        found = await asyncio.gather(*map(within_time, range(tasks)), return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
+        return sum(found)
+
+    with pytest.raises(TimeoutError):
+        run_async(flow())
+    is_slow = False
+    run = durable.get("run")
+    run.retry()
+    assert run.result(PATIENCE) == sum(range(tasks))
+    assert len(looked) < 10 * tasks
+
+
+def _counting(function, calls):
+    def counted(*args):
+        calls.append(args)
+        return function(*args)
+
+    return counted
