@@ -22,7 +22,7 @@ from ._new_outcomes import NewOutcomes
 from ._past_order import PastOrder
 from ._port import Letter, LoopPort
 from ._scopes import SCOPE, Branch
-from ._task_inspection import closes_generator, held_by_these_only, interrupt_of, waits
+from ._task_inspection import closes_generator, held_by_these_only, interrupt_of, queue_of, waits
 from ._telling import Telling
 from ._threads import RunThreads
 
@@ -73,6 +73,7 @@ class Branches:
         """Whether the run was halted while attempts were in flight, which may end first."""
         self._has_looked = False
         self._thread = threading.get_ident()
+        self._queue = queue_of(port.loop)
         self._ticking = False
         self._quiet_turns = self._restless_turns = 0
         self._later: asyncio.TimerHandle | None = None
@@ -254,6 +255,8 @@ class Branches:
             self._deliver_next()
 
     def _is_quiet(self) -> bool:
+        if self._queue is not None and not self._queue:
+            return True
         return all(map(waits, self.tasks)) and (self.root is None or waits(self.root))
 
     def is_stuck(self, also: "Iterable[asyncio.Future[Any]]" = ()) -> bool:

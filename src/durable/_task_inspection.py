@@ -19,6 +19,18 @@ def waits(task: "asyncio.Task[Any]") -> bool:
     return awaited is not None and not awaited.done()
 
 
+def queue_of(loop: asyncio.AbstractEventLoop) -> Collection[Any] | None:
+    """What a loop is still to call in this turn: while there is nothing, each of its tasks waits, be they thousands.
+
+    `None` where it is not asyncio's own, or was changed: such a loop may have what it is to call elsewhere.
+    """
+    methods = (getattr(type(loop), name, None) for name in ("call_soon", "_run_once"))
+    if any(getattr(method, "__module__", None) != asyncio.base_events.__name__ for method in methods):
+        return None
+    queue: Collection[Any] | None = getattr(loop, "_ready", None)
+    return queue
+
+
 def awaited_by(task: "asyncio.Task[Any]") -> Any:
     """What the task awaits: a future, or `None`."""
     return getattr(task, "_fut_waiter", None)

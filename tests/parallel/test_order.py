@@ -1,6 +1,7 @@
 """What happens to the tasks of an async run from outside happens in the same order on replay, with whatever timings."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from durable import JournalError, RunInterruptedError, _branches, _threads
 from durable._effects import Slot
 from durable._new_outcomes import Outcome
 from durable._scopes import current_branch
+from durable._task_inspection import queue_of
 from durable._threads import RunThreads
 from tests.parallel import trials
 
@@ -968,3 +970,41 @@ def test_a_step_that_is_an_eager_task_by_itself_has_its_outcome_in_its_turn(jour
     journal.restart()
     live()
     assert seen == [[False, False], [False, False]]
+
+
+def test_the_tasks_of_a_run_are_not_looked_at_for_each_turn_while_the_loop_has_nothing_to_do(
+    journal, run_async, monkeypatch
+):
+    tasks, looked = 50, []
+
+    def waits(task):
+        looked.append(task)
+        return real(task)
+
+    real = _branches.waits
+    monkeypatch.setattr(_branches, "waits", waits)
+
+    async def limited():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asyncio.get_running_loop().create_future()
+
+    @durable.workflow(id="run")
+    async def flow():
+        await asyncio.gather(*(limited() for _ in range(tasks)))
+        return await label("end")
+
+    assert run_async(flow()) == "end"
+    turns = {step.turn for step in journal.engine._runtime.journal.steps(1)}
+    assert len(turns) > tasks
+    assert len(looked) < tasks * tasks
+
+
+def test_a_loop_that_keeps_what_it_is_to_call_elsewhere_is_not_asked_for_it():
+    class Elsewhere(asyncio.SelectorEventLoop):
+        def call_soon(self, callback, *args, context=None):
+            return self.call_later(0, callback, *args, context=context)
+
+    for make, is_asked in ((asyncio.SelectorEventLoop, True), (Elsewhere, False)):
+        with contextlib.closing(make()) as loop:
+            assert (queue_of(loop) is not None) is is_asked
