@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Final
@@ -29,29 +30,18 @@ class OwnerLock:
         """Take the lock of the journal at `path`, or raise `JournalLockedError` after 250 ms."""
         self._path = path + "-owner"
         self._fd = -1
-        self._fd = self._acquire()
+        _held.add(self)
+        self._acquire()
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except OSError:  # a full disk
             self.abandon()
             raise
-        _held.add(self)
 
-    def _acquire(self) -> int:
+    def _acquire(self) -> None:
         deadline = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE_SECONDS  # a reader may probe it for an instant
-        while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _same_file(fd, self._path):
-                    return fd
-            except (BlockingIOError, FileNotFoundError):  # taken; or removed between the two
-                pass
-            except OSError:
-                os.close(fd)
-                raise
-            os.close(fd)
+        while not self._acquire_now():
             if SYSTEM_CLOCK.monotonic() > deadline:
                 pid = owner_pid(self._path)
                 who = "another engine of this process" if pid == os.getpid() else f"process {pid or 'unknown'}"
@@ -61,6 +51,20 @@ class OwnerLock:
                 )
                 raise JournalLockedError(msg, pid)
             SYSTEM_CLOCK.sleep(0.005)
+
+    def _acquire_now(self) -> bool:
+        with _no_fork:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(fd, self._path):
+                    self._fd = fd
+            except (BlockingIOError, FileNotFoundError):  # taken; or removed between the two
+                pass
+            finally:
+                if self._fd != fd:
+                    os.close(fd)
+            return self._fd == fd
 
     def release(self) -> None:
         """Give the lock back; the sidecar stays, empty, since unlinking it would race with the next owner."""
@@ -80,29 +84,33 @@ class OwnerLock:
 
 
 _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
+_no_fork: Final = threading.RLock()
+"""Held while a thread takes or probes a lock: a child that another thread forks just then would keep it for life."""
 
 
 def _abandon_all() -> None:
     for lock in list(_held):
         lock.abandon()
+    _no_fork.release()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_abandon_all)
 
 
 def is_owned(path: str) -> bool:
     """Whether a live process owns the journal; asks the operating system, for an instant."""
-    try:
-        fd = os.open(path + "-owner", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # should it be a pipe
-    except FileNotFoundError:
+    with _no_fork:
+        try:
+            fd = os.open(path + "-owner", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # should it be a pipe
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def owner_pid(sidecar: str) -> int | None:

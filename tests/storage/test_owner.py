@@ -240,6 +240,46 @@ input()
         Journal(path).own(os.getpid(), 1.0)
 
 
+FORKS_IN_THE_MIDDLE = """
+import os, sys, threading, time
+from durable import _owner
+from durable._journal import Journal
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+
+def lock_and_fork(*args):
+    _owner.fcntl.flock = flock
+    flock(*args)
+    threading.Thread(target=fork).start()
+    time.sleep(0.3)  # it forks meanwhile, or when it may
+
+flock, _owner.fcntl.flock = _owner.fcntl.flock, lock_and_fork
+if sys.argv[2] == "own":
+    Journal(sys.argv[1]).own(os.getpid(), 1.0)
+else:
+    _owner.is_owned(sys.argv[1])
+input()
+"""
+
+
+@pytest.mark.parametrize("act", ["own", "probe"])
+def test_a_child_of_another_thread_s_fork_does_not_keep_a_lock_that_is_just_taken(start, path, open_journal, act):
+    OwnerLock(path).release()
+    program = start(FORKS_IN_THE_MIDDLE, path, act)
+    child = int(program.line())
+    try:
+        program.kill()
+        os.kill(child, 0)  # it lives
+        open_journal()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_a_program_that_is_started_by_the_owner_does_not_keep_the_lock(start, path, open_journal):
     owner = owning(
         start,
