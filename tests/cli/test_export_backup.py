@@ -51,6 +51,28 @@ def test_a_minus_is_standard_output(shop):
     assert not (shop.path / "-").exists()
 
 
+SYNCED = """
+import os, stat, sys
+from durable.cli import main
+
+fsync, synced = os.fsync, []
+
+def fsync_seen(fd):
+    fsync(fd)
+    synced.append((stat.S_ISDIR(os.fstat(fd).st_mode), os.path.exists("made")))
+
+os.fsync = fsync_seen
+assert main(COMMAND) == 0
+assert synced == [(False, False), (True, True)], synced
+"""
+
+
+@pytest.mark.parametrize("command", [["backup", "made"], ["export", "--output", "made"]])
+def test_what_is_made_and_then_its_name_are_on_the_disk(folder, command):
+    folder.run("buy({'id': 1, 'item': 'x'})")
+    folder.run(f"COMMAND = {command}\n{SYNCED}", "")
+
+
 DELETED_MEANWHILE = """
 import subprocess, sys
 from durable.cli import main

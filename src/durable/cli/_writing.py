@@ -27,10 +27,21 @@ def new_file(path: str) -> Iterator[str]:
         yield draft
         _require_absent(path)
         os.rename(draft, path)
+        _sync_folder(os.path.dirname(path) or os.curdir)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
+
+
+def _sync_folder(path: str) -> None:
+    """Else the name of a file could be lost with the power, and the file with it."""
+    with contextlib.suppress(PermissionError):  # one may make files in a folder that one may not read
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _require_absent(path: str) -> None:
