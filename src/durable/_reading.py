@@ -5,9 +5,10 @@ out: SQLite's own check does not notice a flipped bit inside a value.
 """
 
 import heapq
+import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -140,9 +141,14 @@ class ReadableJournal:
         """What a run showed last under a name."""
         return next(map(step_from, self._read("event", seq, name)), None)
 
-    def due_runs(self, now: float, after: tuple[float, int], limit: int) -> list[tuple[int, str, float]]:
-        """Key, id and time of waiting runs that are due, in the order of their times, from behind a time and a key."""
-        return self._read("due_runs", now, *after, limit)
+    def due_runs(
+        self, now: float, after: tuple[float, int], limit: int, *, without: Collection[str] = ()
+    ) -> list[tuple[int, str, float]]:
+        """Key, id and time of waiting runs that are due, in the order of their times, from behind a time and a key.
+
+        `without`: none of these workflows.
+        """
+        return self._read("due_runs", now, *after, json.dumps([*without]), limit)
 
     def next_wake(self, now: float) -> float | None:
         """When the next waiting run is due that is not due yet."""

@@ -209,6 +209,10 @@ class Scheduler:
             if record is not None and record.status == "queued":
                 self.set_going(record)
 
+    def undeclared(self) -> list[str]:
+        """For the timer: whose runs it need not ask for again and again; thousands may be due of one that is gone."""
+        return [name for name in tuple(self._warned) if name not in self.runtime.registry.workflows]
+
     def _warn_of_undeclared(self, record: RunRecord) -> None:
         if record.workflow in self.runtime.registry.workflows or record.workflow in self._warned:
             return

@@ -6,7 +6,7 @@ four times a second: only when it has changed is anything read.
 
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 from ._clock import Clock
@@ -29,6 +29,7 @@ class Waker(Protocol):
     def receive(self, message: MessageRecord) -> None: ...
     def go_on_with_children(self, record: RunRecord) -> None: ...
     def ask(self, run_id: str) -> None: ...
+    def undeclared(self) -> Collection[str]: ...
 
 
 class TimedCall:
@@ -175,7 +176,7 @@ class Timer:
         self._look = self._left_over = False
         self._next = None  # what is told from now on counts
         after = (float("-inf"), 0)
-        while found := self._journal.due_runs(now, after, _AT_A_TIME):
+        while found := self._journal.due_runs(now, after, _AT_A_TIME, without=self._waker.undeclared()):
             for seq, run_id, wake_at in found:
                 if self._going >= _AT_A_TIME:
                     self._left_over = True

@@ -9,7 +9,9 @@ from contextlib import suppress
 import pytest
 
 import durable
-from tests.behaviour.patience import PATIENCE
+from durable import _engine
+from durable._reading import ReadableJournal
+from tests.behaviour.patience import PATIENCE, wait_until
 
 TIMES = 100
 
@@ -82,3 +84,38 @@ def test_a_loop_on_which_runs_were_executed_is_forgotten(journal):
         assert await asyncio.gather(flow(1), flow(2)) == [2, 4]
 
     assert loops_left(main) < TIMES / 2
+
+
+def test_runs_of_a_workflow_that_is_no_longer_declared_are_not_asked_for_again_and_again(journal, monkeypatch):
+    @durable.workflow(name="gone")
+    def gone(_):
+        durable.wait_for_signal("go")
+
+    runs = gone.start_many(range(5))
+    wait_until(lambda: all(run.status == "waiting" for run in runs))
+    journal.restart()
+    for run in runs:
+        durable.get(run.id).signal("go", None)  # due, from now on
+    del _engine.REGISTRY.workflows["gone"]
+    read, looks = [], []
+
+    def due_runs(*args, **options):
+        looks.append(1)
+        read.extend(found := due(*args, **options))
+        return found
+
+    due = ReadableJournal.due_runs
+    monkeypatch.setattr(ReadableJournal, "due_runs", due_runs)
+
+    @durable.workflow
+    def flow():
+        return "done"
+
+    def after_another_run(condition):
+        """That has the timer look for what is due."""
+        return lambda: flow() == "done" and condition()
+
+    wait_until(after_another_run(lambda: len(looks) > 10))
+    assert len(read) == len(runs)
+    _engine.REGISTRY.declare_workflow(gone)  # by a module that is imported late
+    wait_until(after_another_run(lambda: all(run.status == "completed" for run in runs)))

@@ -954,7 +954,7 @@ def test_a_timer_whose_look_at_the_journal_failed_looks_again(journal, monkeypat
     wait_until(lambda: run.status == "waiting")
     reading, looks = journal.engine._runtime.journal, []
 
-    def due_runs(*_):
+    def due_runs(*_, **_options):
         looks.append(1)
         raise durable.JournalError("disk I/O error")
 

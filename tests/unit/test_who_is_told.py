@@ -65,7 +65,7 @@ class Journal(Anything):
     def next_wake(self, _):
         return None
 
-    def due_runs(self, now, after, most):
+    def due_runs(self, now, after, most, *, without):
         return [found for found in self.due if (found[2], found[0]) > after][:most]
 
 
@@ -79,7 +79,7 @@ def timer(monkeypatch):
         woken.append((seq, over))
         return True
 
-    made = _timer.Timer(Journal(), SYSTEM_CLOCK, SimpleNamespace(wake=wake, receive=None))
+    made = _timer.Timer(Journal(), SYSTEM_CLOCK, SimpleNamespace(wake=wake, receive=None, undeclared=list))
     made.start()
     made.woken = woken
     return made

@@ -69,9 +69,12 @@ WHERE claim = ? AND epoch < ? AND seq > ? AND seq < ? ORDER BY seq LIMIT 1;
 SELECT * FROM durable_run WHERE status = ? ORDER BY wake_at, seq;
 
 -- name: due_runs
--- Keys and ids of waiting runs whose time has come, in the order of their times, after a time and a key.
+-- Keys and ids of waiting runs whose time has come, in the order of their times, after a time and a key; none of some
+-- workflows, a JSON list.
 SELECT seq, id, wake_at FROM durable_run INDEXED BY durable_run_status
-WHERE status = 'waiting' AND wake_at <= ? AND (wake_at, seq) > (?, ?) ORDER BY wake_at, seq LIMIT ?;
+WHERE status = 'waiting' AND wake_at <= ? AND (wake_at, seq) > (?, ?)
+    AND workflow NOT IN (SELECT value FROM json_each(?))
+ORDER BY wake_at, seq LIMIT ?;
 
 -- name: next_wake
 -- When the next waiting run is due, after a time.
