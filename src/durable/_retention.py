@@ -81,16 +81,18 @@ def _whole_family(journal: Journal, seq: int) -> list[RunRecord]:
 
 def remove_all(write: Write, runs: list[RunRecord]) -> Iterator[int]:
     """Delete these runs, children first; yields after each transaction how many it deleted."""
-    left = runs
+    left, going = runs, {record.seq: record for record in runs}
     while left:
-        tried, deleted = write(_removal(left))
+        tried, deleted = write(_removal(left, going))
         left = left[tried:]
         yield deleted
 
 
-def _removal(runs: list[RunRecord]) -> Callable[[Transaction], tuple[int, int]]:
-    """Delete as many as make a small transaction; how many were looked at, and how many of them deleted."""
-    going = {record.seq: record for record in runs}
+def _removal(runs: list[RunRecord], going: dict[int, RunRecord]) -> Callable[[Transaction], tuple[int, int]]:
+    """Delete as many as make a small transaction; how many were looked at, and how many of them deleted.
+
+    `going`: these and those before them, by key.
+    """
 
     def work(transaction: Transaction) -> tuple[int, int]:
         tried = deleted = rows = 0
