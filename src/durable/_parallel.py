@@ -192,7 +192,8 @@ class Parallel:
     def __init__(self, execution: Execution, pool: ThreadPool) -> None:
         self._execution = execution
         self._pool = pool
-        self._futures: list[StepFuture[Any]] = []
+        self._in_flight: dict[StepFuture[Any], None] = {}
+        """In order: what has not ended. A run may call millions, of which each has what was given to it."""
         self._of_thread: dict[int, StepFuture[Any]] = {}
         """Which one each thread of the pool carries out."""
         self._awaited: StepFuture[Any] | None = None
@@ -264,12 +265,17 @@ class Parallel:
                 if then is not None:
                     then(future)
                 del self._of_thread[me]
+                self._in_flight.pop(future, None)
 
         if threads is not None:
             threads.queue()
-        with needing_thread():
-            self._pool.submit(job, under=seat_here())
-        self._futures.append(future)
+        self._in_flight[future] = None
+        try:
+            with needing_thread():
+                self._pool.submit(job, under=seat_here())
+        except BaseException:  # nobody carries it out
+            self._in_flight.pop(future, None)
+            raise
         return future
 
     def _begin(self, decision: Decision) -> Any:
@@ -352,7 +358,7 @@ class Parallel:
         self._is_body_over = True
         if self._execution.cancel.requested:
             self._execution.wake()
-        for future in self._futures:
+        for future in list(self._in_flight):
             future._wait()
 
     def wait_for_attempts(self, deadline: float) -> None:

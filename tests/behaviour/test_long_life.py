@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,6 +15,11 @@ from durable._reading import ReadableJournal
 from tests.behaviour.patience import PATIENCE, wait_until
 
 TIMES = 100
+
+
+@dataclass(eq=False)
+class Given:
+    number: int
 
 
 @pytest.fixture
@@ -119,3 +125,25 @@ def test_runs_of_a_workflow_that_is_no_longer_declared_are_not_asked_for_again_a
     assert len(read) == len(runs)
     _engine.REGISTRY.declare_workflow(gone)  # by a module that is imported late
     wait_until(after_another_run(lambda: all(run.status == "completed" for run in runs)))
+
+
+def test_a_run_keeps_nothing_of_the_steps_beside_it_that_have_ended(journal):
+    @durable.step
+    def use(given):
+        return given.number
+
+    kept = weakref.WeakSet()
+
+    def given():
+        kept.add(made := Given(1))
+        return made
+
+    @durable.workflow
+    def flow():
+        for _ in range(TIMES):
+            use.submit(given()).result()
+            use.map([given(), given()])
+        gc.collect()
+        return len(kept)
+
+    assert flow() < TIMES
