@@ -368,6 +368,62 @@ def test_children_and_their_parents(by_hand, asynchronous):
     assert run.result() == 100.5
 
 
+def test_time_passes_for_a_child_that_was_set_going_by_itself_after_a_crash_and_that_its_parent_waits_for(env):
+    @durable.step(name="pay", retry=RetryPolicy(initial_interval=0.5))
+    async def pay():
+        if durable.info().attempt < 3:
+            raise ConnectionError("down")
+        return "paid"
+
+    @durable.workflow(id="child")
+    async def child():
+        return await pay()
+
+    @durable.workflow(id="parent")
+    async def parent():
+        return await asyncio.gather(child())
+
+    with env.crash_in("pay"):
+        parent.start()
+    env.engine.resume()
+    assert durable.get("parent").result(PATIENCE) == ["paid"]
+
+
+@ASYNC
+def test_time_passes_for_a_run_that_a_step_awaits(env, asynchronous):
+    if asynchronous:
+
+        @durable.workflow(id="other")
+        async def other():
+            await durable.aio.sleep(0.5)
+            return "done"
+
+        @durable.step
+        async def wait():
+            return await durable.get("other")
+
+        @durable.workflow
+        async def flow():
+            return await wait()
+    else:
+
+        @durable.workflow(id="other")
+        def other():
+            durable.sleep(0.5)
+            return "done"
+
+        @durable.step
+        def wait():
+            return durable.get("other").result()
+
+        @durable.workflow
+        def flow():
+            return wait()
+
+    other.start()
+    assert flow.start().result(PATIENCE) == "done"
+
+
 def test_a_run_that_sleeps_beside_a_child_that_waits_is_suspended_with_it(by_hand):
     @durable.workflow(id="child")
     async def child() -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from durable._clock import SYSTEM_CLOCK
+from durable._scopes import StepScope
 from durable._task_inspection import waits
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from durable._active import Active
     from durable._engine import Engine
+    from durable._execution import Execution
     from durable._scheduler import Scheduler
 
     from ._clock import HandClock
@@ -210,7 +212,7 @@ def _is_still(active: Active, actives: list[Active], clock: HandClock) -> bool:
     branches = execution.branches if execution is not None else None
     if execution is None or branches is None or execution.halted is not None:
         return False
-    children = sum(other.parent is execution for other in actives)
+    children = sum(_attempts_that_wait(execution, other) for other in actives)
     threads = branches.threads  # of `asyncio.to_thread(step)`: one that is about to wait is still at work
     waiting = sum(map(clock.rests_for, list(execution.waits))) + len(threads.waiting())
     # Sync children execute in threads too, and are looked at as runs of their own.
@@ -222,6 +224,13 @@ def _is_still(active: Active, actives: list[Active], clock: HandClock) -> bool:
     if branches.look is not None and not isinstance(branches.look, asyncio.TimerHandle):
         return False
     return branches.root is not None and waits(branches.root) and all(map(waits, branches.tasks))
+
+
+def _attempts_that_wait(execution: Execution, other: Active) -> int:
+    """How many of its attempts only wait for another run: that it executes, or that was set going by itself."""
+    scopes = execution.watchers.who_await(other.run_id)
+    waiting = sum(isinstance(scope, StepScope) and scope.execution is execution for scope in scopes)
+    return (other.parent is execution) + waiting
 
 
 def _name(active: Active) -> str:
