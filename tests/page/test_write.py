@@ -1,7 +1,9 @@
 """`durable ui --write`: who may change a run, and what becomes of it when the program runs again."""
 
+import contextlib
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -151,6 +153,18 @@ def test_retry(writable: Site, folder: Any) -> None:
     durable.resume(wait=True)
     """, prelude=_with_more_attempts())  # fmt: skip
     assert writable.get("run", id="order-3")["status"] == "completed"
+
+
+def test_who_clicks_does_not_keep_the_program_from_its_journal(writable: Site, folder: Any) -> None:
+    def owners() -> list[Any]:
+        with contextlib.closing(sqlite3.connect(folder.path / "durable.db")) as db:
+            return db.execute("SELECT epoch FROM durable_owner").fetchall()
+
+    before = owners()
+    assert asked_by_the_page(writable, "fork", id="order-3", branch="", position=1)[0] == 200
+    assert asked_by_the_page(writable, "retry", id="order-3")[0] == 200
+    assert asked_by_the_page(writable, "cancel", id="order-3")[0] == 200
+    assert owners() == before
 
 
 def _with_more_attempts() -> str:

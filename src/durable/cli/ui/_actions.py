@@ -1,7 +1,7 @@
 """What the page can do with a run: what `Run` can, from a process that executes nothing itself.
 
-Each action opens the journal for itself, so that no lock outlives it: the program that owns the journal, or that will,
-finds what was asked.
+Each action opens the journal for itself, so that no lock outlives it, and none owns it: the program that does, or that
+will, finds what was asked.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from durable._clock import SYSTEM_CLOCK
 from durable._engine import Engine
 from durable._model import RunRecord, operation_number
 from durable._transaction import Transaction
+from durable.cli._facts import Owners, status_of
 from durable.cli._find import find
 from durable.cli.ui._browser import Browser
 from durable.run import Run
@@ -35,8 +36,9 @@ def _cancel(browser: Browser, asked: Asked) -> Answer:
 
 
 def _retry(browser: Browser, asked: Asked) -> Answer:
-    with _run(browser, asked) as run:
-        run.retry()
+    found = find(browser, _text(asked, "id"), browser.path)
+    seen = status_of(found, Owners(browser))
+    browser.visit(_requests.retry(found.id, SYSTEM_CLOCK.now(), trust_journal=False, seen=seen))
     return {"done": "It goes on from what failed."}
 
 
