@@ -5,7 +5,6 @@ out: SQLite's own check does not notice a flipped bit inside a value.
 """
 
 import heapq
-import json
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -148,6 +147,8 @@ class ReadableJournal:
 
         `without`: none of these workflows.
         """
+        import json
+
         return self._read("due_runs", now, *after, json.dumps([*without]), limit)
 
     def next_wake(self, now: float) -> float | None:
