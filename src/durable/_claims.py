@@ -6,6 +6,7 @@ is rolled back gives its claim back before it asks again. A call looks at a few 
 are: a thousand equal calls at once would look at a million else.
 """
 
+import threading
 from collections.abc import Collection, Iterator
 
 from ._model import RunRecord
@@ -22,6 +23,7 @@ class Claims:
         self._resumed: dict[str, dict[str, int]] = {}
         """By claim, with its key: what `resume` has set going of an earlier owner's. It may be claimed when it has
         ended too."""
+        self._guard = threading.Lock()
 
     def resume(self, claim: str, record: RunRecord) -> None:
         """A run of an earlier owner is set going in the background."""
@@ -51,20 +53,36 @@ class Claims:
                 return
 
     def _interrupted(self, transaction: Transaction, claim: str, excluded: Collection[str]) -> Iterator[RunRecord]:
-        for run_id in self._given_back.get(claim, {}):
+        for run_id in list(self._given_back.get(claim, ())):
             record = None if run_id in excluded else transaction.run_of_id(run_id)
             if record is not None and record.claim == claim:  # it has not ended since
                 yield record
 
     def take(self, claim: str, run_id: str) -> None:
         """A call goes on with it, waits for it or returns its result: no other one does."""
-        self._taken.add(run_id)
-        self._given_back.get(claim, {}).pop(run_id, None)
+        with self._guard:
+            self._taken.add(run_id)
+            self._keep(claim, run_id)
 
     def give_back(self, claim: str, run_id: str) -> None:
         """The call was interrupted: the next one may claim the run."""
-        self._taken.discard(run_id)
-        self._given_back.setdefault(claim, {})[run_id] = None
+        with self._guard:
+            self._taken.discard(run_id)
+            self._given_back.setdefault(claim, {})[run_id] = None
+
+    def forget(self, claim: str, run_id: str) -> None:
+        """The run has ended for good: it is for no call, unless `resume` has set it going. Runs end so for years."""
+        with self._guard:
+            if run_id not in self._resumed.get(claim, ()):
+                self._taken.discard(run_id)
+            self._keep(claim, run_id)
+
+    def _keep(self, claim: str, run_id: str) -> None:
+        """No call is to claim it because another one was interrupted."""
+        given_back = self._given_back.get(claim, {})
+        given_back.pop(run_id, None)
+        if not given_back:
+            self._given_back.pop(claim, None)
 
 
 def _left(

@@ -269,12 +269,19 @@ class Runtime:
             self._claims.give_back(active.claim, active.run_id)
         self._over(active, ending.error, is_written=ending.record is not None)
         if ending.record is not None:
+            self._forget_claim(active, ending.record)
             self._tell_timer(ending.record)
             if ending.record.status == "cancelled":
                 self._end_children(ending.record)
         if not isinstance(ending.error, Suspended):
             self.watchers.tell(active.run_id, active)
         self.ended(active, ending)
+
+    def _forget_claim(self, active: Active, ended: RunRecord) -> None:
+        """One that failed has its claim again when it is retried."""
+        claim = None if active.execution is None else active.execution.record.claim
+        if claim is not None and ended.status in FINISHED - {"failed"}:
+            self._claims.forget(claim, ended.id)
 
     def look_for_due_runs(self) -> None:
         """A run that waits may be due now."""

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import durable
 from durable import RunConflictError, _records, _requests, _transaction
+from durable._claims import Claims
 from durable._clock import Clock
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -377,3 +379,19 @@ def test_equal_calls_at_once_look_at_few_runs_each(journal, run_async, looked_at
     all_have_begun = asyncio.Event()
     assert sorted(run_async(calls())) == sorted(left)
     assert len(looked_at) < 4 * count, "of runs that were left"
+
+
+def test_a_run_that_resume_set_going_is_for_the_next_call_where_it_ended_just_before_its_own_was_interrupted():
+    claims, ended = Claims(), SimpleNamespace(id="run", seq=1, claim=None)
+    transaction = SimpleNamespace(oldest_left=lambda *_, **_options: None, run_of_id={"run": ended}.get)
+
+    def for_a_call():
+        return claims.oldest(transaction, "claim", 2, (), before=2)
+
+    claims.resume("claim", ended)
+    assert for_a_call() is ended
+    claims.take("claim", "run")
+    claims.forget("claim", "run")
+    assert for_a_call() is None
+    claims.give_back("claim", "run")
+    assert for_a_call() is ended

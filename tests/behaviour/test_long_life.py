@@ -147,3 +147,29 @@ def test_a_run_keeps_nothing_of_the_steps_beside_it_that_have_ended(journal):
         return len(kept)
 
     assert flow() < TIMES
+
+
+def test_what_calls_have_claimed_is_forgotten_when_the_runs_have_ended(journal):
+    @durable.workflow
+    def flow(number):
+        journal.crash()
+        return number
+
+    def interrupted(number):
+        with pytest.raises(KeyboardInterrupt):
+            flow(number)
+
+    interrupted("claimed by the next call")
+    interrupted("left to an owner, and claimed then")
+    journal.restart()
+    assert flow("left to an owner, and claimed then")
+    claims = journal.engine._runtime._claims
+    assert flow("claimed by the next call")
+    journal.crashing = True
+    interrupted("called again")
+    interrupted("gone on with")
+    journal.crashing = False
+    assert flow("called again")
+    for run in durable.runs(status="interrupted"):
+        assert run.result(PATIENCE) == "gone on with"
+    assert [kept for kept in vars(claims).values() if isinstance(kept, (dict, set)) and kept] == []
