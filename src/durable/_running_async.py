@@ -25,7 +25,7 @@ from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
 from ._runtime import Runtime
 from ._scopes import EXITS, SCOPE, current_branch, needing_thread
 from ._suspension import rest
-from ._thread_pool import ThreadPool
+from ._thread_pool import ThreadPool, run_in_helper
 from .errors import RunBlockedError
 
 _LAST_SECONDS = 0.5
@@ -295,6 +295,11 @@ class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
             self._daemons.submit(lambda: _carry_out(future, partial(function, *args, **kwargs)))
         return future
 
+    def shutdown(self, *args: Any, **options: Any) -> None:
+        """The loop is closed."""
+        super().shutdown(*args, **options)
+        self._daemons.end()
+
 
 def _carry_out(future: "concurrent.futures.Future[Any]", function: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
@@ -308,7 +313,10 @@ def _carry_out(future: "concurrent.futures.Future[Any]", function: Callable[[], 
 
 async def beside_the_loop(function: Callable[[], None]) -> None:
     """Call it in a thread of its own: those that the loop has may all be at work for what waits for it."""
-    await asyncio.wrap_future(DaemonExecutor().submit(copy_context().run, function))
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    with needing_thread():
+        run_in_helper(partial(_carry_out, future, partial(copy_context().run, function)))
+    await asyncio.wrap_future(future)
 
 
 def _branches_of(tasks: Iterable["asyncio.Task[Any]"]) -> Iterator[Branches]:

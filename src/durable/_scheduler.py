@@ -262,6 +262,8 @@ class Scheduler:
             self._is_stopped = True
         if self._loop_thread is not None:
             self._loop_thread.stop()
+        for pool in (self._pool, self.runtime.step_pool):  # engines may be opened and closed again and again
+            pool.end()
 
     def _submit(self, active: Active) -> None:
         """Set a run going, once its workflow's `concurrency` has a slot: while it waits for one it holds no thread."""

@@ -86,6 +86,7 @@ class ThreadPool:
         self._change = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._idle_seconds = _IDLE_SECONDS
         self.at_work: set[int] = set()
         """The threads that have a job."""
 
@@ -147,6 +148,12 @@ class ThreadPool:
         with self._change:
             self._jobs.clear()
 
+    def end(self) -> None:
+        """Keep no thread that has nothing to do."""
+        with self._change:
+            self._idle_seconds = 0.0
+            self._change.notify_all()
+
     def _work(self) -> None:
         while True:
             with self._change:
@@ -155,7 +162,7 @@ class ThreadPool:
                     return
                 while not self._jobs:
                     self._idle += 1
-                    notified = self._change.wait(_IDLE_SECONDS)
+                    notified = self._change.wait(self._idle_seconds)
                     self._idle -= 1
                     if not notified and not self._jobs:
                         self._threads -= 1

@@ -173,3 +173,31 @@ def test_what_calls_have_claimed_is_forgotten_when_the_runs_have_ended(journal):
     for run in durable.runs(status="interrupted"):
         assert run.result(PATIENCE) == "gone on with"
     assert [kept for kept in vars(claims).values() if isinstance(kept, (dict, set)) and kept] == []
+
+
+def test_a_closed_engine_leaves_no_thread(tmp_path):
+    @durable.step
+    def double(number):
+        return 2 * number
+
+    @durable.workflow
+    def flow():
+        return double.map([1, 2])
+
+    @durable.workflow
+    async def aflow():
+        return await asyncio.to_thread(double, 3)
+
+    async def main():
+        async with durable.open(tmp_path / "journal.db"):
+            assert await flow.start() == [2, 4]
+            assert await aflow.start() == 6
+
+    before, times = set(threading.enumerate()), 5
+    for _ in range(times):
+        asyncio.run(main())
+        with durable.open(tmp_path / "journal.db"):
+            assert flow.start().result(PATIENCE) == [2, 4]
+            assert aflow.start().result(PATIENCE) == 6
+    ours = [each for each in set(threading.enumerate()) - before if each.name.startswith("durable-")]
+    assert len(ours) < times, ours
