@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -265,10 +266,15 @@ def test_a_cancelled_parent_ends_after_the_child_that_somebody_else_set_going(jo
 def test_an_interrupt_in_the_clean_up_of_such_a_child_interrupts_its_cancelled_parent_too(journal, asynchronous, how):
     family = Family(journal, asynchronous, strikes=True)
     run = family.crash_and_go_on(how)
-    run.cancel()
-    family.goes_on.set()
-    with pytest.raises(durable.RunInterruptedError, match="interrupted by KeyboardInterrupt"):
-        run.result(60)
+    parent = journal.engine._runtime.active["parent"]
+    watchers = len(parent._watchers)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(run.result, 60)
+        wait_until(lambda: len(parent._watchers) > watchers)  # asked for later, it would set the run going again
+        run.cancel()
+        family.goes_on.set()
+        with pytest.raises(durable.RunInterruptedError, match="interrupted by KeyboardInterrupt"):
+            result.result()
     assert {run.status for run in durable.runs()} == {"interrupted"}
     assert family.said.count("struck") == 1
     family.strikes = False
