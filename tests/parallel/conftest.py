@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -60,6 +61,20 @@ class Journal:
 
         file.commit, file.put_alone = counting(file.commit), counting(file.put_alone)
         return seen
+
+    def be_as_slow_as_a_disk(self) -> None:
+        """In memory an fsync takes no time, in which others could come."""
+        file = self.file
+
+        def slowly(function: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapper(*args: Any) -> Any:
+                if args[-1]:
+                    time.sleep(0.002)
+                return function(*args)
+
+            return wrapper
+
+        file.commit, file.put_alone = slowly(file.commit), slowly(file.put_alone)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def test_outcomes_of_async_runs_share_their_fsyncs(journal, run_async):
         await asyncio.gather(*map(flow, range(runs)))
 
     commits = journal.count_commits()
+    journal.be_as_slow_as_a_disk()
     run_async(main())
     print(f"{commits['full']} fsyncs for {runs * (steps + 1)} outcomes")
     assert commits["full"] <= runs * (steps + 1) / 20
@@ -68,6 +69,7 @@ def test_outcomes_of_the_branches_of_one_run_share_their_fsyncs(journal, run_asy
         return await asyncio.gather(*map(step, range(200)))
 
     commits = journal.count_commits()
+    journal.be_as_slow_as_a_disk()
     assert run_async(flow()) == list(range(200))
     assert commits["full"] <= 20
 
@@ -86,23 +88,11 @@ def test_outcomes_of_threads_share_their_fsyncs(journal):
             step(number)
 
     commits = journal.count_commits()
-    for name in ("commit", "put_alone"):
-        setattr(journal.file, name, as_slow_as_a_disk(getattr(journal.file, name)))
+    journal.be_as_slow_as_a_disk()
     for run in flow.start_many(range(runs)):
         run.result(SOON)
     print(f"{commits['full']} fsyncs for {runs * (steps + 1)} outcomes")
     assert commits["full"] <= runs * (steps + 1) / 2
-
-
-def as_slow_as_a_disk(function):
-    """In memory an fsync takes no time, in which others could come."""
-
-    def wrapper(*args):
-        if args[-1]:
-            time.sleep(0.002)
-        return function(*args)
-
-    return wrapper
 
 
 def test_a_result_that_is_too_large_fails_its_own_sync_run_only(journal, small_records):

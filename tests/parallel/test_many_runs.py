@@ -49,6 +49,7 @@ def test_sync_runs_at_once(journal, size):
         return number
 
     commits = journal.count_commits()
+    journal.be_as_slow_as_a_disk()
     with Watch(f"{count} sync runs of {steps} steps") as watch:
         runs = w.start_many(range(count))
         assert [run.result(100) for run in runs] == [number + steps for number in range(count)]
@@ -73,6 +74,7 @@ def test_async_runs_at_once_on_the_engines_loop(journal, size):
         return number
 
     commits = journal.count_commits()
+    journal.be_as_slow_as_a_disk()
     with Watch(f"{count} async runs of {steps} steps") as watch:
         runs = w.start_many(range(count))
         assert [run.result(100) for run in runs] == [number + steps for number in range(count)]
