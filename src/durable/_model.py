@@ -98,6 +98,8 @@ TIMER: Final = "timer"
 """The kind of a timeout of asyncio that fired in the body of an async run. Nobody calls it, and nobody is shown it."""
 END: Final = "end"
 """The name of a timer that is none: that a run ended which a task of an async run awaits."""
+CANCEL_POSITION: Final = -1
+"""Where the cancellation of an async run is journaled."""
 FIRST_TIMEOUT: Final = -2
 """Where the first timeout that a branch sets, or run that it awaits, is journaled; the others follow below."""
 HIDDEN_KINDS: Final = frozenset({"map", TIMER})

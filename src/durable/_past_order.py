@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ._effects import CUT, Call
 from ._execution import Execution
-from ._model import FIRST_TIMEOUT, StepRecord
+from ._model import CANCEL_POSITION, FIRST_TIMEOUT, StepRecord
 from ._port import settle
 from ._replay import describe, place
 from ._task_inspection import waits_on_known
@@ -45,6 +45,8 @@ class PastOrder:
         self.is_over = not self._turns and not self._inline and not self._begun
         """Whether all were delivered, and what had begun was called."""
         self.last_turn = self._turns[-1] if self._turns else 0
+        self._cancelled_in, self._before_cancel = _cancellation(execution.past)
+        """The turn in which the run was cancelled, and what it cut: nobody calls it, so that it waits for these."""
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
         self._gates: dict[asyncio.Future[None], None] = {}
@@ -176,6 +178,8 @@ class PastOrder:
         if not self._turns:
             return False
         turn = self._turns[0]
+        if turn == self._cancelled_in and any(map(self._execution.past.__contains__, self._before_cancel)):
+            return False
         called = [waiting for waiting in self._called.get(turn, ()) if not waiting[2].done()]
         if len(called) != self._owed[turn]:
             return False
@@ -248,6 +252,17 @@ class PastOrder:
             "or its order depends on what is not journaled (a socket read in the body, tasks started in random order): "
             "put its code back, or start a new run; completed steps are kept"
         )
+
+
+def _cancellation(past: dict[tuple[str, int], StepRecord]) -> tuple[int, list[tuple[str, int]]]:
+    """The turn in which the code was told that it is cancelled, 0 where it was not, and where it was by then."""
+    told = past.get(("", CANCEL_POSITION))
+    if told is None:
+        return 0, []
+    under_way = [step for step in past.values() if step.error == CUT or step.turn is None]
+    return told.turn or 0, [
+        (step.branch, step.position) for step in under_way if step.position >= 0 and step.started_at <= told.started_at
+    ]
 
 
 async def despite_cancellation(execution: Execution, future: "asyncio.Future[None]") -> None:

@@ -6,10 +6,10 @@ is blocked takes it down only after that, and only if it still waits: which of t
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ._effects import TOLD
-from ._model import StepRecord
+from ._model import CANCEL_POSITION, StepRecord
 from ._scopes import SCOPE
 from .errors import Cancelled
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._branches import Branches
-
-CANCEL_POSITION: Final = -1
-"""Where the cancellation of an async run is journaled."""
 
 
 class Telling:

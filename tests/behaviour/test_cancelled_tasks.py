@@ -1,7 +1,13 @@
-"""Tasks that are cancelled again and again, in a process of their own: what goes wrong there may end it."""
+"""Tasks that are cancelled: what they call then, what they were at, and what that does to Python."""
 
+import asyncio
 import subprocess
 import sys
+
+import pytest
+
+import durable
+from tests.behaviour.patience import PATIENCE, wait_until
 
 PROGRAM = """
 import asyncio
@@ -42,3 +48,41 @@ def test_hundreds_of_steps_of_cancelled_tasks_do_not_crash_python(tmp_path):
         [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
     )
     assert (done.returncode, done.stdout) == (0, "600\n"), done.stderr
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_replay_is_not_told_of_its_cancellation_before_it_is_where_it_was_told(journal, is_cut):
+    waits, goes_on = [], asyncio.Event()
+
+    @durable.step(name="work")
+    async def work():
+        waits.append(1)
+        await asyncio.Event().wait()
+
+    async def something_that_is_not_journaled():
+        if len(waits) == 1:
+            loops.append(asyncio.get_running_loop())
+            await goes_on.wait()
+
+    @durable.workflow(id="run")
+    async def flow():
+        await something_that_is_not_journaled()
+        try:
+            await work()
+        finally:
+            if is_cut:
+                await asyncio.sleep(0.05)
+            journal.crash()
+
+    loops = []
+    run = flow.start()
+    wait_until(lambda: waits)
+    run.cancel()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    journal.restart()
+    durable.resume()
+    wait_until(lambda: loops)
+    loops[0].call_soon_threadsafe(loops[0].call_later, 0.3, goes_on.set)
+    with pytest.raises(durable.RunCancelledError):
+        durable.get("run").result(PATIENCE)
