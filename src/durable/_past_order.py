@@ -255,13 +255,16 @@ class PastOrder:
 
 
 def _cancellation(past: dict[tuple[str, int], StepRecord]) -> tuple[int, list[tuple[str, int]]]:
-    """The turn in which the code was told that it is cancelled, 0 where it was not, and where it was by then."""
+    """The turn in which the code was told that it is cancelled, 0 where it was not, and where it surely was by then.
+
+    What began at the same time may have begun after it: a clock that is moved by hand stands still.
+    """
     told = past.get(("", CANCEL_POSITION))
     if told is None:
         return 0, []
     under_way = [step for step in past.values() if step.error == CUT or step.turn is None]
     return told.turn or 0, [
-        (step.branch, step.position) for step in under_way if step.position >= 0 and step.started_at <= told.started_at
+        (step.branch, step.position) for step in under_way if step.position >= 0 and step.started_at < told.started_at
     ]
 
 
