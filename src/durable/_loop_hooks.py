@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final
 
-from ._as_completed import TasksInOrder
 from ._scopes import SCOPE, Branch
+from ._sets_of_tasks import BranchTask, TasksInOrder
 from ._task_inspection import closes_generator
 from ._timeouts import arm
 from .errors import DurableError
@@ -22,6 +22,8 @@ _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
 """Where the callbacks of `timeout`, `wait_for`, `wait` and `as_completed` are defined; that of `sleep` is elsewhere."""
 _RESCHEDULE: Final = asyncio.Timeout.reschedule.__code__
 _LONG_AGO: Final = float("-inf")
+_EAGER: Final = getattr(asyncio, "eager_task_factory", _LONG_AGO)
+"""Since Python 3.12."""
 
 
 class BranchFactory:
@@ -51,9 +53,9 @@ class BranchFactory:
         try:
             if given is None:  # not handed on as an option: older factories take none
                 options.pop("context", None)
-                task = context.run(self._make, loop, coro, **options)
+                task = context.run(self._make_branch, branch, loop, coro, **options)
             else:
-                task = self._make(loop, coro, **options)
+                task = self._make_branch(branch, loop, coro, **options)
         finally:
             branches.starting -= 1
         branches.add(task, branch)
@@ -74,6 +76,14 @@ class BranchFactory:
             "leave context= out, or pass contextvars.copy_context()"
         )
         raise DurableError(msg)
+
+    def _make_branch(self, branch: Branch, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        """One of another make is what it is: sets of such have no order that a replay has again."""
+        if self.inner is None:
+            return BranchTask(coro, branch=branch, loop=loop, **options)
+        if self.inner is _EAGER:
+            return BranchTask(coro, branch=branch, loop=loop, eager_start=True, **options)
+        return self.inner(loop, coro, **options)
 
     def _make(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         if self.inner is None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Container, Iterable
 from typing import Any, Final
 
 from ._scopes import EXITS
+from ._sets_of_tasks import BranchTask
 
 
 def waits(task: "asyncio.Task[Any]") -> bool:
@@ -89,7 +90,7 @@ def _is_followed(each: Any) -> bool:
     return (
         gc.is_tracked(each)
         and not isinstance(each, (type, types.ModuleType, contextvars.Context, asyncio.AbstractEventLoop))
-        and not type(each).__module__.startswith("durable")
+        and (type(each) is BranchTask or not type(each).__module__.startswith("durable"))
     )
 
 

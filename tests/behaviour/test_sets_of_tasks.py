@@ -1,11 +1,16 @@
-"""`asyncio.as_completed` starts what it is given in the order in which it was given, and not in that of a set."""
+"""Sets of tasks, in which asyncio keeps what it waits for, have the same order in each life of a run.
+
+And `asyncio.as_completed` starts what it is given in the order in which it was given, and not in that of a set.
+"""
 
 import asyncio
 import random
+import sys
 
 import pytest
 
 import durable
+from tests.behaviour.patience import PATIENCE
 
 COUNT = 8  # by chance a set has so many in order once in 40,320 times
 
@@ -148,3 +153,91 @@ def test_outside_of_a_run_it_is_as_ever(journal, fetch, run_async):
         return sorted(found), await under_way
 
     assert run_async(main()) == (list(range(COUNT)), 1)
+
+
+# -- the same order in each life ---------------------------------------------------------------------------------------
+
+
+async def those_that_are_done(work):
+    """`asyncio.wait` returns sets."""
+    left, order = {asyncio.create_task(work(number)) for number in range(COUNT)}, []
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        order += [task.result() for task in done]
+    return order
+
+
+async def those_that_are_left(work):
+    left, order = [asyncio.create_task(asyncio.Event().wait()) for _ in range(COUNT)], []
+    numbers = {task: number for number, task in enumerate(left)}
+    await asyncio.wait([*left, asyncio.create_task(work(0))], return_when=asyncio.FIRST_COMPLETED)
+    _, pending = await asyncio.wait(left, timeout=0)
+    for task in pending:
+        order.append(numbers[task])
+        task.cancel()
+    return order
+
+
+async def those_that_a_group_cancels(work):
+    order = []
+
+    async def wait(number):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            order.append(number)
+
+    async def fail():
+        await work(0)
+        raise ValueError
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            for number in range(COUNT):
+                group.create_task(wait(number))
+            group.create_task(fail())
+    return order
+
+
+async def those_that_are_kept(work):
+    kept = set()
+    for number in range(COUNT):
+        task = asyncio.create_task(work(number))
+        kept.add(task)
+    return [await task for task in kept]
+
+
+ORDERS = pytest.mark.parametrize(
+    "order", [those_that_are_done, those_that_are_left, those_that_a_group_cancels, those_that_are_kept]
+)
+FACTORIES = [None, *([asyncio.eager_task_factory] if sys.version_info >= (3, 12) else [])]
+
+
+@ORDERS
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_sets_of_tasks_have_the_same_order_in_each_life_and_in_a_fork(journal, run_async, order, factory):
+    @durable.step(name="work")
+    async def work(number):
+        return number
+
+    @durable.workflow(id="run")
+    async def flow():
+        found = await order(work)
+        for number in found:
+            await work(number)
+        journal.crash()
+        return found
+
+    async def life(call):
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await call()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(life(flow))
+    taken = [object() for _ in range(1000)]  # what is made now has other addresses
+    journal.restart()
+    assert sorted(found := run_async(life(flow))) == list(range(COUNT))
+    run = durable.get("run")
+    fork = run.fork(from_step=len(run.steps()))
+    assert fork.result(PATIENCE) == found
+    assert taken

@@ -1,13 +1,17 @@
-"""`asyncio.as_completed` starts what it is given in random order, since it puts it into a set: in a run, in that given.
+"""asyncio keeps tasks in sets, which are in no order: in a run they are in one, and in the same in each of its lives.
 
+`asyncio.as_completed` puts what it is given into a set before it makes tasks of it, and so starts it in random order.
 The order decides which task is which, and who comes first to a semaphore. So when the first of the tasks is asked for,
-all are made, and each that is asked for after it is there.
+all are made, in the order in which they were given, and each that is asked for after it is there.
 """
 
 import asyncio
 import inspect
 from collections.abc import Iterator
 from typing import Any, Final
+from zlib import crc32
+
+from ._scopes import Branch
 
 _TASKS: Final = vars(asyncio.tasks)
 _ITERATOR: Final = _TASKS.get("_AsCompletedIterator")
@@ -15,6 +19,26 @@ _MAKES_TASKS: Final = asyncio.as_completed.__code__ if _ITERATOR is None else _I
 """Since Python 3.13 in a class, before that in a generator."""
 _GIVEN: Final = _MAKES_TASKS.co_varnames[0 if _ITERATOR is None else 1]
 _NOTHING: Final = object()
+_RUNS: Final = 1 << 28
+
+
+class BranchTask(asyncio.Task[Any]):
+    """A task that the code of a run has created.
+
+    `asyncio.wait` and `TaskGroup` keep tasks in sets, and code goes through these: so it has the same place in a set in
+    each life of the run, and not one by its address. Its name in the run says where, so that it is the same in a fork;
+    above that stands the run, since a loop has all tasks of all runs in one set.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, coro: Any, *, branch: Branch, **options: Any) -> None:
+        run = branch.execution.record.seq % _RUNS
+        self._place = run << 32 | crc32(branch.name.encode(errors="replace"))
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._place
 
 
 class TasksInOrder:
