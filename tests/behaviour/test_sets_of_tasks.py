@@ -4,7 +4,9 @@ And `asyncio.as_completed` starts what it is given in the order in which it was 
 """
 
 import asyncio
+import os
 import random
+import subprocess
 import sys
 
 import pytest
@@ -241,3 +243,24 @@ def test_sets_of_tasks_have_the_same_order_in_each_life_and_in_a_fork(journal, r
     fork = run.fork(from_step=len(run.steps()))
     assert fork.result(PATIENCE) == found
     assert taken
+
+
+SET_OF_RUNS = """
+import durable
+
+@durable.workflow
+def flow(number): ...
+
+print([run.id for run in {flow.with_options(id=f"run-{number}").start(number) for number in range(8)}])
+"""
+
+
+def test_a_set_of_runs_has_the_same_order_in_each_process(tmp_path):
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", SET_OF_RUNS],
+            cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(orders) == 1
