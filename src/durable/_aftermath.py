@@ -1,10 +1,13 @@
-"""What the code of an async run went on to do after a failure had reached it, in tasks that it created then.
+"""What the code of a run went on to do after a failure had reached it: in tasks that it created, and by other runs.
 
 A journal says when a task called its first operation, and not when it was created: one that was there before the
 failure may have waited for a semaphore. For a retry the difference is that between what a replay comes to without that
-failure and what it does not. So the run keeps count while it executes, and says it in its own error when it fails.
+failure and what it does not. Nor does it say when the code heard that a run had failed which it had started: it may
+start others because of that, or beside it. So the run keeps count while it executes, and says it in its own error when
+it fails.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 
@@ -18,6 +21,12 @@ class Aftermath:
         """By branch: the same of when it was created, where there was one."""
         self.went_on: Final[dict[str, int]] = {}
         """By branch: the highest of these among the tasks that it created and that came to something."""
+        self._heard_on: Final[dict[str, set[str]]] = {}
+        """By branch: the runs that it started, and has heard the failure of."""
+        self._heard_within: Final[dict[str, set[str]]] = {}
+        """The same of a branch and those that are a part of it."""
+        self.passed: Final[set[str]] = set()
+        """Of these runs, those after whose failure it started another one."""
 
     def fail(self, turn: int | None) -> None:
         """A failure reaches the code in this turn; one that blocked the loop has none."""
@@ -35,3 +44,23 @@ class Aftermath:
             if (turn := self.created.get(branch, 0)) > self.went_on.get(creator, 0):
                 self.went_on[creator] = turn
             branch = creator
+
+    def hear(self, branch: str, run_id: str) -> None:
+        """The failure of a run that the code has started reaches it on this branch."""
+        self._heard_on.setdefault(branch, set()).add(run_id)
+        for around in _with_around(branch):
+            self._heard_within.setdefault(around, set()).add(run_id)
+
+    def start(self, branch: str) -> None:
+        """The code starts a run on this branch: after what it has heard there, in a part of it, or around it."""
+        self.passed.update(self._heard_within.pop(branch, ()))
+        for around in _with_around(branch):
+            self.passed.update(self._heard_on.pop(around, ()))
+
+
+def _with_around(branch: str) -> Iterator[str]:
+    """A branch, and those that it is a part of."""
+    yield branch
+    while branch:
+        branch = branch.rpartition("/")[0]
+        yield branch

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, RAISED_AT, TIMER, WENT_ON, RunRecord, StepRecord, as_called, operation_number
+from ._model import END, PASSED, RAISED_AT, TIMER, WENT_ON, RunRecord, StepRecord, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -54,7 +54,9 @@ def to_repeat(record: RunRecord, steps: list[StepRecord], children: list[RunReco
     raised = _raised(record, failed)
     started = _failed_starts(record, others, children, raised.intersection(last))
     raised.update(started)
-    last += _last(started, [step for step in others if step.kind not in {"start", TIMER}])  # runs start side by side
+    passed = _passed_by(record)
+    beside = [step for step in started if _started(step) not in passed]
+    last += _last(beside, [step for step in others if step.kind not in {"start", TIMER}])  # runs start side by side
     outlived = _outlived(record, others)
     caught = _caught(raised, others, outlived)
     causes = [step for step in last if step.error != CUT and not caught(step)]
@@ -347,6 +349,13 @@ def _raised_at(record: RunRecord) -> float:
     """When the body raised what the run failed with, where the journal says so."""
     error = json.loads(record.error or "null")
     return float(error.get(RAISED_AT, inf)) if isinstance(error, dict) else inf
+
+
+def _passed_by(record: RunRecord) -> frozenset[str]:
+    """The runs that it started and heard the failure of before it started another one."""
+    error = json.loads(record.error or "null")
+    found = error.get(PASSED) if isinstance(error, dict) else None
+    return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 
 
 def _went_on_in(record: RunRecord) -> dict[str, int]:

@@ -35,6 +35,8 @@ RAISED_AT: Final = "raised_at"
 """In the error of an async run: when its body raised it."""
 WENT_ON: Final = "went_on"
 """There too: see `Aftermath.went_on`."""
+PASSED: Final = "passed"
+"""In the error of any run: see `Aftermath.passed`."""
 NOT_COUNTED_YET: Final = inf
 """The deadline of a run whose timeout is counted from when it goes on."""
 

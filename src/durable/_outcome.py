@@ -11,7 +11,7 @@ from ._codec import TypeCodec, dump_error, load_error
 from ._codec.classes import is_here
 from ._execution import Execution
 from ._identity import listed, set_aside
-from ._model import RAISED_AT, WENT_ON, RunRecord, StepRecord
+from ._model import PASSED, RAISED_AT, WENT_ON, RunRecord, StepRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
 from ._scopes import EXITS
@@ -133,6 +133,8 @@ def failed(execution: Execution, error: BaseException) -> Ending:
         text = f'{text[:-1]},"{RAISED_AT}":{execution.root.ended_at!r}}}'
     if execution.root.aftermath.went_on:
         text = f'{text[:-1]},"{WENT_ON}":{json.dumps(execution.root.aftermath.went_on)}}}'
+    if execution.root.aftermath.passed:
+        text = f'{text[:-1]},"{PASSED}":{json.dumps(sorted(execution.root.aftermath.passed))}}}'
     decoded = load_error(text)
     if isinstance(decoded, StepError) and not isinstance(error, StepError):
         decoded.__cause__ = error

@@ -86,6 +86,7 @@ class Result:
             if branch is not None and (record is None or self._is_cancelled_with_it(record, branch.execution)):
                 _tell(branch, self._id)
         assert record is not None  # without a run it is not cut
+        self._hear(record)
         return self._ending(record).result()
 
     async def wait_async(self) -> Any:
@@ -95,7 +96,15 @@ class Result:
         with self._halting_who_waits():
             async with waiting(self._runtime):
                 record = await self._wait_async()
+        self._hear(record)
         return self._ending(record).result()
+
+    def _hear(self, record: RunRecord) -> None:
+        """The failure of a run reaches the code that started it, which may go on."""
+        if record.status == "failed" and self._parent_of(record) is not None:
+            branch = current_branch()
+            assert branch is not None
+            branch.aftermath.hear(branch.name, record.id)
 
     def join(self, execution: Execution | None) -> Ending:
         """How it ended, for a run that calls it and did not begin it; `Cancelled` where that one is told meanwhile."""

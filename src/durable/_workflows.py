@@ -192,6 +192,7 @@ class Workflow(Decorated[P, R]):
         body = lambda request: _or_halt(lambda: _start(scheduler, request, scope.execution))  # noqa: E731
         child = self._child(scope, args, kwargs, "start", body, codec_for(str))
         run_id = drive(scope.execution, take_place(scope, child, decide_step))
+        scope.aftermath.start(scope.name)
         try:
             scheduler.go_on_with(run_id)  # a replay starts nothing
         except HALTS as error:

@@ -372,6 +372,87 @@ def test_a_run_that_went_on_after_the_failure_of_what_it_started_is_not_retried(
     assert durable.get("kid-1").result(PATIENCE) == "paid 1"
 
 
+@pytest.mark.parametrize("way", ["sync", "async", "task"])
+def test_a_run_that_started_another_one_after_the_failure_of_what_it_started_is_not_retried(kid, broken, way):
+    """The journal has both as started, and a retry would not come to the second one."""
+
+    @durable.workflow(id="parent")
+    def parent():
+        try:
+            return kid.start(1).result()
+        except Down:
+            kid.start(0).result()
+            raise
+
+    @durable.workflow(id="parent")
+    async def parent_async():
+        child = kid.start(1)
+        try:
+            return await (asyncio.ensure_future(child) if way == "task" else child)
+        finally:
+            await kid.start(0)
+
+    run = failed(parent if way == "sync" else parent_async)
+    broken.clear()
+    with pytest.raises(durable.RunConflictError, match="after the run of workflow .kid. that it started"):
+        run.retry()
+    assert statuses() == {"parent": "failed", "kid-0": "completed", "kid-1": "failed"}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_run_that_started_another_one_beside_what_failed_is_retried(kid, broken, asynchronous):
+    """That one had failed before, but the code had not heard of it."""
+
+    def started():
+        first = kid.start(1)
+        wait_until(lambda: durable.get("kid-1").status != "running")
+        return first, kid.start(0)
+
+    @durable.workflow(id="parent")
+    def parent():
+        return [run.result() for run in started()]
+
+    @durable.workflow(id="parent")
+    async def parent_async():
+        return await asyncio.gather(*started())
+
+    run = failed(parent_async if asynchronous else parent)
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == ["paid 1", "paid 0"]
+
+
+def test_a_run_goes_on_where_another_task_started_a_run_after_a_failure(kid, broken):
+    """The tasks side by side have nothing to do with each other."""
+    heard = asyncio.Event()
+
+    @durable.step
+    async def work():
+        await heard.wait()
+
+    @durable.workflow(id="parent")
+    async def parent():
+        async def first():
+            try:
+                return await kid.start(1)
+            finally:
+                heard.set()
+
+        async def second():
+            await work()
+            return await kid.start(0)
+
+        one, other = await asyncio.gather(first(), second(), return_exceptions=True)
+        if isinstance(one, Exception):
+            raise one
+        return [one, other]
+
+    run = failed(parent)
+    broken.clear()
+    run.retry()
+    assert run.result(PATIENCE) == ["paid 1", "paid 0"]
+
+
 def test_where_a_started_child_cannot_be_retried_nothing_is(kid, broken):
     @durable.step
     def tidy(): ...
