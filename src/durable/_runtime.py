@@ -68,7 +68,8 @@ class Runtime:
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._left: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
         """Executions that were interrupted, by run, as long as steps that they submitted are in flight."""
-        self._owning = threading.Lock()
+        self._owning = threading.RLock()  # a signal handler may close the engine while its thread becomes the owner
+        self._is_closing = False
         self._closed: str | None = None
         self._claims = Claims()
 
@@ -91,6 +92,8 @@ class Runtime:
             return
         with self._owning:
             self.require_open()
+            if self._is_closing:
+                raise EngineClosedError(self._why_closed())
             if not self.journal.epoch:
                 self.journal.own(os.getpid(), self.clock.now())
                 assert self.waker is not None
@@ -100,6 +103,14 @@ class Runtime:
                     from ._retention import Keeper
 
                     self.keeper = Keeper(self.journal, self.clock, self.keep_seconds)
+
+    def own_no_more(self) -> None:
+        """Who becomes the owner just now is waited for, since its lock would outlive the engine; nobody does later."""
+        with self._owning:
+            self._is_closing = True
+
+    def _why_closed(self) -> str:
+        return f"the engine on {self.journal.path} was closed: open it again with durable.open(...)"
 
     def forget(self) -> list[Any]:
         """In a child of `fork`: nothing of the parent's is used any more. What is returned must not be ended here."""
@@ -113,7 +124,7 @@ class Runtime:
     def stop(self, seconds: float) -> None:
         """Interrupt what is executing; attempts in flight get so much time to end and be journaled."""
         self._interrupt_all()  # before a step can find the engine closed, and fail of that
-        self._closed = f"the engine on {self.journal.path} was closed: open it again with durable.open(...)"
+        self._closed = self._why_closed()
         here = threading.get_ident()
         running = self._interrupt_all()
         for active in running:

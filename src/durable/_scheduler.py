@@ -252,6 +252,7 @@ class Scheduler:
 
     def stop(self, seconds: float = CLOSE_SECONDS) -> None:
         """Begin nothing more, and end what executes: see `Runtime.stop`."""
+        self.runtime.own_no_more()
         self._pool.clear()
         if self.runtime.keeper is not None:
             self.runtime.keeper.stop()

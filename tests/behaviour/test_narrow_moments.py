@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 import durable
-from durable import _drive, _requests, _thread_pool, testing
+from durable import _drive, _journal, _requests, _thread_pool, testing
 from durable._active import Active
 from durable._limits import Limit
 from durable._outcome import Ending
@@ -443,6 +443,36 @@ def test_a_run_that_needs_a_thread_when_the_program_makes_none_any_more_is_inter
     assert durable.get("run").status == "interrupted"
     assert caught == called == []
     assert durable.get("run").result(PATIENCE) == 1
+
+
+def test_an_engine_that_is_closed_while_a_thread_becomes_the_owner_lets_the_lock_go(journal, monkeypatch):
+    """As one that is left at once, with a call in a task that nobody awaits."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look_at_a_slow_disk(_path):
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    @durable.workflow(id="run")
+    def flow():
+        return 1
+
+    def call():
+        with contextlib.suppress(durable.EngineClosedError, durable.RunInterruptedError):  # whichever is first
+            flow()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_journal, "refuse_network_file_system", look_at_a_slow_disk)
+        calling, closing = threading.Thread(target=call), threading.Thread(target=journal.engine.close)
+        calling.start()
+        assert begun.wait(PATIENCE)
+        closing.start()
+        closing.join(0.3)
+        go_on.set()
+        calling.join(PATIENCE)
+        closing.join(PATIENCE)
+    journal.restart()
+    assert flow() == 1
 
 
 def test_an_engine_that_is_left_on_a_loop_when_the_program_makes_no_thread_any_more_says_so(
