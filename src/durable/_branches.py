@@ -116,16 +116,22 @@ class Branches:
 
     def add(self, task: "asyncio.Task[Any]", branch: Branch) -> None:
         """A task of the run was created."""
-        if not task.done():  # an eager one may be
+        if task.done():  # an eager one may be
+            self._see(task)
+        else:
             self.tasks[task] = branch
             task.add_done_callback(self._task_done)
 
     def _task_done(self, task: "asyncio.Task[Any]") -> None:
         self.tasks.pop(task, None)
         self._look_at(task)  # before a group hears of it
-        if self.execution.halted is not None and not task.cancelled():
-            task.exception()  # seen: the body that might have looked at it is taken down
+        self._see(task)
         self.tick_soon()
+
+    def _see(self, task: "asyncio.Task[Any]") -> None:
+        """Asyncio need not say that nobody asked how it ended: the body that might have asked is taken down."""
+        if self.execution.halted is not None and not task.cancelled():
+            task.exception()
 
     def look_for_interrupt(self) -> None:
         """A task was cancelled: where that is because of an interrupt, it is the run that is interrupted.

@@ -623,3 +623,33 @@ def test_a_task_that_has_ended_when_it_is_created_is_no_task_of_the_run(journal)
     with asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         assert runner.run(flow()) == (1, 2)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 and newer")
+def test_what_ends_at_once_as_its_run_is_taken_down_is_no_task_that_nobody_asked_after(journal):
+    tried = []
+
+    @durable.step
+    async def work():
+        await asyncio.sleep(0)
+
+    async def clean_up():
+        await work()
+
+    @durable.workflow(id="run")
+    async def flow():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            tried.append(asyncio.create_task(clean_up()))
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with journal.engine:
+            task = asyncio.create_task(flow())
+            await asyncio.sleep(0.05)
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert [task.done() for task in tried] == [True]
+    assert not tried[0]._log_traceback  # else asyncio complains when it is collected
