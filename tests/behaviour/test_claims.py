@@ -11,6 +11,7 @@ import durable
 from durable import RunConflictError, _records, _requests, _transaction
 from durable._claims import Claims
 from durable._clock import Clock
+from durable._retention import remove_all
 from tests.behaviour.patience import PATIENCE, wait_until
 
 
@@ -174,6 +175,46 @@ def test_a_call_that_waits_for_a_resumed_run_and_is_interrupted_gives_its_claim_
     assert flow("x") == run.id
     assert held.charged == ["x"]
     assert flow("x") != run.id  # it was claimed
+
+
+def test_of_two_interrupted_calls_the_next_two_go_on_with_one_each(journal, run_async):
+    @durable.workflow
+    async def flow():
+        if journal.crashing:
+            await asyncio.Event().wait()
+        return durable.info().run_id
+
+    async def interrupted():
+        under_way = asyncio.gather(flow(), flow())
+        await asyncio.to_thread(wait_until, lambda: len(durable.runs()) == 2)
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+
+    async def calls():
+        return [await flow() for _ in range(2)]
+
+    run_async(interrupted())
+    journal.crashing = False
+    assert run_async(calls()) == [run.id for run in reversed(list(durable.runs()))]
+
+
+def test_a_resumed_run_that_was_deleted_is_claimed_by_nobody(journal):
+    @durable.workflow
+    def flow():
+        journal.crash()
+        return durable.info().run_id
+
+    for _ in range(2):
+        with pytest.raises(durable.RunInterruptedError):
+            flow.start().result(PATIENCE)
+    journal.restart()
+    durable.resume(wait=True)
+    newer, older = durable.runs()
+    file = journal.engine._runtime.journal
+    assert list(remove_all(file.write, [file.run(older.id)])) == [1]
+    assert flow() == newer.id
+    assert flow() not in {newer.id, older.id}
 
 
 @pytest.mark.parametrize("has_ended", [False, True])

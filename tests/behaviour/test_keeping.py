@@ -90,6 +90,28 @@ def test_a_child_stays_whose_parent_has_failed_again_since_it_was_looked_for(jou
     assert ids() == ["child", "parent"]
 
 
+def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeypatch):
+    monkeypatch.setattr(_retention, "_ROWS_AT_ONCE", 1)
+
+    @durable.workflow(id="child-{number}")
+    def child(number):
+        if number == 2:
+            raise ValueError(number)
+
+    @durable.workflow(id="parent-{last}")
+    def parent(last):
+        for number in range(last - 1, last + 1):
+            child(number)
+
+    parent(1)
+    with pytest.raises(ValueError):
+        parent(3)
+    file = journal.engine._runtime.journal
+    every = [each for run_id in ("parent-1", "parent-3") for each in family(file, file.run(run_id))[::-1]]
+    assert list(remove_all(file.write, every)) == [1, 1, 1, 2]
+    assert ids() == []
+
+
 def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal, old_runs, monkeypatch):
     monkeypatch.setattr(_retention, "_ROWS_AT_ONCE", 1)
     write, stopping = Keeper._write, []

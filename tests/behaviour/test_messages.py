@@ -377,6 +377,24 @@ order()
 """
 
 
+def test_a_run_that_is_retried_from_another_process_is_for_the_owner_to_execute(journal):
+    @durable.workflow(name="broken", id="broken")
+    def broken():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        broken()
+    journal.engine.close()
+    journal.engine = durable.open(journal.path)
+    with subprocess.Popen([sys.executable, "-c", OWNER, journal.path], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "executes\n"
+        try:
+            durable.get("broken").retry()
+            assert durable.get("broken").status == "queued"
+        finally:
+            owner.kill()
+
+
 def test_a_reader_is_told_what_a_reader_can_do(journal):
     with subprocess.Popen([sys.executable, "-c", OWNER, journal.path], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout.readline() == "executes\n"

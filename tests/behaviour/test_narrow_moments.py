@@ -1058,3 +1058,13 @@ def test_a_run_that_is_acknowledged_just_when_the_engine_closes_is_there_for_the
     journal.restart()
     assert [run.id for run in durable.resume(wait=True)] == [started.id]
     assert durable.get(started.id).result(PATIENCE) == 1
+
+
+def test_an_engine_that_is_being_closed_owns_its_journal_no_more(journal):
+    @durable.workflow
+    def flow():
+        return 1
+
+    journal.engine._runtime.own_no_more()
+    with pytest.raises(durable.EngineClosedError, match="was closed"):
+        flow()

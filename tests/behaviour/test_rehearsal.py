@@ -122,6 +122,17 @@ def test_an_async_run_that_comes_to_something_new_has_called_everything_before(j
     assert what_happens(journal, "one") == ("blocked" if late else "completed")
 
 
+def test_a_body_that_would_fail_with_what_the_journal_has_goes_on(journal, check, note):
+    @durable.workflow(id="one")
+    def flow():
+        note("first")
+        journal.crash()
+        raise ValueError
+
+    interrupted(flow)
+    assert check("one").is_what == "goes on"
+
+
 def test_a_body_that_takes_long_beyond_the_journal_goes_on(journal, check, note):
     beyond, over = threading.Event(), threading.Event()
 

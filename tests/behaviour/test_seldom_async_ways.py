@@ -465,16 +465,18 @@ def test_a_timeout_that_waited_for_a_thread_fires_when_that_has_called_something
 # -- loops --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_slot_that_is_on_its_way_to_a_task_that_is_cancelled_is_given_back(run_async):
+@pytest.mark.parametrize("arrives_first", [True, False])
+def test_a_slot_that_is_on_its_way_to_a_task_that_is_cancelled_is_given_back(run_async, arrives_first):
     async def main():
         limit, granted = Limit(1), []
         limit.request(lambda: None)
         task = asyncio.create_task(take_slot(limit))
         await asyncio.sleep(0)
-        limit.release()  # arrives in the next turn of the loop
-        task.cancel()
+        for each in (limit.release, task.cancel) if arrives_first else (task.cancel, limit.release):
+            each()  # is heard of in the next turn of the loop
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.sleep(0)
         limit.request(lambda: granted.append(1))
         assert granted == [1]
 

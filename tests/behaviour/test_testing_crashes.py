@@ -492,6 +492,23 @@ def test_no_time_passes_while_the_process_dies():
     assert not testing.crash_everywhere(run_all).problems
 
 
+@ASYNC
+def test_a_program_that_sleeps_in_a_run_dies_with_what_it_started(one_step, asynchronous):
+    @durable.workflow(id="parent")
+    def parent() -> int:
+        child = one_step.start()
+        durable.sleep(0.002)
+        return child.result()
+
+    @durable.workflow(id="parent")
+    async def parent_async() -> int:
+        child = one_step.start()
+        await durable.aio.sleep(0.002)
+        return await child
+
+    assert not testing.crash_everywhere(parent_async if asynchronous else parent).problems
+
+
 def test_a_death_in_the_background_when_the_program_has_ended_is_one_too(one_step, monkeypatch):
     run, died = _everywhere._run, []
 

@@ -39,6 +39,7 @@ class MortalStore:
     def __init__(self, engine: Engine, plan: Plan) -> None:
         self._journal = engine._runtime.journal
         self._watchers = engine._runtime.watchers
+        self._active = engine._runtime.active
         self._plan = plan
         self._crash: SimulatedCrash | None = None
         self.dead = threading.Event()
@@ -61,6 +62,9 @@ class MortalStore:
             vars(self._journal)["_query"] = self._refuse
             self._journal.commits.refuse(self._crash)
             self._watchers.tell()
+            for active in list(self._active.values()):  # one that sleeps would do so for ever: no time passes any more
+                if active.execution is not None:
+                    active.execution.halt(self._crash)
         return self._crash
 
     def _refuse(self, *_: object) -> NoReturn:
