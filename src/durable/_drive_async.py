@@ -33,6 +33,7 @@ from ._records import step_row
 from ._scopes import SCOPE, StepScope, operation_completed
 from ._suspension import rest
 from ._transaction import work_of
+from ._waits import taken_by
 from .errors import EngineClosedError, Halt, JournalError, SerializationError
 
 
@@ -74,7 +75,8 @@ async def _cut(branches: Branches, decision: Decision, effect: Effect, error: as
     """The task was cancelled while it waited for an effect: that has to replay."""
     if isinstance(effect, (Conclude, Deliver)):  # before its outcome was delivered
         if effect.record.error != CUT:
-            await branches.new.conclude_cut(effect.record, effect.message if isinstance(effect, Conclude) else None)
+            unread = effect.message if isinstance(effect, Conclude) else taken_by(effect.record)
+            await branches.new.conclude_cut(effect.record, unread)
     else:
         cut = decision.send(Cut(error))
         assert isinstance(cut, Conclude)

@@ -253,7 +253,10 @@ class Outcome:
 
 def _putting_back(message: MessageRecord, row: Row) -> Work:
     def work(transaction: Transaction) -> int:
-        transaction.put_message(message)
+        if message.seq:
+            transaction.put_message(message)
+        else:
+            transaction.add_message(message)
         return transaction.put(row)
 
     return work

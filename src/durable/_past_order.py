@@ -187,13 +187,14 @@ class PastOrder:
             settle(future)
         return True
 
-    def drop(self, branch: str) -> None:
-        """What this branch, or one in it, had under way no longer counts."""
+    def drop(self, branch: str) -> list[StepRecord]:
+        """What this branch, or one in it, had under way no longer counts; returns that."""
         past = self._execution.past
-        for key in [key for key in list(past) if key[0] == branch or key[0].startswith(branch + "/")]:
-            dropped = past.pop(key)
+        mine = [past.pop(key) for key in list(past) if key[0] == branch or key[0].startswith(branch + "/")]
+        for dropped in mine:
             if dropped.turn != 0 or dropped.error != CUT:
                 self.delivered(dropped.turn)
+        return mine
 
     def is_stuck(
         self,

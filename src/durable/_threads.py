@@ -20,6 +20,7 @@ from ._model import AttemptRecord, MessageRecord, StepRecord
 from ._replay import nothing_to_release
 from ._scopes import SCOPE, current_branch
 from ._task_inspection import waits
+from ._waits import taken_by
 from .errors import Halt
 
 if TYPE_CHECKING:
@@ -70,19 +71,22 @@ class RunThreads:
             self._branches.look_for_interrupt()
             if branch in self._blocked:
                 self._blocked[branch].cancel()
-            self._branches.past.drop(branch)
+            is_taken_down = self._branches.execution.is_taken_down()
+            dropped = sorted(self._branches.past.drop(branch), key=lambda past: past[1:3])
+            if dropped and not is_taken_down and (taken := taken_by(dropped[-1])) is not None:
+                self._cut(dropped[-1], taken)  # after any other the thread went on with what it had got
             self._branches.execution.wake()  # where it waits for a signal, it does so no longer
-            if record is not None and not self._branches.execution.is_taken_down():
-                now = self._branches.execution.now()
-                self._branches.new.journal_late(
-                    record._replace(
-                        status="failed", output=None, error=CUT, finished_at=now, retry_at=None, turn=0
-                    ),  # of no turn: nobody waits for it
-                    message,
-                )
+            if record is not None and not is_taken_down:
+                self._cut(record, message)
             elif message is not None:
                 self._branches.execution.free_signal(message)
         self._branches.tick_soon()
+
+    def _cut(self, record: StepRecord, unread: MessageRecord | None) -> None:
+        """An operation of a thread that was given up: of no turn, since nobody waits for it."""
+        now = self._branches.execution.now()
+        cut = record._replace(status="failed", output=None, error=CUT, finished_at=now, retry_at=None, turn=0)
+        self._branches.new.journal_late(cut, unread)
 
     def has(self, branch: str) -> bool:
         """Whether this is the branch of a thread that is wanted."""

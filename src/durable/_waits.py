@@ -69,6 +69,17 @@ def _signal(call: Call, past: StepRecord | None, world: World) -> Decision:
     raise_again(call, failed)
 
 
+def taken_by(past: StepRecord) -> MessageRecord | None:
+    """The signal that a journaled wait has taken, where a replay gives the wait up before it gets that: it is put back.
+
+    As it was read, and behind those that have come since: the key that it had went with it. One that was an error does
+    not look other than that none came in time, and is not known.
+    """
+    if past.kind != "signal" or past.status != "completed":
+        return None
+    return MessageRecord(0, past.run, "signal", past.name, past.output, None, past.finished_at or past.started_at)
+
+
 def _replayed(call: Call, past: StepRecord | None, world: World) -> Decision | None:
     """What is decided where the journal has the outcome; `None` where it has at most that the wait has begun."""
     if past is not None:

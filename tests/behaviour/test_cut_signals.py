@@ -27,6 +27,11 @@ async def cut(task):
         await task
 
 
+def unread(journal):
+    """What is left in the file of what was sent."""
+    return journal.engine._runtime.journal.messages(1, "signal", "go")
+
+
 async def in_thread(function, *args):
     """Outside of the run."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
@@ -119,6 +124,37 @@ def test_a_signal_that_a_thread_reads_when_it_is_given_up_reaches_who_waits_alre
             run_async(flow())
         journal.restart()
     assert run_async(asyncio.wait_for(flow(), PATIENCE)) == {"number": 1}
+
+
+@pytest.mark.parametrize("in_a_thread", [False, True])
+def test_a_signal_that_the_journal_has_as_taken_is_there_again_where_a_replay_gives_its_wait_up(
+    journal, run_async, in_a_thread
+):
+    """As it does where the process died after the signal was taken, and before that its wait was cut was written."""
+
+    @dataclass
+    class Order:
+        number: int
+
+    @durable.workflow(id="one")
+    async def flow():
+        wait = durable.aio.wait_for_signal
+        task = asyncio.create_task(
+            asyncio.to_thread(durable.wait_for_signal, "go", Order) if in_a_thread else wait("go", Order)
+        )
+        if journal.crashing:
+            await in_thread(durable.get("one").signal, "go", Order(1))
+            assert await task == Order(1)
+            journal.crash()
+        await asyncio.sleep(0)
+        await cut(task)
+        return await wait("go", Order)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(asyncio.wait_for(flow(), PATIENCE)) == Order(1)
+    assert not unread(journal)
 
 
 def test_a_signal_whose_wait_is_cut_reaches_who_waits_already(journal, run_async):
