@@ -47,7 +47,8 @@ class Claims:
 
     def _set_going(self, transaction: Transaction, claim: str, excluded: Collection[str]) -> Iterator[RunRecord]:
         resumed = self._resumed.get(claim, {})
-        for run_id in sorted(resumed.keys() - excluded, key=resumed.__getitem__):
+        left = [run_id for run_id in tuple(resumed) if run_id not in excluded]
+        for run_id in sorted(left, key=resumed.__getitem__):
             if (record := transaction.run_of_id(run_id)) is not None:  # deleted since
                 yield record
                 return
