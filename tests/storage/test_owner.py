@@ -191,15 +191,20 @@ input()
 """
 
 
-def test_a_child_does_not_keep_a_dead_owner_s_lock(start, path, open_journal):
-    owner = owning(start, path, FORK)
-    child = int(owner.line())
+def require_free(owner, child, open_journal):
+    """Who owned the journal dies, and its child lives on: somebody else can own it."""
     try:
         owner.kill()
         os.kill(child, 0)  # it lives
         open_journal()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_does_not_keep_a_dead_owner_s_lock(start, path, open_journal):
+    owner = owning(start, path, FORK)
+    child = int(owner.line())
+    require_free(owner, child, open_journal)
 
 
 def test_a_child_does_not_drop_its_parent_s_lock(start, path):
@@ -272,12 +277,7 @@ def test_a_child_of_another_thread_s_fork_does_not_keep_a_lock_that_is_just_take
     OwnerLock(path).release()
     program = start(FORKS_IN_THE_MIDDLE, path, act)
     child = int(program.line())
-    try:
-        program.kill()
-        os.kill(child, 0)  # it lives
-        open_journal()
-    finally:
-        os.kill(child, signal.SIGKILL)
+    require_free(program, child, open_journal)
 
 
 def test_a_program_that_is_started_by_the_owner_does_not_keep_the_lock(start, path, open_journal):
