@@ -7,8 +7,9 @@ start others because of that, or beside it. So the run keeps count while it exec
 it fails.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
+
+from ._model import PASSED, WENT_ON, around
 
 
 class Aftermath:
@@ -48,19 +49,16 @@ class Aftermath:
     def hear(self, branch: str, run_id: str) -> None:
         """The failure of a run that the code has started reaches it on this branch."""
         self._heard_on.setdefault(branch, set()).add(run_id)
-        for around in _with_around(branch):
-            self._heard_within.setdefault(around, set()).add(run_id)
+        for each in (branch, *around(branch)):
+            self._heard_within.setdefault(each, set()).add(run_id)
 
     def start(self, branch: str) -> None:
         """The code starts a run on this branch: after what it has heard there, in a part of it, or around it."""
         self.passed.update(self._heard_within.pop(branch, ()))
-        for around in _with_around(branch):
-            self.passed.update(self._heard_on.pop(around, ()))
+        for each in (branch, *around(branch)):
+            self.passed.update(self._heard_on.pop(each, ()))
 
-
-def _with_around(branch: str) -> Iterator[str]:
-    """A branch, and those that it is a part of."""
-    yield branch
-    while branch:
-        branch = branch.rpartition("/")[0]
-        yield branch
+    def said(self) -> dict[str, Any]:
+        """What a retry is to know of all this."""
+        found = {WENT_ON: self.went_on, PASSED: sorted(self.passed)}
+        return {what: each for what, each in found.items() if each}

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from ._effects import CUT
 from ._identity import runs_called
-from ._model import END, PASSED, RAISED_AT, TIMER, WENT_ON, RunRecord, StepRecord, as_called, operation_number
+from ._model import END, PASSED, RAISED_AT, TIMER, WENT_ON, RunRecord, StepRecord, around, as_called, operation_number
 from ._replay import describe, place
 from .errors import RunConflictError
 
@@ -176,8 +176,8 @@ def _latest(steps: list[StepRecord]) -> dict[str, tuple[float, int]]:
     for step in steps:
         latest[step.branch] = max(latest.get(step.branch, _NEVER), (step.started_at, step.position))
         if _in_thread(step):
-            around = step.branch.rpartition("/")[0]
-            latest[around] = max(latest.get(around, _NEVER), (step.started_at, 0))
+            awaiting = step.branch.rpartition("/")[0]
+            latest[awaiting] = max(latest.get(awaiting, _NEVER), (step.started_at, 0))
     return latest
 
 
@@ -201,7 +201,7 @@ def _went_on_after(failed: StepRecord, latest: dict[str, tuple[float, int]]) -> 
     ended = _ended(failed)
     if not _IS_MAP.search(failed.branch) and latest.get(failed.branch, _NEVER) > (ended, failed.position):
         return True
-    return any(around in latest and latest[around][0] >= ended for around in _around(failed.branch))
+    return any(outside in latest and latest[outside][0] >= ended for outside in around(failed.branch))
 
 
 def _ended(step: StepRecord) -> float:
@@ -210,13 +210,6 @@ def _ended(step: StepRecord) -> float:
 
 def _came_to_end(step: StepRecord) -> tuple[float, int]:
     return _ended(step), step.position
-
-
-def _around(branch: str) -> Iterator[str]:
-    """The branches that this one is a part of."""
-    while branch:
-        branch = branch.rpartition("/")[0]
-        yield branch
 
 
 def _outlived(record: RunRecord, steps: list[StepRecord]) -> Callable[[StepRecord], bool]:
@@ -250,7 +243,7 @@ def _caught(
             return False
         if outlived(step):
             return True
-        ended, creators = _ended(step), (step.branch, *_around(step.branch))
+        ended, creators = _ended(step), (step.branch, *around(step.branch))
         branches = (found for creator in creators for found in latest.get(creator, ()))
         return any(at >= ended and branch != step.branch for at, branch in branches)
 
@@ -292,13 +285,13 @@ class _Timeouts:
         """On the branch, or on one that is a part of it."""
         for timeout in timeouts:
             self._on.setdefault(timeout.timer.branch, []).append(timeout)
-            for branch in (timeout.timer.branch, *_around(timeout.timer.branch)):
+            for branch in (timeout.timer.branch, *around(timeout.timer.branch)):
                 self._within.setdefault(branch, []).append(timeout)
 
     def of(self, step: StepRecord) -> Iterator[_Fired]:
         """Those that may have cut a step."""
-        around = (self._on.get(branch, ()) for branch in _around(step.branch))
-        near = chain(self._within.get(step.branch, ()), *around)
+        outside = (self._on.get(branch, ()) for branch in around(step.branch))
+        near = chain(self._within.get(step.branch, ()), *outside)
         return (timeout for timeout in near if timeout.may_have_cut(step))
 
     def that_may_have_cut(self, steps: Iterable[StepRecord]) -> list[_Fired]:
@@ -345,29 +338,33 @@ def _is_compensated(
     return is_torn_down and any(came_at(step) >= since for step in kept)
 
 
+def _said(record: RunRecord, what: str) -> Any:
+    """What the run says in its error for a retry, beside the error itself; `None` where it does not."""
+    error = json.loads(record.error or "null")
+    return error.get(what) if isinstance(error, dict) else None
+
+
 def _raised_at(record: RunRecord) -> float:
     """When the body raised what the run failed with, where the journal says so."""
-    error = json.loads(record.error or "null")
-    return float(error.get(RAISED_AT, inf)) if isinstance(error, dict) else inf
+    found = _said(record, RAISED_AT)
+    return inf if found is None else float(found)
 
 
 def _passed_by(record: RunRecord) -> frozenset[str]:
     """The runs that it started and heard the failure of before it started another one."""
-    error = json.loads(record.error or "null")
-    found = error.get(PASSED) if isinstance(error, dict) else None
+    found = _said(record, PASSED)
     return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 
 
 def _went_on_in(record: RunRecord) -> dict[str, int]:
     """By branch: the turn of the last failure after which it created tasks that came to something."""
-    error = json.loads(record.error or "null")
-    found = error.get(WENT_ON, {}) if isinstance(error, dict) else {}
+    found = _said(record, WENT_ON)
     return {branch: turn for branch, turn in found.items() if isinstance(turn, int)} if isinstance(found, dict) else {}
 
 
 def _is_passed(failed: StepRecord, went_on: dict[str, int]) -> bool:
     """Whether its branch, or one around it, had got it when it created tasks that came to something."""
-    return any(went_on.get(branch, 0) >= (failed.turn or inf) for branch in (failed.branch, *_around(failed.branch)))
+    return any(went_on.get(branch, 0) >= (failed.turn or inf) for branch in (failed.branch, *around(failed.branch)))
 
 
 def came_at(step: StepRecord) -> float:

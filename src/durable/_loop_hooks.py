@@ -22,7 +22,7 @@ _TIMEOUTS: Final = {"asyncio.timeouts", "asyncio.tasks"}
 """Where the callbacks of `timeout`, `wait_for`, `wait` and `as_completed` are defined; that of `sleep` is elsewhere."""
 _RESCHEDULE: Final = asyncio.Timeout.reschedule.__code__
 _LONG_AGO: Final = float("-inf")
-_EAGER: Final = getattr(asyncio, "eager_task_factory", _LONG_AGO)
+_EAGER: Final = getattr(asyncio, "eager_task_factory", object())
 """Since Python 3.12."""
 
 

@@ -4,7 +4,7 @@ A record is a named tuple whose fields are the columns of its table, in order. T
 epoch. Texts in `input`, `output` and `error` are JSON as written by the codec.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final, Literal, NamedTuple
 
@@ -146,6 +146,13 @@ class OwnerRecord(NamedTuple):
     pid: int
     started_at: float
     closed_at: float | None
+
+
+def around(branch: str) -> Iterator[str]:
+    """The branches that this one is a part of, from the nearest on."""
+    while branch:
+        branch = branch.rpartition("/")[0]
+        yield branch
 
 
 def as_called(steps: Iterable[StepRecord]) -> list[StepRecord]:

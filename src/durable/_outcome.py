@@ -11,7 +11,7 @@ from ._codec import TypeCodec, dump_error, load_error
 from ._codec.classes import is_here
 from ._execution import Execution
 from ._identity import listed, set_aside
-from ._model import PASSED, RAISED_AT, WENT_ON, RunRecord, StepRecord
+from ._model import RAISED_AT, RunRecord, StepRecord
 from ._replay import require_nothing_left
 from ._rests import Suspended
 from ._scopes import EXITS
@@ -128,13 +128,11 @@ def time_is_up(record: RunRecord, timeout_seconds: float | None) -> TimeoutError
 
 def failed(execution: Execution, error: BaseException) -> Ending:
     """The run ends with this error, which its callers get in its decoded form."""
-    text = dump_error(error)
-    if execution.root.ended_at is not None:  # for a retry, which is to know what was done because of that
-        text = f'{text[:-1]},"{RAISED_AT}":{execution.root.ended_at!r}}}'
-    if execution.root.aftermath.went_on:
-        text = f'{text[:-1]},"{WENT_ON}":{json.dumps(execution.root.aftermath.went_on)}}}'
-    if execution.root.aftermath.passed:
-        text = f'{text[:-1]},"{PASSED}":{json.dumps(sorted(execution.root.aftermath.passed))}}}'
+    text, said = dump_error(error), execution.root.aftermath.said()
+    if execution.root.ended_at is not None:
+        said[RAISED_AT] = execution.root.ended_at
+    if said:  # for a retry, which is to know what was done because of that
+        text = f"{text[:-1]},{json.dumps(said)[1:]}"
     decoded = load_error(text)
     if isinstance(decoded, StepError) and not isinstance(error, StepError):
         decoded.__cause__ = error
