@@ -65,7 +65,7 @@ class Active:
         self.has_claimed = False
         """Whether such a call has found the run, and claimed it: to execute it, or to wait for it."""
         self.cancelling = False
-        self.waits: set[Wait] = set()
+        self.waits: dict[Wait, None] = {}
         """For a slot, to begin it; told when it is cancelled, and when it is over."""
         self.execution: Execution | None = None
         self.thread: int | None = None
@@ -148,12 +148,12 @@ class Active:
     @contextmanager
     def waiting_for_slot(self, wait: "Wait") -> Iterator[None]:
         """While somebody waits for a slot for it, who is told when it may need none any more: see `needs_slot`."""
-        waits: set[Any] = self.waits if self.execution is None else self.execution.waits
-        waits.add(wait)
+        waits: dict[Any, None] = self.waits if self.execution is None else self.execution.waits
+        waits[wait] = None
         try:
             yield
         finally:
-            waits.discard(wait)
+            waits.pop(wait, None)
 
     def _wake(self) -> None:
         for wait in list(self.waits):

@@ -63,7 +63,7 @@ class Branches:
         self.new = NewOutcomes(self, self.past)
         """Those that it has not."""
         self.telling = Telling(self)
-        self.timers: set[RunTimer] = set()
+        self.timers: dict[RunTimer, None] = {}
         """The timeouts of asyncio that its code has set, and that may still fire."""
         self.resting: dict[asyncio.Future[None], Rest] = {}
         """Waits for timers, signals and children."""

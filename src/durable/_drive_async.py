@@ -1,7 +1,6 @@
 """The driver that awaits: the twin of `drive` in `_drive.py`."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ from ._entries import Work
 from ._execution import Execution
 from ._limits import Slots
 from ._model import MessageRecord
-from ._port import settle
+from ._port import settle, soon
 from ._records import step_row
 from ._scopes import SCOPE, StepScope, operation_completed
 from ._suspension import rest
@@ -250,8 +249,7 @@ class AskedFor:
 
     def set(self) -> None:
         """Something else has come up. From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._has_changed)
+        soon(self._loop, self._has_changed)
 
     def leave(self) -> None:
         """Wait no longer; where it was given, or is on its way, it is given back."""

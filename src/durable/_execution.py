@@ -116,11 +116,11 @@ class Execution:
         """Where its body runs, or the loop of its tasks."""
         self.attempts_in_flight = 0
         self.cancel = Cancellation()
-        self.waits: set[threading.Event] = set()
+        self.waits: dict[threading.Event, None] = {}
         """What threads of this execution wait on; set when it is taken down."""
         self.may_suspend = may_suspend
         """Whether somebody will set it going again when what it waits for has come: a background run."""
-        self.rests: set[Rest] = set()
+        self.rests: dict[Rest, None] = {}
         """Its waits for timers, signals and children."""
         self.reserved: dict[int, object] = {}
         """Signals that its branches have taken, by key, each with a mark of who took it."""
@@ -222,12 +222,12 @@ class Execution:
 
     def wait(self, event: threading.Event, seconds: float | None, patience: float | None = None) -> None:
         """Wait for the event, as `Clock.wait` does; raises the `Halt` of an execution that is taken down meanwhile."""
-        self.waits.add(event)
+        self.waits[event] = None
         try:
             if self.halted is None and not self.is_cut():
                 self.clock.wait(event, seconds, patience)
         finally:
-            self.waits.discard(event)
+            self.waits.pop(event, None)
         if self.halted is not None:
             raise self.halted
 

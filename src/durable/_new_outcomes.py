@@ -6,7 +6,6 @@ which the code has cut lets go. These cost no fsync. They are journaled when the
 the run: where nothing follows, a crash leaves no trace.
 """
 
-from collections import deque
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class NewOutcomes:
         self._committing = False
         self._waiting: list[Outcome] = []
         """What takes a turn of its own after the commit that is under way, or after the replay."""
-        self._ready: deque[list[Outcome]] = deque()
+        self._ready: list[list[Outcome]] = []
         """What waits until it is its turn, group by group."""
 
     def __bool__(self) -> bool:
@@ -52,13 +51,13 @@ class NewOutcomes:
     ) -> "asyncio.Future[None]":
         """Commit an outcome; what this returns is done when it is on disk and it is its turn."""
         future = self._branches.loop.create_future()
-        self._outbox.append(Outcome(record, attempt, future, message))
+        self._outbox.append(Outcome(self, record, attempt, future, message))
         self._submit_next()
         return future
 
     def take_turn(self, record: StepRecord, unread: MessageRecord | None = None) -> "asyncio.Future[None]":
         """Done in a turn that this has for itself. It is journaled then, unless it was cancelled before."""
-        outcome = Outcome(record, None, self._branches.loop.create_future(), unread, is_late=True)
+        outcome = Outcome(self, record, None, self._branches.loop.create_future(), unread, is_late=True)
         self._waiting.append(outcome)
         self.admit()
         self._branches.tick_soon()
@@ -72,11 +71,11 @@ class NewOutcomes:
     def journal_late(self, record: StepRecord, unread: MessageRecord | None = None) -> None:
         """Journal something that nobody waits for, with what follows; not an outcome that was to be written there."""
         self._outbox = [outcome for outcome in self._outbox if outcome.record[:3] != record[:3]]
-        self._owe(Outcome(record, None, self._branches.loop.create_future(), unread, is_late=True))
+        self._owe(Outcome(self, record, None, self._branches.loop.create_future(), unread, is_late=True))
 
     def deliver_unwritten(self, record: StepRecord, future: "asyncio.Future[None]") -> None:
         """Deliver what the journal is not to have, when all tasks wait again."""
-        self._ready.append([Outcome(record, None, future)])
+        self._ready.append([Outcome(self, record, None, future)])
         self._branches.tick_soon()
 
     # -- to the disk --------------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ class NewOutcomes:
     def _submit(self, group: "list[Outcome]") -> None:
         self._give_turns(group)
         self._committing = True
-        self._branches.write(_Group(self, group), True)
+        self._branches.write(group[0] if len(group) == 1 else _Group(self, group), True)
 
     def _give_turns(self, group: "list[Outcome]") -> None:
         """They share a turn, but for what has one for itself: a cancellation, and an outcome of a thread.
@@ -203,7 +202,7 @@ class NewOutcomes:
 
     def deliver_next(self) -> None:
         """Deliver the next turn."""
-        self._deliver(self._ready.popleft())
+        self._deliver(self._ready.pop(0))
 
     def next_is_timeout(self) -> bool:
         """Whether the next turn is that of a timeout which the code has set."""
@@ -215,12 +214,13 @@ class NewOutcomes:
 
 
 class Outcome:
-    """An outcome on its way: to the disk, and then to the task that awaits it."""
+    """An outcome on its way: to the disk, by itself or in a group, and then to the task that awaits it."""
 
-    __slots__ = ("attempt", "future", "is_late", "message", "record", "turn")
+    __slots__ = ("_recipient", "attempt", "future", "is_late", "message", "record", "turn")
 
     def __init__(
         self,
+        recipient: NewOutcomes,
         record: StepRecord,
         attempt: AttemptRecord | None,
         future: "asyncio.Future[None]",
@@ -228,6 +228,7 @@ class Outcome:
         *,
         is_late: bool = False,
     ) -> None:
+        self._recipient = recipient
         self.record = record
         self.attempt = attempt
         self.turn = 0
@@ -239,12 +240,17 @@ class Outcome:
         self.is_late = is_late
         """Whether it is journaled after it was delivered, with what follows."""
 
+    @property
     def work(self) -> Work:
-        """What writes it."""
+        """What writes it, once it has its turn."""
         if not self.is_late:
             return work_of(step_row_in_turn(self.record, self.turn), self.attempt, self.message)
         row = step_row_in_turn(self.record, self.turn)
         return row if self.message is None else _putting_back(self.message, row)
+
+    def told(self, error: BaseException | None) -> None:
+        """It is in the file, or not, and why."""
+        self._recipient.on_disk([self], error)
 
     def settle(self, error: BaseException | None = None) -> None:
         """Let the task go on."""
@@ -270,7 +276,7 @@ class _Group:
     def __init__(self, recipient: NewOutcomes, outcomes: list[Outcome]) -> None:
         self._recipient = recipient
         self._outcomes = outcomes
-        self.work = outcomes[0].work() if len(outcomes) == 1 else all_of([outcome.work() for outcome in outcomes])
+        self.work = all_of([outcome.work for outcome in outcomes])
 
     def told(self, error: BaseException | None) -> None:
         self._recipient.on_disk(self._outcomes, error)
@@ -284,7 +290,7 @@ class _Unawaited:
     def __init__(self, execution: "Execution", outcomes: list[Outcome]) -> None:
         self._execution = execution
         self._outcomes = outcomes
-        self.work = all_of([outcome.work() for outcome in outcomes])
+        self.work = all_of([outcome.work for outcome in outcomes])
 
     def told(self, error: BaseException | None) -> None:
         """Nobody waits for it, but somebody may for a signal that was put back."""

@@ -1,17 +1,15 @@
 """The order of what the journal has of an async run: on replay, each outcome reaches its task in its turn."""
 
 import asyncio
-import contextlib
 import contextvars
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from ._effects import CUT, Call
 from ._execution import Execution
 from ._model import CANCEL_POSITION, FIRST_TIMEOUT, StepRecord
-from ._port import settle
+from ._port import settle, soon
 from ._replay import describe, place
 from ._task_inspection import waits_on_known
 from .errors import NonDeterminismError
@@ -41,17 +39,18 @@ class PastOrder:
         """How many that blocked the loop, and so have no turn, were not called yet."""
         self._begun = sum(step.turn is None for step in execution.past.values())
         """How many that had begun, and have no outcome, were not called yet."""
-        self._turns = deque(sorted(self._owed))
+        self._turns = sorted(self._owed, reverse=True)
+        """The next one last."""
         self.is_over = not self._turns and not self._inline and not self._begun
         """Whether all were delivered, and what had begun was called."""
-        self.last_turn = self._turns[-1] if self._turns else 0
+        self.last_turn = self._turns[0] if self._turns else 0
         self._cancelled_in, self._before_cancel = _cancellation(execution.past)
         """The turn in which the run was cancelled, and what it cut: nobody calls it, so that it waits for these."""
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
         """By turn: what the code has called of it and waits for, by branch and position."""
         self._gates: dict[asyncio.Future[None], None] = {}
         """In order: what has waited at them for the end of the replay goes on as it came."""
-        self._last: deque[asyncio.Future[None]] = deque()
+        self._last: dict[asyncio.Future[None], None] = {}
         """What has no turn, and waits until nothing that has one can be delivered without it."""
         self._looks_left = _PATIENT_LOOKS
         self._cuts: dict[asyncio.Future[None], StepRecord] = {}
@@ -121,14 +120,14 @@ class PastOrder:
         """Returns when everything was delivered, or nothing more can be before the caller goes on."""
         if self:
             gate = self._loop.create_future()
-            self._last.append(gate)
+            self._last[gate] = None
             self._on_news()
             await gate
 
     def let_go_on(self) -> bool:
         """Let one go on of those that wait until nothing else can be delivered; say whether there was one."""
         while self._last:
-            gate = self._last.popleft()
+            del self._last[gate := next(iter(self._last))]
             if not gate.done():
                 settle(gate)
                 self._on_news()
@@ -145,8 +144,8 @@ class PastOrder:
             self._begun -= 1
         else:
             return
-        while self._turns and not self._owed[self._turns[0]]:
-            turn = self._turns.popleft()
+        while self._turns and not self._owed[self._turns[-1]]:
+            turn = self._turns.pop()
             del self._owed[turn]
             self._called.pop(turn, None)
         self.is_over = not self._turns and not self._inline and not self._begun
@@ -161,8 +160,7 @@ class PastOrder:
 
         Taken by the thread, it would be nowhere until the loop hears of it: a run that looks in between seems stuck.
         """
-        with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-            self._loop.call_soon_threadsafe(self._take_begun, record)
+        soon(self._loop, self._take_begun, record)
 
     def _take_begun(self, record: StepRecord) -> None:
         if self._execution.past.pop((record.branch, record.position), None) is not None:
@@ -170,14 +168,14 @@ class PastOrder:
 
     def next_is_timeout(self) -> bool:
         """Whether the next turn is that of a timeout which the code has set."""
-        called = self._called.get(self._turns[0], ()) if self._turns else ()
+        called = self._called.get(self._turns[-1], ()) if self._turns else ()
         return any(position <= FIRST_TIMEOUT for _, position, _ in called)
 
     def deliver_next(self) -> bool:
         """Deliver the next turn, if the code has called all of it; say whether."""
         if not self._turns:
             return False
-        turn = self._turns[0]
+        turn = self._turns[-1]
         if turn == self._cancelled_in and any(map(self._execution.past.__contains__, self._before_cancel)):
             return False
         called = [waiting for waiting in self._called.get(turn, ()) if not waiting[2].done()]
@@ -238,7 +236,7 @@ class PastOrder:
 
     def nothing_can_follow(self) -> NonDeterminismError:
         """The error of a run that is stuck."""
-        turn = self._turns[0] if self._turns else None
+        turn = self._turns[-1] if self._turns else None
         left = list(self._execution.past.values())
         missing = next((s for s in left if s.turn == (turn or 0)), left[0] if left and turn is None else None)
         cut = next((s for s in self._cuts.values() if turn is None or s.turn == turn), None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from ._commits import Commits
@@ -70,8 +71,7 @@ class LoopPort:
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: its runs are interrupted
-            self.loop.call_soon_threadsafe(_acknowledge, entries)
+        soon(self.loop, _acknowledge, entries)
 
 
 class _Bundle:
@@ -106,3 +106,9 @@ def settle(future: "asyncio.Future[None]", error: BaseException | None = None) -
             future.set_result(None)
         else:
             future.set_exception(error)
+
+
+def soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
+    """Have it called on a loop, from any thread. Where the loop was closed, nobody waits there any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *args)

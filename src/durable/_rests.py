@@ -37,11 +37,11 @@ class Rest:
 @contextmanager
 def known_rest(execution: "Execution", rest: Rest) -> Iterator[None]:
     """A wait that others can end, and that is written down when the run is suspended."""
-    execution.rests.add(rest)
+    execution.rests[rest] = None
     try:
         yield
     finally:
-        execution.rests.discard(rest)
+        execution.rests.pop(rest, None)
 
 
 class Suspended(RunInterruptedError):  # noqa: N818 - a state, and nothing that went wrong

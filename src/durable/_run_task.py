@@ -1,7 +1,6 @@
 """The task that an async run executes in: its body, who may cancel it, and what follows when the run is halted."""
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
@@ -11,7 +10,7 @@ from ._attempts import INTERRUPTS
 from ._branches import Branches
 from ._execution import Execution
 from ._loop_hooks import enter_loop, leave_loop
-from ._port import LoopPort
+from ._port import LoopPort, soon
 from ._scopes import SCOPE
 from .errors import Halt
 
@@ -27,6 +26,26 @@ class RunTask(asyncio.Task[Any]):
 
     execution: Execution
     caller: "asyncio.Task[Any] | None" = None
+
+    def take_down_soon(self) -> None:
+        """The execution was halted. Called from any thread."""
+        soon(self.get_loop(), self._take_down)
+
+    def cancel_soon(self) -> None:
+        """Nothing waits for its attempts in flight any more. Called from any thread."""
+        soon(self.get_loop(), self.cancel)
+
+    def _take_down(self) -> None:
+        """End what waits. Attempts in flight may end first, and the next operation raises."""
+        branches = self.execution.branches
+        if self.done() or branches is None:
+            return
+        if self.execution.attempts_in_flight:
+            branches.is_held_up = True
+            return
+        for task in list(branches.tasks):  # each: code may not hand a cancellation on, and a `TaskGroup` does it once
+            task.cancel()
+        self.cancel()
 
     def cancel_run(self) -> None:
         """The run was cancelled, which is journaled: its body gets `CancelledError`, and is not interrupted."""
@@ -71,12 +90,12 @@ async def run_body(execution: Execution, function: Callable[..., Any], args: Any
         root.caller = asyncio.current_task()
         root.set_name(f"durable run {execution.record.id}")
         branches.root = root
-        execution.on_halt = lambda: _soon(loop, lambda: _take_down(execution, root))
+        execution.on_halt = root.take_down_soon
         branches.telling.tell = root.cancel_run
-        execution.cancel.deliver = lambda: _soon(loop, branches.telling.begin)
+        execution.cancel.deliver = branches.telling.begin_soon
         if not branches.telling.replay() and execution.cancel.requested:
             branches.telling.begin()
-        execution.on_give_up = lambda: _soon(loop, root.cancel)
+        execution.on_give_up = root.cancel_soon
         if execution.halted is not None:  # by another thread, before it could be told here
             execution.on_halt()
         if branches.past:
@@ -117,21 +136,3 @@ async def _end(branches: Branches) -> None:
     branches.telling.end()  # told of a cancellation now, it would leave tasks behind
     await branches.end_all()
     branches.flush()
-
-
-def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-        loop.call_soon_threadsafe(callback)
-
-
-def _take_down(execution: Execution, root: RunTask) -> None:
-    """The execution was halted: end what waits. Attempts in flight may end first, and the next operation raises."""
-    branches = execution.branches
-    if root.done() or branches is None:
-        return
-    if execution.attempts_in_flight:
-        branches.is_held_up = True
-        return
-    for task in list(branches.tasks):  # each: code may not hand a cancellation on, and a `TaskGroup` does so only once
-        task.cancel()
-    root.cancel()

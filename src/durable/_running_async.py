@@ -5,7 +5,7 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from ._execution import Execution
 from ._limits import Slots
 from ._outcome import Ending, raised, returned
 from ._past_order import despite_cancellation
-from ._port import LoopPort, settle
+from ._port import LoopPort, settle, soon
 from ._rests import Suspended
 from ._run_task import RunTask, run_body
 from ._running import Body, Course, Effect, Join, TakeSlot, Write, lend_slot
@@ -58,22 +58,24 @@ def port_of(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> LoopPort:
     return port
 
 
-async def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Any:
+def _perform(runtime: Runtime, effect: Effect, port: LoopPort) -> Awaitable[Any]:
     if isinstance(effect, Write):
-        return await _write(runtime, effect, port)
+        return _write(runtime, effect, port)
     if isinstance(effect, Body):
-        return await _body(runtime, effect, port)
+        return _body(runtime, effect, port)
     if isinstance(effect, TakeSlot):
-        return await take_slot(effect.active, effect.slots)
+        return take_slot(effect.active, effect.slots)
     if isinstance(effect, Join):
-        return await effect.wait()
-    if effect.parent is None:
-        change = Change()
-        with runtime.watchers.known(change.outside_of_runs()):
-            await change.of(effect.active)
-    else:
-        await _child_is_over(effect.active, effect.parent)
-    return None
+        return effect.wait()  # type: ignore[no-any-return]
+    if effect.parent is not None:
+        return _child_is_over(effect.active, effect.parent)
+    return _run_is_over(runtime, effect.active)
+
+
+async def _run_is_over(runtime: Runtime, active: Active) -> None:
+    change = Change()
+    with runtime.watchers.known(change.outside_of_runs()):
+        await change.of(active)
 
 
 async def _child_is_over(active: Active, parent: Execution) -> None:
@@ -156,14 +158,15 @@ class _Write:
     __slots__ = ("_entry", "_future")
 
     def __init__(self, entry: Entry, future: "asyncio.Future[Any]") -> None:
-        self._entry = entry
+        self._entry: Entry | None = entry
         self._future = future
 
     def told(self, error: BaseException | None) -> None:
-        if self._future.done():
+        entry, self._entry = self._entry, None  # which has this: both would wait for the garbage collector
+        if entry is None or self._future.done():
             return
         if error is None:
-            self._future.set_result(self._entry.result)
+            self._future.set_result(entry.result)
         else:
             self._future.set_exception(error)
 
@@ -194,12 +197,7 @@ def over(active: Active) -> "asyncio.Future[None]":
     """Done when an execution is over: to be awaited without blocking the loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-
-    def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, future)
-
-    active.watch(tell)
+    active.watch(partial(soon, loop, settle, future))
     return future
 
 
@@ -224,8 +222,7 @@ class Change:
     def tell(self) -> None:
         """Called from any thread."""
         self._is_told = True
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._arrive)
+        soon(self._loop, self._arrive)
 
     def _arrive(self) -> None:
         self._event.set()
@@ -363,8 +360,7 @@ class LoopThread:
     def stop(self) -> None:
         """End the loop, and the thread soon after."""
         self._stopping = True
-        with contextlib.suppress(RuntimeError):  # what ran on it has just stopped it
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        soon(self.loop, self.loop.stop)  # or what ran on it has just stopped it
         if threading.current_thread() is not self._thread:
             self._thread.join(1.0)
 

@@ -316,7 +316,7 @@ class InLine:
 
     def wait(self) -> None:
         """Have it set going, from any thread, when it has the slot, or needs none any more."""
-        self._active.waits.add(self)
+        self._active.waits[self] = None
         self._limit.request(self._granted)
         self.set()
 
@@ -330,7 +330,7 @@ class InLine:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._active.waits.discard(self)
+        self._active.waits.pop(self, None)
         if self._active.is_over():  # cancelled before it began, or the engine was closed
             self._active.give_slot_back()
         else:

@@ -4,13 +4,12 @@ What a task awaits is seen from outside, so whatever cannot be recognised (a soc
 memory, and so does a timeout of asyncio's around a wait, which a suspension would forget.
 """
 
-import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._branches import Branches
 from ._execution import Execution
-from ._port import settle
+from ._port import settle, soon
 from ._rests import Rest, is_long, suspend
 from ._task_inspection import waits, waits_on_known
 
@@ -30,13 +29,11 @@ async def rest(
     loop = branches.loop
     future: asyncio.Future[None] = loop.create_future()
 
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed, and the run with it
-            loop.call_soon_threadsafe(settle, future)
-
-    mine = Rest(wake, None if seconds is None else execution.now() + seconds, signal, child)
+    mine = Rest(
+        partial(soon, loop, settle, future), None if seconds is None else execution.now() + seconds, signal, child
+    )
     timer: Any = None if seconds is None else execution.clock.call_later(loop, seconds, partial(settle, future))
-    execution.rests.add(mine)
+    execution.rests[mine] = None
     branches.resting[future] = mine
     if branches.past:
         branches.tick_soon()  # it may be that nothing can follow
@@ -45,7 +42,7 @@ async def rest(
     try:
         await future
     finally:
-        execution.rests.discard(mine)
+        execution.rests.pop(mine, None)
         branches.resting.pop(future, None)
         if timer is not None:
             timer.cancel()

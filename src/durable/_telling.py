@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._effects import TOLD
 from ._model import CANCEL_POSITION, StepRecord
+from ._port import soon
 from ._scopes import SCOPE
 from .errors import Cancelled
 
@@ -49,6 +50,10 @@ class Telling:
             None, None, None, now, now, None, None,
         )  # fmt: skip
         self._branches.new.conclude(record, None).add_done_callback(lambda turn: self._in_turn(turn, record))
+
+    def begin_soon(self) -> None:
+        """The same, from any thread."""
+        soon(self._branches.loop, self.begin)
 
     def replay(self) -> bool:
         """Tell the body again, in its turn, where the journal has it that the run was cancelled; say whether it has."""

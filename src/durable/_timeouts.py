@@ -37,7 +37,7 @@ class RunTimer:
     def cancel(self) -> None:
         """It is not to fire."""
         self._cancelled = True
-        self._branches.timers.discard(self)
+        self._branches.timers.pop(self, None)
         for each in (self._handle, self._turn):
             if each is not None:
                 with contextlib.suppress(RuntimeError):  # the loop was closed, and the task is dropped with it
@@ -51,7 +51,7 @@ class RunTimer:
 
     def set(self, call_at: Callable[..., asyncio.TimerHandle]) -> None:
         """Fire in the turn that the journal has, or else when it is time and the next turn is free."""
-        self._branches.timers.add(self)
+        self._branches.timers[self] = None
         past = self._branches.execution.past.pop(self._place, None)
         if past is not None and past.turn:
             self._fire_in(self._branches.past.turn_of(past))
@@ -70,7 +70,7 @@ class RunTimer:
         turn.add_done_callback(lambda _: self._fire())
 
     def _fire(self) -> None:
-        self._branches.timers.discard(self)
+        self._branches.timers.pop(self, None)
         if not self._cancelled:
             context: Context = self._call[0]
             context.run(*self._call[1:])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 import durable
-from durable._new_outcomes import _Group
+from durable._new_outcomes import Outcome
 from durable._scopes import current_branch
 from tests.behaviour.patience import PATIENCE
 
@@ -187,7 +187,7 @@ def hold_groups():
                 write(*each)
 
         branches.write = lambda letter, full: (
-            held.append((letter, full)) if isinstance(letter, _Group) else write(letter, full)
+            held.append((letter, full)) if isinstance(letter, Outcome) else write(letter, full)
         )
         return held, release
 

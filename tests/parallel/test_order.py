@@ -941,7 +941,7 @@ def test_outcomes_of_threads_that_the_end_of_the_engine_gave_up_have_turns_of_th
             task.cancel()
         await asyncio.wait(tasks)
         may_end.set()
-        group = [Outcome(record, None, None) for record in records]
+        group = [Outcome(None, record, None, None) for record in records]
         branches.new._give_turns(group)
         turns.extend(outcome.turn for outcome in group)
 

@@ -466,12 +466,12 @@ def timer_of(branches, **fields):
 
 
 def test_a_timeout_of_a_run_is_a_handle_as_asyncio_knows_them():
-    branches = SimpleNamespace(timers=set())
+    branches = SimpleNamespace(timers={})
     made = timer_of(branches, _handle=Anything())
-    branches.timers.add(made)
+    branches.timers[made] = None
     assert (made.when(), made.cancelled()) == (5.0, False)
     made.cancel()
-    assert (made.cancelled(), branches.timers) == (True, set())
+    assert (made.cancelled(), branches.timers) == (True, {})
     assert made._handle.calls == [("cancel",)]
 
 
@@ -479,7 +479,7 @@ def test_a_timeout_of_a_run_that_is_taken_down_fires_and_is_not_journaled():
     from contextvars import copy_context
 
     fired = []
-    branches = SimpleNamespace(timers=set(), execution=SimpleNamespace(halted=object()))
+    branches = SimpleNamespace(timers={}, execution=SimpleNamespace(halted=object()))
     made = timer_of(branches, _call=(copy_context(), fired.append, 1))
     made._due()
     assert fired == [1]
@@ -509,7 +509,7 @@ def test_a_timeout_of_a_task_that_is_dropped_with_its_loop_is_cancelled_without_
     past = SimpleNamespace(turn_of=lambda _: loop.create_future())
     place, record = ("", -2), SimpleNamespace(turn=3)
     execution = SimpleNamespace(past={place: record})
-    timer = _timeouts.RunTimer(SimpleNamespace(timers=set(), execution=execution, past=past), place, 5.0, (None,))
+    timer = _timeouts.RunTimer(SimpleNamespace(timers={}, execution=execution, past=past), place, 5.0, (None,))
     timer.set(loop.call_at)
     loop.close()
     timer.cancel()
