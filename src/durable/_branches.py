@@ -108,6 +108,10 @@ class Branches:
         """Whether this is the thread of the loop."""
         return threading.get_ident() == self._thread
 
+    def is_single(self) -> bool:
+        """Whether there is nothing of the run but its own task, which needs no turns to find the same order again."""
+        return not (self.tasks or self.starting or ("_threads" in vars(self) and self.threads.are_there()))
+
     def is_crowded(self) -> bool:
         """Whether others are likely to write in the same turn of the loop."""
         return bool(self.tasks) or self.port.users > 1
@@ -192,7 +196,7 @@ class Branches:
         """Returns when it is the turn of a journaled outcome; one that was cut waits to be cut again."""
         if record.error == CUT:
             await self.past.cut(record)
-        elif self.tasks or self.starting or self.past.is_awaited or record.branch:
+        elif self.past.is_awaited or record.branch or not self.is_single():
             await self.past.turn_of(record)
         else:
             self.past.delivered(record.turn)

@@ -177,7 +177,7 @@ class NewOutcomes:
 
     def _deliver_or_queue(self, group: "list[Outcome]") -> None:
         is_alone = group[0].record.kind == "cancel"
-        if self._branches.tasks or self._ready or not self._past.is_over or is_alone:
+        if self._ready or not self._past.is_over or is_alone or not self._branches.is_single():
             self._ready.append(group)
             self._branches.tick_soon()
         else:

@@ -88,6 +88,10 @@ class RunThreads:
         cut = record._replace(status="failed", output=None, error=CUT, finished_at=now, retry_at=None, turn=0)
         self._branches.new.journal_late(cut, unread)
 
+    def are_there(self) -> bool:
+        """Whether any of them is wanted."""
+        return bool(self._awaited)
+
     def has(self, branch: str) -> bool:
         """Whether this is the branch of a thread that is wanted."""
         return branch in self._awaited

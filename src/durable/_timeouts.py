@@ -110,7 +110,7 @@ class EndOfRun:
         await past.last()
         if cancelled and branches.execution.is_being_cancelled():
             await branches.telling.come_first()
-        if branches.execution.halted is None and (branches.tasks or not past):
+        if branches.execution.halted is None and (not past or not branches.is_single()):
             await branches.new.take_turn(_came(branches.execution, self._place, END))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import sys
 import threading
 import time
@@ -822,6 +823,76 @@ def test_a_sample_of_random_programs(seed):
 def mark(text: str) -> str:
     """Blocks the loop."""
     return text
+
+
+def beside_the_only_task(function):
+    """On a thread of the run that no task of it awaits."""
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, function)
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+def test_the_only_task_of_a_run_and_a_thread_beside_it_are_two(journal, run_async, ends_first):
+    thread, task_is_on = None, threading.Event()
+
+    @durable.step(retry=None)
+    async def patient() -> None:
+        if journal.crashing and ends_first:
+            await asyncio.wait([thread])
+
+    def works():
+        if not ends_first:
+            task_is_on.wait(10)
+        elif not journal.crashing:
+            time.sleep(0.05)  # on replay it comes to it later than it did
+        return mark("a thread")
+
+    @durable.workflow(id="run")
+    async def flow():
+        nonlocal thread
+        thread = beside_the_only_task(works)
+        await patient()
+        found = await label("the thread was first" if thread.done() else "the task was first")
+        task_is_on.set()
+        await thread
+        journal.crash()
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    journal.restart()
+    assert run_async(flow()) == ("the thread was first" if ends_first else "the task was first")
+
+
+def test_two_threads_that_no_task_awaits_have_their_outcomes_in_turn(journal, run_async):
+    first, second_came = threading.Event(), threading.Event()
+
+    def slow():
+        mark("slow")
+        first.set()
+        if journal.crashing:
+            second_came.wait(0.2)
+        return "slow"
+
+    def quick():
+        first.wait(10)
+        mark("quick")
+        return "quick"
+
+    @durable.workflow(id="run")
+    async def flow():
+        threads = [beside_the_only_task(slow), beside_the_only_task(quick)]
+        done, _ = await asyncio.wait(threads, return_when=asyncio.FIRST_COMPLETED)
+        second_came.set()
+        found = await label(min(thread.result() for thread in done))
+        await asyncio.wait(threads)
+        journal.crash()
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(flow())
+    first.clear()
+    journal.restart()
+    assert run_async(flow()) == "slow"
 
 
 @pytest.mark.parametrize("dies_before", [False, True])
