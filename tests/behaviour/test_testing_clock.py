@@ -424,6 +424,25 @@ def test_time_passes_for_a_run_that_a_step_awaits(env, asynchronous):
     assert flow.start().result(PATIENCE) == "done"
 
 
+@pytest.mark.parametrize("calls", [False, True])
+def test_time_passes_for_a_run_that_a_thread_of_an_async_run_waits_for(env, calls):
+    @durable.workflow(id="other")
+    def other():
+        durable.sleep(0.5)
+        return "done"
+
+    @durable.step
+    def begin():
+        other.start()
+
+    @durable.workflow
+    async def flow():
+        begin()
+        return await asyncio.to_thread(other if calls else durable.get("other").result)
+
+    assert flow.start().result(PATIENCE) == "done"
+
+
 def test_a_run_that_sleeps_beside_a_child_that_waits_is_suspended_with_it(by_hand):
     @durable.workflow(id="child")
     async def child() -> str:

@@ -8,9 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from durable._clock import Clock, wait_for
+from durable._scopes import SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durable._execution import Execution
 
 _ROUNDING: Final = 1e-6
 """Seconds by which a due time may lie beyond the target: it is a sum of other times."""
@@ -19,7 +22,7 @@ _ROUNDING: Final = 1e-6
 class Wait:
     """A thread that stands still, or a callback of an event loop that is due at a time."""
 
-    __slots__ = ("due", "event", "thread", "wake")
+    __slots__ = ("due", "event", "execution", "thread", "wake")
 
     def __init__(self, due: float | None, thread: int | None, event: threading.Event, wake: Callable[[], Any]) -> None:
         self.due = due
@@ -28,6 +31,9 @@ class Wait:
         self.event = event
         """Set when it is about to go on."""
         self.wake = wake
+        scope = SCOPE.get()
+        self.execution = None if scope is None else scope.execution
+        """That of the run whose code waits."""
 
     def woken(self) -> bool:
         """Whether it is about to go on."""
@@ -137,10 +143,11 @@ class HandClock(Clock):
         with self._guard:
             return {wait.thread for wait in self._waits if wait.thread is not None and not wait.woken()}
 
-    def rests_for(self, event: threading.Event) -> bool:
-        """Whether a thread stands still until this is set, which has not happened."""
+    def resting_in(self, execution: Execution) -> set[int]:
+        """Those of them that execute code of this run, whatever they wait for: a time, another run, a slot."""
         with self._guard:
-            return any(wait.event is event and not wait.woken() for wait in self._waits)
+            mine = [wait for wait in self._waits if wait.execution is execution and not wait.woken()]
+            return {wait.thread for wait in mine if wait.thread is not None}
 
     def has_woken(self) -> bool:
         """Whether any of those that stood still is about to go on."""

@@ -214,7 +214,7 @@ def _is_still(active: Active, actives: list[Active], clock: HandClock) -> bool:
         return False
     children = sum(_attempts_that_wait(execution, other) for other in actives)
     threads = branches.threads  # of `asyncio.to_thread(step)`: one that is about to wait is still at work
-    waiting = sum(map(clock.rests_for, list(execution.waits))) + len(threads.waiting())
+    waiting = len(clock.resting_in(execution)) + len(threads.waiting())
     # Sync children execute in threads too, and are looked at as runs of their own.
     in_threads = sum(other.parent is execution and not other.workflow.is_async for other in actives)
     if execution.attempts_in_flight > children or len(threads._awaited) > waiting + in_threads:
