@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._batch import fail_all, post_all, write_row, write_together
 from ._entries import Entry, NotWrittenError, Port, Row, Store, Work, closed, require_not_held, unknown_outcome
 from ._patience import Patience, deadline
+from ._thread_pool import LastingThread
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Commits:
         self.on_broken: Callable[[], None] = lambda: None
         """Told once when nothing more is written: whoever waits for something to be is waiting in vain."""
         self._closed = False
-        self._helper: threading.Thread | None = None
+        self._helper = LastingThread(self._help, "durable-commits")
         self._helper_turn = threading.Lock()
         """Held while the helper has nothing to do: a bare lock wakes it with far less work than a semaphore."""
         self._helper_turn.acquire()
@@ -133,6 +134,12 @@ class Commits:
         """Raise where this thread is in a body that holds the writer: what it waits for could never be written."""
         require_not_held(self._leader)
 
+    def have_helper(self) -> None:
+        """Before a loop submits an entry: if no thread could be made when it is to lead, nobody would."""
+        with self._guard:
+            if not self._closed:
+                self._helper.begin()
+
     def submit(self, entry: Entry) -> None:
         """Queue an entry of an event loop; its port is told when it is on disk, or why not."""
         with self._guard:
@@ -166,10 +173,8 @@ class Commits:
         with self._guard:
             self._closed = True
             self._idle.wait_for(lambda: self._leader is None and not self._queue, _CLOSE_SECONDS)
-            helper = self._helper
             self._call_helper()
-        if helper is not None and helper is not threading.current_thread():
-            helper.join(_CLOSE_SECONDS)
+        self._helper.wait(_CLOSE_SECONDS)
 
     # -- in line ------------------------------------------------------------------------------------------------------
 
@@ -295,9 +300,6 @@ class Commits:
         return posts
 
     def _wake_helper(self) -> None:
-        if self._helper is None:
-            self._helper = threading.Thread(target=self._help, name="durable-commits", daemon=True)
-            self._helper.start()
         self._call_helper()
         self._leader = _HELPER
 

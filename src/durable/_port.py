@@ -35,6 +35,7 @@ class LoopPort:
         self.rests_until = 0.0
         """By the loop's time: for so long it is not found out, which takes a while, whether a run can go on."""
         self.commits = commits
+        commits.have_helper()
         self._pending: list[Letter] = []
         self._full = False
         """Whether any of these is to be on disk."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ._clock import Clock
 from ._journal import Journal
 from ._model import FINISHED, RunRecord
+from ._thread_pool import LastingThread
 from ._transaction import Transaction
 from .errors import DurableError, JournalError
 
@@ -152,13 +153,16 @@ class Keeper:
         self._clock = clock
         self._keep_seconds = keep_seconds
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="durable-keep", daemon=True)
-        self._thread.start()
+        self._thread = LastingThread(self._run, "durable-keep")
+
+    def start(self) -> None:
+        """Begin, unless it has."""
+        self._thread.begin()
 
     def stop(self) -> None:
         """Delete nothing more."""
         self._stopped.set()
-        self._thread.join(1.0)
+        self._thread.wait(1.0)
 
     def _run(self) -> None:
         pause = min(_NOT_SO_OFTEN_SECONDS, max(1.0, self._keep_seconds / 10))

@@ -68,6 +68,8 @@ class Runtime:
         """The public face of this runtime, for whatever the code of its runs asks of the current engine."""
         self._left: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
         """Executions that were interrupted, by run, as long as steps that they submitted are in flight."""
+        self._owns = False
+        """Whether this process owns the journal, and has the threads that an owner has."""
         self._owning = threading.RLock()  # a signal handler may close the engine while its thread becomes the owner
         self._is_closing = False
         self._closed: str | None = None
@@ -88,21 +90,30 @@ class Runtime:
         """Be the owner of the journal, from the first execution on."""
         self.require_open()
         self.journal.commits.require_not_held_here()
-        if self.journal.epoch:
+        if self._owns:
             return
         with self._owning:
             self.require_open()
             if self._is_closing:
                 raise EngineClosedError(self._why_closed())
-            if not self.journal.epoch:
-                self.journal.own(os.getpid(), self.clock.now())
-                assert self.waker is not None
-                self.timer = Timer(self.journal, self.clock, self.waker)
-                self.timer.start()
-                if self.keep_seconds is not None:
-                    from ._retention import Keeper
+            if not self._owns:
+                self._become_owner()
+                self._owns = True
 
-                    self.keeper = Keeper(self.journal, self.clock, self.keep_seconds)
+    def _become_owner(self) -> None:
+        """What an error or Ctrl-C left undone, such as a thread that could not be made, is done by the next call."""
+        if not self.journal.epoch:
+            self.journal.own(os.getpid(), self.clock.now())
+        if self.timer is None:
+            assert self.waker is not None
+            self.timer = Timer(self.journal, self.clock, self.waker)
+        self.timer.start()
+        if self.keep_seconds is not None:
+            if self.keeper is None:
+                from ._retention import Keeper
+
+                self.keeper = Keeper(self.journal, self.clock, self.keep_seconds)
+            self.keeper.start()
 
     def own_no_more(self) -> None:
         """Who becomes the owner just now is waited for, since its lock would outlive the engine; nobody does later."""

@@ -293,6 +293,7 @@ class Scheduler:
             has_none = self._tasks is None or self._tasks.port.loop.is_closed()
             if has_none and self._loop_thread is None:
                 self._loop_thread = LoopThread()
+            if has_none:
                 self._tasks = Tasks(port_of(runtime, self._loop_thread.loop))
             tasks = self._tasks
             active.loop = tasks.port.loop

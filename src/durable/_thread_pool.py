@@ -1,6 +1,7 @@
 """Daemon threads that are used again: bodies with a timeout, and background runs on a bounded number of them.
 
-Not `concurrent.futures`: its exit hook waits for ever for a body that hangs.
+And those that an engine has as long as it is open. Not `concurrent.futures`: its exit hook waits for ever for a body
+that hangs.
 """
 
 import contextlib
@@ -172,6 +173,32 @@ class ThreadPool:
             job()
             self.at_work.discard(threading.get_ident())
             del job, _here.seat  # else an idle thread keeps the last run alive
+
+
+class LastingThread(threading.Thread):
+    """A daemon thread that an engine has from when it needs it until it is closed."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Begin, unless it has. Where no thread can be made just now that is a `RuntimeError`, and no end of it."""
+        if self._has_begun:
+            return
+        self._has_begun = True  # first: where Ctrl-C strikes in the wait for the thread, it is there
+        try:
+            self.start()
+        except RuntimeError as error:
+            if (interrupt := interrupt_in(error)) is not None:
+                raise interrupt from None
+            self._has_begun = False
+            raise
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, as it was told to: at most so long, and not in itself."""
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(seconds)
 
 
 _bodies = ThreadPool("durable-body", None)

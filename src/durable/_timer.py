@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from ._clock import Clock
 from ._journal import Journal
 from ._model import MessageRecord, RunRecord
+from ._thread_pool import LastingThread
 from .errors import JournalError
 
 _LOOK_SECONDS: Final = 0.25
@@ -68,11 +69,11 @@ class Timer:
         self._complaint = ""
         """What was said last of why nothing can be set going, until it can."""
         self._guard = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="durable-timer", daemon=True)
+        self._thread = LastingThread(self._run, "durable-timer")
 
     def start(self) -> None:
-        """Begin: by now it is known to those whom it tells."""
-        self._thread.start()
+        """Begin, unless it has: by now it is known to those whom it tells."""
+        self._thread.begin()
 
     def look(self) -> None:
         """A run that waits may be due now. From any thread."""
@@ -120,8 +121,7 @@ class Timer:
         """End the thread."""
         self._stopped = True
         self._told.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(1.0)
+        self._thread.wait(1.0)
 
     def _run(self) -> None:
         while not self._stopped:

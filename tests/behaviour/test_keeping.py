@@ -124,6 +124,7 @@ def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal,
 
     monkeypatch.setattr(Keeper, "_write", write_and_stop)
     keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    keeper.start()
     keeper._thread.join(PATIENCE)
     keeper.stop()
     assert stopping == [keeper]
@@ -137,6 +138,7 @@ def test_what_cannot_be_deleted_is_told_and_tried_again(journal, old_runs, caplo
     with closing(apsw.Connection(str(journal.path))) as another:  # of the same SQLite: locks are per process
         another.execute("BEGIN IMMEDIATE")
         keeper = Keeper(file, Tomorrow(), 1.0)
+        keeper.start()
         wait_until(lambda: "old runs are not deleted: " in caplog.text)
         another.execute("ROLLBACK")
     wait_until(lambda: ids() == [])
@@ -158,6 +160,7 @@ def test_what_cannot_be_deleted_since_the_engine_was_closed_is_not_told(journal,
 
     monkeypatch.setattr(Keeper, "_write", write_late)
     keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    keeper.start()
     assert reached.wait(PATIENCE)
     keeper.stop()
     journal.engine.close()

@@ -285,14 +285,17 @@ def test_a_step_in_a_pool_of_forked_processes_is_an_error_of_its_task(journal):
 def thread_that_fails(monkeypatch):
     """Have threads for runs raise this in the thread that makes them: now, until it is called with `None`."""
     start = threading.Thread.start
-    failing = []
+    failing = {}
 
-    def fail_with(error):
-        failing[:] = [] if error is None else [error]
+    def fail_with(error, name="durable-run"):
+        failing.clear()
+        if error is not None:
+            failing[name] = error
 
     def start_or_fail(thread):
-        if failing and thread.name.startswith("durable-run"):
-            raise failing[0]
+        for name, error in failing.items():
+            if thread.name.startswith(name):
+                raise error
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_or_fail)
@@ -316,6 +319,49 @@ def test_a_run_that_was_started_and_could_not_be_set_going_goes_on_when_it_is_as
     assert durable.get("1").result(PATIENCE) == "1"
     assert [run.id for run in durable.resume()] == ["2"]
     assert durable.get("2").result(PATIENCE) == "2"
+
+
+@pytest.mark.parametrize("name", ["durable-timer", "durable-keep", "durable-commits"])
+def test_a_thread_of_the_engine_that_could_not_be_made_is_made_at_the_next_call(tmp_path, thread_that_fails, name):
+    @durable.workflow(id="sleeper")
+    async def flow():
+        await durable.aio.sleep(1.1)
+        return "woken"
+
+    with durable.open(tmp_path / "journal.db", keep="1d"):
+        thread_that_fails(RuntimeError("can't start new thread"), name)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            flow.start()
+        thread_that_fails(None)
+        assert flow.start().result(PATIENCE) == "woken"
+
+
+@pytest.mark.parametrize("name", ["durable-timer", "durable-keep"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_ctrl_c_while_a_thread_of_the_engine_is_made(tmp_path, monkeypatch, name, is_there):
+    start = threading.Thread.start
+    made = []
+
+    def start_and_strike(thread):
+        made.append(thread.name)
+        if is_there or thread.name != name:
+            start(thread)
+        if thread.name == name:
+            raise KeyboardInterrupt
+
+    @durable.workflow(id="sleeper")
+    def flow():
+        durable.sleep(1.1)
+        return "woken"
+
+    with durable.open(tmp_path / "journal.db", keep="1d"):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start_and_strike)
+            with pytest.raises(KeyboardInterrupt):
+                flow.start()
+        if is_there:
+            assert flow.start().result(PATIENCE) == "woken"
+    assert made.count(name) == 1
 
 
 def test_ctrl_c_between_runs_that_are_started_together_leaves_the_one_that_has_begun_going(journal, monkeypatch):

@@ -171,6 +171,7 @@ def store():
 @pytest.fixture
 def commits(store):
     made = Commits(store)
+    made.have_helper()
     yield made
     Task(made.close).wait()
 
@@ -1139,6 +1140,7 @@ def test_an_interrupt_at_any_line_of_a_leader_leaves_nobody_waiting_and_tells_no
     for striking in each_line():
         store, port = Store(), Port(2)
         commits = Commits(store)
+        commits.have_helper()
         gate = store.at_commit = Gate()
         first = Task(commits.write, put("first"), full=True)
         gate.wait()
