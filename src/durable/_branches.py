@@ -110,7 +110,11 @@ class Branches:
 
     def is_single(self) -> bool:
         """Whether there is nothing of the run but its own task, which needs no turns to find the same order again."""
-        return not (self.tasks or self.starting or ("_threads" in vars(self) and self.threads.are_there()))
+        return not (self.tasks or self.starting or self.has_threads())
+
+    def has_threads(self) -> bool:
+        """Whether any thread of the run is wanted."""
+        return "_threads" in vars(self) and self.threads.are_there()
 
     def is_crowded(self) -> bool:
         """Whether others are likely to write in the same turn of the loop."""

@@ -83,6 +83,8 @@ def _all_wait(execution: Execution, found: list[Execution]) -> bool:
     branches = execution.branches
     if branches is None or execution.halted is not None or branches.has_news() or branches.timers:
         return False
+    if branches.has_threads():  # no task need await them
+        return False
     tasks = [*branches.tasks, *([branches.root] if branches.root is not None else [])]
     known = {id(future) for future in branches.resting if not future.done()}
     children = 0

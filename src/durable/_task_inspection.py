@@ -39,13 +39,29 @@ def awaited_by(task: "asyncio.Task[Any]") -> Any:
 
 def waits_on_known(task: "asyncio.Task[Any]", known: set[int], tasks: Container["asyncio.Task[Any]"]) -> bool:
     """Whether it awaits one of these futures, or other tasks of the run, and nothing else."""
-    awaited = awaited_by(task)
-    if id(awaited) in known or awaited in tasks:
-        return True
-    children = getattr(awaited, "_children", None)  # asyncio.gather
-    if children:
-        return all(child in tasks or child.done() for child in children)
-    return getattr(_innermost(task), "cr_code", None) in _COMBINATORS
+    return _is_known(awaited_by(task), known, tasks) or _all_known(_awaited_together(task), known, tasks)
+
+
+def _is_known(awaited: Any, known: set[int], tasks: Container["asyncio.Task[Any]"]) -> bool:
+    return (
+        id(awaited) in known
+        or awaited in tasks
+        or _all_known(getattr(awaited, "_children", ()), known, tasks)  # asyncio.gather
+    )
+
+
+def _all_known(awaited: Collection[Any], known: set[int], tasks: Container["asyncio.Task[Any]"]) -> bool:
+    return bool(awaited) and all(each.done() or _is_known(each, known, tasks) for each in awaited)
+
+
+def _awaited_together(task: "asyncio.Task[Any]") -> Collection[Any]:
+    """What a task waits for by `asyncio.wait`, or at the end of a `TaskGroup`."""
+    frame = getattr(_innermost(task), "cr_frame", None)
+    if frame is not None and frame.f_code is _WAIT:
+        return frame.f_locals["fs"]  # type: ignore[no-any-return]
+    if frame is not None and frame.f_code is _END_OF_GROUP:
+        return frame.f_locals["self"]._tasks  # type: ignore[no-any-return]
+    return ()
 
 
 def held_by_these_only(roots: Collection[Any]) -> set[int]:
@@ -125,28 +141,13 @@ def _innermost(task: "asyncio.Task[Any]") -> Any:
     return coroutine
 
 
-def _code_of_as_completed() -> Any:
-    """What an iteration of `as_completed` awaits: since 3.13 a method, before that a function in the function."""
-    iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)
-    if iterator is not None:
-        return iterator._wait_for_one.__code__
-    return next(
-        code for code in asyncio.as_completed.__code__.co_consts if getattr(code, "co_name", "") == "_wait_for_one"
-    )
-
-
 _MOST_OBJECTS: Final = 20_000
 """So many are looked at: those that are nearest."""
 _OWN_REFERENCES: Final = 2
 """Of `found`, and of the call that counts."""
-_END_OF_GROUP: Final = asyncio.TaskGroup.__aexit__.__code__
-_COMBINATORS: Final = {
-    _END_OF_GROUP,
-    _code_of_as_completed(),
-    asyncio.wait.__code__,
-    asyncio.tasks._wait.__code__,  # type: ignore[attr-defined]
-}
-"""Where a task of the run waits for other tasks, and for nothing else."""
+_END_OF_GROUP: Final = getattr(asyncio.TaskGroup, "_aexit", asyncio.TaskGroup.__aexit__).__code__
+"""Since Python 3.13.1 it waits in a method of its own."""
+_WAIT: Final = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 
 
 def closes_generator(coro: object) -> bool:

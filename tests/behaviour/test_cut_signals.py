@@ -174,6 +174,19 @@ def test_a_signal_whose_wait_is_cut_reaches_who_waits_already(journal, run_async
     assert steps == [("signal", "failed"), ("signal", "completed")]
 
 
+def test_a_signal_that_is_put_back_is_before_those_that_were_sent_after_it(journal, run_async):
+    @durable.workflow(id="one")
+    async def flow():
+        for number in 1, 2:
+            await in_thread(durable.get("one").signal, "go", number)
+        first = asyncio.create_task(durable.aio.wait_for_signal("go", int))
+        await until(current_branch().execution.branches.new.has_ready)
+        await cut(first)
+        return [await durable.aio.wait_for_signal("go", int) for _ in range(2)]
+
+    assert run_async(asyncio.wait_for(flow(), PATIENCE)) == [1, 2]
+
+
 @pytest.fixture
 def hold_groups():
     """What keeps outcomes of the run from the file until what this returns is called; and those that it keeps."""

@@ -400,15 +400,40 @@ def test_the_id_of_what_has_no_code_is_not_checked_before_it_is_called(journal):
     assert [run.id for run in durable.runs()] == ["order-42"]
 
 
-def test_where_as_completed_waits_is_found_in_every_version_of_python(monkeypatch):
+def test_where_a_task_group_waits_is_found_in_every_version_of_python(monkeypatch):
+    """The newer ones have a method of its own for that."""
     import asyncio
-    from types import SimpleNamespace
+    from importlib.util import module_from_spec, spec_from_file_location
 
-    from durable._task_inspection import _code_of_as_completed
+    from durable import _task_inspection
 
-    def wait_for_one(): ...
+    class Group(asyncio.TaskGroup):
+        async def __aexit__(self, *raised):
+            return await self._aexit(*raised)
 
-    monkeypatch.setattr(
-        asyncio.tasks, "_AsCompletedIterator", SimpleNamespace(_wait_for_one=wait_for_one), raising=False
-    )
-    assert _code_of_as_completed() is wait_for_one.__code__
+    if not hasattr(asyncio.TaskGroup, "_aexit"):
+        monkeypatch.setattr(asyncio.TaskGroup, "_aexit", asyncio.TaskGroup.__aexit__, raising=False)
+    else:
+        Group = asyncio.TaskGroup
+    spec = spec_from_file_location("durable._anew", _task_inspection.__file__)
+    anew = module_from_spec(spec)
+    spec.loader.exec_module(anew)
+
+    async def looks():
+        group, never = Group(), asyncio.Event()
+
+        async def waits():
+            async with group:
+                group.create_task(never.wait())
+
+        task = asyncio.create_task(waits())
+        await asyncio.sleep(0)
+        assert anew.waits_on_known(task, set(), group._tasks)
+        assert not anew.waits_on_known(task, set(), set())
+        group._base_error = KeyboardInterrupt()
+        assert anew.interrupt_of(task) is group._base_error
+        group._base_error = None
+        never.set()
+        await task
+
+    asyncio.run(looks())

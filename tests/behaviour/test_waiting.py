@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 import durable
-from durable import RetryPolicy, _engine, _reading, _records, cli, testing
+from durable import RetryPolicy, _engine, _reading, _records, _suspension, cli, testing
 from durable._transaction import Transaction
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -576,6 +576,41 @@ def test_an_asyncio_timeout_around_a_wait_keeps_the_run_in_memory(journal):
     assert run.status != "waiting"
     passing[0]()
     assert run.result(PATIENCE) == "timed out"
+
+
+@pytest.mark.parametrize("in_the_run", [True, False])
+def test_a_thread_keeps_its_run_in_memory(journal, monkeypatch, in_the_run):
+    """One that takes the run along, and that no task need await; and one that some task waits for among others."""
+    looks, go_on = [], threading.Event()
+    suspend = _suspension._suspend_if_all_wait
+    monkeypatch.setattr(_suspension, "_suspend_if_all_wait", lambda outermost: looks.append(1) or suspend(outermost))
+    monkeypatch.setattr(_suspension, "_LATER_SECONDS", 0.01)
+
+    @durable.step
+    def note() -> None: ...
+
+    def works():
+        assert go_on.wait(PATIENCE)
+        if in_the_run:
+            note()
+
+    async def waits(thread):
+        await asyncio.wait([thread])
+        note()
+
+    @durable.workflow
+    async def flow():
+        call = [copy_context().run, works] if in_the_run else [works]
+        thread = asyncio.get_running_loop().run_in_executor(None, *call)
+        task = None if in_the_run else asyncio.create_task(waits(thread))
+        await durable.aio.sleep(LONG)
+        return task
+
+    run = flow.start()
+    wait_until(lambda: len(looks) > 2)
+    assert run.status == "running"
+    go_on.set()
+    wait_until(lambda: any(step.status == "completed" for step in run.steps()))
 
 
 def test_a_wait_of_asyncio_with_a_timeout_keeps_the_run_in_memory(journal):

@@ -395,7 +395,7 @@ def test_a_thread_that_is_given_up_again_does_not_count_for_a_value_that_nobody_
     assert run_async(flow()) == "new"
 
 
-@pytest.mark.parametrize("from_outside", ["timer", "callback", "thread"])
+@pytest.mark.parametrize("from_outside", ["timer", "callback", "thread", "future"])
 def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journal, run_async, from_outside):
     ran = []
 
@@ -421,6 +421,8 @@ def test_a_replay_that_waits_for_somebody_outside_goes_on_when_that_comes(journa
             threading.Timer(seconds, loop.call_soon_threadsafe, [came.set]).start()
 
         async def after():
+            if from_outside == "future":
+                await asyncio.wait([loop.run_in_executor(None, time.sleep, seconds)])
             await came.wait()
             return await work("a")
 
