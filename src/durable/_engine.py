@@ -323,10 +323,18 @@ def _forget_all() -> None:
     for engine in list(_open_engines):
         engine._forget()
     if any(handle is not None for handle in _leaked):
-        import ctypes
+        atexit.register(_leak)
 
-        for handle in _leaked:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))  # never closed: the files are the parent's
+
+def _leak() -> None:
+    """At the end of a child of `fork`: the handles of its parent are never closed, since the files are the parent's.
+
+    Not at the fork: an import takes longer than that, and if another thread of the parent was at it, it never ends.
+    """
+    import ctypes
+
+    for handle in _leaked:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
 
 
 atexit.register(_close_all)

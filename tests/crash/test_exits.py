@@ -372,6 +372,61 @@ def test_child_of_fork_in_a_program_with_background_threads(script):
     assert done.output == "child done\nparent done\n"
 
 
+def test_child_of_fork_imports_nothing_that_a_thread_of_its_parent_is_importing(script):
+    program = script(
+        FORKING
+        + """
+    import importlib.machinery
+    import select
+    import threading
+
+    is_importing, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def find_spec(self, name, path=None, target=None):
+            return importlib.machinery.ModuleSpec(name, self) if name == "ctypes" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            is_importing.set()
+            go_on.wait(60)
+
+    assert flow(1) == os.getpid()
+    sys.meta_path.insert(0, Slow())
+    threading.Thread(target=lambda: __import__("ctypes")).start()
+    assert is_importing.wait(30)
+    heard, said = os.pipe()
+    child = in_child(lambda: os.write(said, b"x"))
+    print("lives" if select.select([heard], [], [], 20)[0] else "hangs")
+    os.kill(child, signal.SIGKILL)
+    go_on.set()
+"""
+    )
+    done = program.run()
+    assert done.errors == ""
+    assert done.output == "lives\n"
+
+
+def test_child_of_fork_that_ends_as_a_program_does_closes_nothing_of_its_parent(script):
+    program = script(
+        FORKING
+        + """
+    assert flow(1) == os.getpid()
+    if not os.fork():
+        sys.exit()
+    os.wait()
+    assert os.path.getsize("journal.db-wal") > 0
+    assert flow(2) == os.getpid()
+    print([run.status for run in durable.runs()])
+"""
+    )
+    done = program.run()
+    assert done.errors == ""
+    assert done.output == "['completed', 'completed']\n"
+
+
 def test_child_does_not_keep_the_lock_of_a_dead_owner(script):
     program = script(
         FORKING
