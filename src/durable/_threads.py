@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._branches import Branches
 
 _LOOK_SECONDS: Final = 1.0
-"""How often a thread that waits looks whether its loop is still there."""
+"""How often a thread that waits looks whether its loop is still there, and its task still wants it."""
 
 
 class GivenUpError(Exception):
@@ -125,8 +125,15 @@ class RunThreads:
 
     def require_wanted(self, branch: str) -> None:
         """Raise `GivenUpError` where the thread's task has given it up."""
-        if branch in self._given_up:
+        if self._is_given_up(branch):
             raise GivenUpError
+
+    def _is_given_up(self, branch: str) -> bool:
+        """Whether it was, though the loop has yet to say so: the end of an executor blocks it till its threads end."""
+        awaited = self._awaited.get(branch)
+        if awaited is not None and awaited.cancelled():
+            self._given_up.add(branch)
+        return branch in self._given_up
 
     def next_signal(self, name: str) -> MessageRecord | None:
         """See `Execution.next_signal`. A thread that was given up gets none; of one that is later, it is put back."""
@@ -212,13 +219,15 @@ class RunThreads:
 
     def wait(self, branch: str, make: Callable[[], Awaitable[None]], *, goes_on: bool = True) -> None:
         """Await something on the loop; then the operation is over and the thread goes on, unless it is only begun."""
+        self.require_wanted(branch)
         over: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._waits.add(over)
         try:
             self._on_loop(branch, lambda: self._block(branch, make, goes_on, over))
             while not over.done():
                 concurrent.futures.wait([over], _LOOK_SECONDS)
-                if self._branches.loop.is_closed():  # in the middle of it, by a KeyboardInterrupt
+                # Closed in the middle of it, by a KeyboardInterrupt.
+                if self._branches.loop.is_closed() or self._is_given_up(branch):
                     over.cancel()
             over.result()
         except concurrent.futures.CancelledError as error:

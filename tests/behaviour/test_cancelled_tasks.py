@@ -1,12 +1,16 @@
 """Tasks that are cancelled: what they call then, what they were at, and what that does to Python."""
 
 import asyncio
+import contextvars
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import durable
+from durable._scopes import current_branch
 from tests.behaviour.patience import PATIENCE, wait_until
 
 PROGRAM = """
@@ -86,3 +90,39 @@ def test_a_replay_is_not_told_of_its_cancellation_before_it_is_where_it_was_told
     loops[0].call_soon_threadsafe(loops[0].call_later, 0.3, goes_on.set)
     with pytest.raises(durable.RunCancelledError):
         durable.get("run").result(PATIENCE)
+
+
+@pytest.mark.parametrize("waits_already", [False, True])
+def test_an_executor_that_ends_does_not_wait_for_a_thread_that_waits_for_the_loop(journal, waits_already):
+    """Its `with` blocks the loop until its threads have ended, and one that was given up has yet to be told so."""
+    begun, given_up = threading.Event(), threading.Event()
+
+    @durable.step(name="work")
+    def work():
+        begun.set()
+        if not waits_already:
+            assert given_up.wait(PATIENCE)
+
+    @durable.step(name="after")
+    async def after():
+        journal.crash()
+        return "after"
+
+    @durable.workflow(id="one")
+    async def flow():
+        threads = current_branch().execution.branches.threads
+        with ThreadPoolExecutor(1) as pool:
+            awaited = asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
+            wait_until(lambda: threads._waits if waits_already else begun.is_set())
+            awaited.cancel()
+            await asyncio.sleep(0)  # the loop hears of it, and has no time to tell the thread
+            given_up.set()
+        return await after()
+
+    run = flow.start()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    journal.restart()
+    run = flow.start()
+    assert run.result(PATIENCE) == "after"
+    assert [(step.name, step.status) for step in run.steps()] == [("work", "failed"), ("after", "completed")]
