@@ -49,6 +49,9 @@ class Sealed:
 
     write = write_if_idle = submit
 
+    def have_helper(self) -> None:
+        """Nothing is written for a loop."""
+
 
 class Here:
     """The threads for steps that are submitted: each is replayed at once, in this one."""
