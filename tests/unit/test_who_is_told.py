@@ -15,7 +15,7 @@ from durable._model import MessageRecord
 from durable._parallel import Parallel, Siblings, StepFuture
 from durable._rests import SyncThreads
 from durable._scheduler import InLine, Scheduler
-from durable._thread_pool import ThreadPool
+from durable._thread_pool import LastingThread, ThreadPool
 from durable._threads import RunThreads
 from durable._watching import Watchers
 from durable.errors import (
@@ -116,9 +116,11 @@ def test_runs_that_end_while_others_are_set_going_make_room(timer, monkeypatch):
 
 
 def test_a_timer_that_its_own_thread_stops_does_not_wait_for_itself(timer):
-    timer._thread = threading.current_thread()
-    timer.stop()
-    assert timer._stopped
+    ended = []
+    timer._thread = LastingThread(lambda: ended.append(timer.stop()), "durable-timer")
+    timer._thread.begin()
+    timer._thread.join(PATIENCE)
+    assert ended, "it raises where a thread joins itself"
 
 
 def test_a_timer_complains_of_a_journal_until_it_is_stopped(timer, caplog):
