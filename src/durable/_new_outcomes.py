@@ -82,7 +82,7 @@ class NewOutcomes:
 
     def is_being_written(self) -> bool:
         """Whether something that a task waits for is not on disk yet."""
-        return self._committing or any(not outcome.is_late for outcome in self._outbox)
+        return self._committing
 
     def put_owed(self) -> None:
         """Have journaled, before what is put next, what is to go with that; not while the code may be another."""

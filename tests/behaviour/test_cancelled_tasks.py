@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import durable
+from durable import RunBlockedError
+from durable._model import TIMER
 from durable._scopes import current_branch
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -126,3 +128,65 @@ def test_an_executor_that_ends_does_not_wait_for_a_thread_that_waits_for_the_loo
     run = flow.start()
     assert run.result(PATIENCE) == "after"
     assert [(step.name, step.status) for step in run.steps()] == [("work", "failed"), ("after", "completed")]
+
+
+def test_what_made_a_parent_give_its_child_up_is_in_the_file_before_the_child_is_told(journal, run_async):
+    seen = []
+
+    @durable.step
+    async def endless():
+        await asyncio.sleep(3600)
+
+    @durable.workflow
+    async def child():
+        try:
+            await endless()
+        except asyncio.CancelledError:
+            execution = current_branch().execution
+            parent = execution.parent.record.seq
+            seen.extend(step.kind for step in execution.journal.steps(parent) if step.position < 0)
+            raise
+
+    @durable.workflow
+    async def flow():
+        try:
+            async with asyncio.timeout(0.05):
+                await child()
+        except TimeoutError:
+            return "late"
+
+    assert run_async(flow()) == "late"
+    assert seen == [TIMER]
+
+
+def test_a_run_that_was_told_of_its_cancellation_hears_that_another_one_is_blocked(journal, run_async):
+    numbers = iter([1, 2])
+    begun = []
+
+    @durable.step
+    def note(number): ...
+
+    @durable.workflow(id="other")
+    def other():
+        note(next(numbers))
+        journal.crash()
+
+    @durable.workflow(id="one")
+    async def flow():
+        begun.append(1)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await durable.get("other")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        other()
+    journal.restart()
+    with pytest.raises(RunBlockedError):
+        other()
+    run = flow.start()
+    wait_until(lambda: begun)
+    run.cancel()
+    with pytest.raises(RunBlockedError):
+        run.result(PATIENCE)

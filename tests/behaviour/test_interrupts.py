@@ -1449,3 +1449,27 @@ def test_a_run_that_was_to_begin_on_a_loop_that_is_closed_begins_on_another(jour
     finally:
         left.set()
         other.join(PATIENCE)
+
+
+def test_what_a_body_leaves_behind_is_awaited_before_its_interrupt_is_raised(journal):
+    ended = []
+
+    @durable.workflow
+    async def flow():
+        async def beside():
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                ended.append("beside")
+
+        task = asyncio.create_task(beside())
+        await asyncio.sleep(0)
+        journal.crash()
+        await task
+
+    with asyncio.Runner() as runner:
+        with pytest.raises(KeyboardInterrupt):
+            runner.get_loop().run_until_complete(flow())
+        assert ended == ["beside"]
