@@ -863,11 +863,14 @@ def test_the_only_task_of_a_run_and_a_thread_beside_it_are_two(journal, run_asyn
     assert run_async(flow()) == ("the thread was first" if ends_first else "the task was first")
 
 
-def test_two_threads_that_no_task_awaits_have_their_outcomes_in_turn(journal, run_async):
+@pytest.mark.parametrize("looks_at_the_clock", [False, True])
+def test_two_threads_that_no_task_awaits_have_their_outcomes_in_turn(journal, run_async, looks_at_the_clock):
     first, second_came = threading.Event(), threading.Event()
 
     def slow():
         mark("slow")
+        if looks_at_the_clock:  # that waits for nothing: it goes on working
+            durable.now()
         first.set()
         if journal.crashing:
             second_came.wait(0.2)

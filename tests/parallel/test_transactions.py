@@ -613,6 +613,32 @@ def test_table_and_journal_agree_whenever_the_process_is_killed(module, size):
     assert code == 0, output
 
 
+def test_a_transaction_that_its_task_gives_up_in_its_body_is_rolled_back(journal, run_async, insert, rows):
+    in_body, given_up = threading.Event(), threading.Event()
+
+    @durable.step(name="slow", transaction=True, retry=None)
+    def slow():
+        insert("a")  # in a step it is just the function
+        in_body.set()
+        assert given_up.wait(60)
+
+    @durable.workflow(id="run")
+    async def flow():
+        task = asyncio.create_task(asyncio.to_thread(slow))
+        await asyncio.get_running_loop().run_in_executor(None, in_body.wait)
+        task.cancel()
+        await asyncio.wait([task])
+        given_up.set()
+        return await asyncio.to_thread(insert, "b")
+
+    assert run_async(flow()) == 1
+    assert rows() == ["b"]
+    assert [(step.name, step.status) for step in durable.get("run").steps()] == [
+        ("slow", "failed"),
+        ("insert", "completed"),
+    ]
+
+
 def test_a_transaction_that_its_task_gives_up_when_it_is_on_disk_is_not_made_again_by_a_retry(
     journal, run_async, insert, rows, monkeypatch
 ):

@@ -1,0 +1,128 @@
+"""What goes from a loop to the writer, and how: with a stand-in for the writer."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from durable import _port
+from durable._port import LoopPort
+from durable.errors import JournalError
+
+
+class Writer:
+    """Keeps what it is given to write; it is idle, or not."""
+
+    def __init__(self):
+        self.is_idle, self.broken, self.submitted, self.at_once = True, False, [], []
+
+    def have_helper(self):
+        """There is none."""
+
+    def is_broken(self):
+        return self.broken
+
+    def write_if_idle(self, work):
+        if self.is_idle:
+            self.at_once.append(work)
+        return self.is_idle
+
+    def submit(self, entry):
+        self.submitted.append(entry)
+
+
+class Letter:
+    def __init__(self, work):
+        self.work = work
+        self.heard = []
+
+    def told(self, error):
+        self.heard.append(error)
+
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def writer():
+    return Writer()
+
+
+@pytest.fixture
+def port(loop, writer):
+    return LoopPort(loop, writer)
+
+
+def a_turn(loop):
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("fulls", [[True, False], [False, True], [True], [False, False]])
+def test_what_is_put_in_one_turn_of_the_loop_is_synced_if_any_of_it_is_to_be(loop, port, writer, fulls):
+    writer.is_idle = False
+    for full in fulls:
+        port.put(Letter("work"), full)
+    assert not writer.submitted
+    a_turn(loop)
+    assert [entry.full for entry in writer.submitted] == [any(fulls)]
+    a_turn(loop)
+    port.flush()
+    assert len(writer.submitted) == 1
+
+
+def test_whether_it_is_synced_is_asked_anew_in_each_turn(loop, port, writer):
+    writer.is_idle = False
+    for full in True, False:
+        port.put(Letter("work"), full)
+        a_turn(loop)
+    assert [entry.full for entry in writer.submitted] == [True, False]
+
+
+def test_what_is_to_be_synced_is_not_written_at_once_by_the_way_that_does_not_sync(port, writer):
+    letter = Letter("work")
+    port.write(letter, full=True)
+    assert (writer.at_once, len(writer.submitted), letter.heard) == ([], 1, [])
+    port.write(letter, full=False)
+    assert (writer.at_once, len(writer.submitted), letter.heard) == (["work"], 1, [None])
+
+
+def test_what_is_much_is_written_in_parts(port, writer, monkeypatch):
+    monkeypatch.setattr(_port, "_MOST_AT_ONCE", 2)
+    for _ in range(3):
+        port.put(Letter("work"), full=True)
+    assert len(writer.submitted) == 1
+    port.flush()
+    assert len(writer.submitted) == 2
+
+
+def test_a_writer_that_takes_nothing_tells_each(port, writer):
+    closed = JournalError("closed")
+
+    def refuse(entry):
+        raise closed
+
+    writer.submit = refuse
+    writer.broken = True
+    letters = [Letter("a"), Letter("b")]
+    for letter in letters:
+        port.put(letter, full=True)
+    port.flush()
+    assert [letter.heard for letter in letters] == [[closed], [closed]]
+
+
+def test_if_one_of_several_is_at_fault_each_is_written_by_itself(port, writer):
+    letters = [Letter("a"), Letter("b")]
+    for letter in letters:
+        port.put(letter, full=True)
+    port.flush()
+    (together,) = writer.submitted
+    together.then.told(ValueError("too large"))
+    alone = writer.submitted[1:]
+    assert [(entry.work, entry.full) for entry in alone] == [("a", True), ("b", True)]
+    _port._acknowledge([SimpleNamespace(then=alone[0].then, error=None)])
+    alone[1].then.told(error := ValueError("too large"))
+    assert [letter.heard for letter in letters] == [[None], [error]]
