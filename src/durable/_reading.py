@@ -38,7 +38,7 @@ class ReadableJournal:
         """Which owner of the journal this process is; 0 while it is none."""
         self._vfs = vfs
         self._reader: apsw.Connection | None = None
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()  # a signal handler may close the engine while its thread reads
 
     def stop_reading(self) -> None:
         """Close the connection, until something is read again."""
@@ -186,6 +186,7 @@ class ReadableJournal:
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._reading, mapped(self.path):
-            if self._reader is None:
-                self._reader = open_reader(self.path, self._vfs)
-            return self._reader.execute(sql, values).fetchall()
+            reader = self._reader
+            if reader is None:
+                reader = self._reader = open_reader(self.path, self._vfs)
+            return reader.execute(sql, values).fetchall()

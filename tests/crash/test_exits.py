@@ -263,6 +263,41 @@ def test_sys_exit_leaves_the_run_interrupted_and_the_next_process_goes_on(script
 
 # -- fork --------------------------------------------------------------------------------------------------------------
 
+
+def test_a_signal_handler_closes_the_engine_while_its_thread_reads(script):
+    program = script(
+        """
+    import signal
+    from durable import _reading
+
+    open_reader = _reading.open_reader
+
+    def open_and_strike(*arguments):
+        reader = open_reader(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return reader
+
+    def stop(*_):
+        durable.close()
+        sys.exit(3)
+
+    @durable.workflow(id="run")
+    def flow():
+        return "done"
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.alarm(30)  # it hung
+    assert flow() == "done"
+    durable.close()
+    durable.open("journal.db")
+    _reading.open_reader = open_and_strike
+    durable.runs()
+"""
+    )
+    done = program.run()
+    assert (done.returncode, done.output, done.errors) == (3, "", "")
+
+
 FORKING = """
     import warnings
 
