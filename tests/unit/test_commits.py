@@ -410,7 +410,9 @@ def test_what_waits_during_a_commit_shares_the_next_one(store, commits, held):
     assert sorted(item for batch, _ in store.commits[1:] for item in batch) == list(range(20))
 
 
-@pytest.mark.parametrize(("fulls", "full"), [((False, False), False), ((False, True), True), ((True, True), True)])
+@pytest.mark.parametrize(
+    ("fulls", "full"), [((False, False), False), ((False, True), True), ((True, False), True), ((True, True), True)]
+)
 def test_a_commit_is_synced_if_any_of_it_asks_for_that(store, commits, held, fulls, full):
     tasks = [Task(commits.write, put(number), full=each) for number, each in enumerate(fulls)]
     in_line(commits, len(fulls))
