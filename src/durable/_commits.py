@@ -275,7 +275,9 @@ class Commits:
                 if self._closed:
                     self._idle.notify_all()
             elif (wake := self._queue[0].wake) is not None:
-                wake.release()  # in this order: woken for nothing it sleeps again, as a leader asleep it would not wake
+                # In this order: woken for nothing it sleeps again, as a leader asleep it would not wake.
+                if wake.locked():  # an interrupt struck here, and it has not got up yet
+                    wake.release()
                 self._leader = self._queue[0]
             else:
                 self._wake_helper()

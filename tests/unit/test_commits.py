@@ -1089,6 +1089,48 @@ def test_an_interrupt_at_the_guard_of_the_queue_leaves_one_that_goes_on(write, m
     assert store.file[-1] == "next"
 
 
+class Sleepy:
+    """The lock on which a thread in line sleeps, that gets up late; an interrupt strikes who wakes it for the first time."""
+
+    def __init__(self, lock):
+        self._lock = lock
+        self._strikes = True
+        self.gets_up = threading.Event()
+        self.locked = lock.locked
+
+    def acquire(self):
+        assert self.gets_up.wait(PATIENCE)
+        self._lock.acquire()
+
+    def release(self):
+        self._lock.release()
+        if self._strikes:
+            self._strikes = False
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_right_after_the_next_in_line_was_woken_gives_it_the_lead(store, commits, monkeypatch):
+    join, sleepers = Commits._join_queue, []
+
+    def join_sleepily(self, entry):
+        join(self, entry)
+        entry.wake = Sleepy(entry.wake)
+        sleepers.append(entry.wake)
+
+    monkeypatch.setattr(Commits, "_join_queue", join_sleepily)
+    gate = store.at_commit = Gate()
+    first = Task(commits.write, put("first"), full=True)
+    gate.wait()
+    second = Task(commits.write, put("second"), full=True)
+    wait_until(lambda: sleepers)
+    gate.open()
+    first.wait()
+    sleepers[0].gets_up.set()
+    second.wait()
+    assert isinstance(first.error, KeyboardInterrupt)
+    assert store.file == ["first", "second"]
+
+
 def test_who_is_interrupted_right_after_joining_the_line_leaves_it(store, commits, held):
     commits._guard = StrikingGuard(2)
     one = Task(commits.write, put("a"), full=True).wait()
