@@ -8,6 +8,7 @@ discarded, and its next operation raises `CancelledError`.
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 1.0
 """How often a thread that waits looks whether its loop is still there, and its task still wants it."""
+_END_OF_EXECUTOR: Final = concurrent.futures.ThreadPoolExecutor.shutdown.__code__
 
 
 class GivenUpError(Exception):
@@ -58,7 +60,7 @@ class RunThreads:
     def add(self, branch: str, awaited: "asyncio.Future[Any]") -> None:
         """A thread was handed to an executor."""
         self._awaited[branch] = awaited
-        awaited.add_done_callback(lambda _: self._ended(branch, given_up=awaited.cancelled()))
+        awaited.add_done_callback(lambda _: self._ended(branch, given_up=self._is_given_up(branch)))
 
     def _ended(self, branch: str, *, given_up: bool) -> None:
         del self._awaited[branch]
@@ -129,9 +131,12 @@ class RunThreads:
             raise GivenUpError
 
     def _is_given_up(self, branch: str) -> bool:
-        """Whether it was, though the loop has yet to say so: the end of an executor blocks it till its threads end."""
+        """Whether it was, though the loop has yet to say so: the end of an executor blocks it till its threads end.
+
+        A thread that is waited for there, and waits for the loop, is no longer wanted: neither would ever go on.
+        """
         awaited = self._awaited.get(branch)
-        if awaited is not None and awaited.cancelled():
+        if awaited is not None and (awaited.cancelled() or _is_joined_by(self._branches._thread)):
             self._given_up.add(branch)
         return branch in self._given_up
 
@@ -285,6 +290,17 @@ class RunThreads:
             _hand_on(awaited, over)
 
         awaited.add_done_callback(ended)
+
+
+def _is_joined_by(thread: int) -> bool:
+    """Whether another thread stands still at the end of the executor that this one belongs to."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is _END_OF_EXECUTOR:
+            there = frame.f_locals
+            return bool(there["wait"]) and threading.current_thread() in there["self"]._threads
+        frame = frame.f_back
+    return False
 
 
 def _hand_on(awaited: "asyncio.Future[None]", over: "concurrent.futures.Future[None]") -> None:

@@ -190,3 +190,47 @@ def test_a_run_that_was_told_of_its_cancellation_hears_that_another_one_is_block
     run.cancel()
     with pytest.raises(RunBlockedError):
         run.result(PATIENCE)
+
+
+def test_an_executor_that_ends_since_one_step_failed_does_not_wait_for_another_that_waits_for_the_loop(journal):
+    """Nobody has cancelled that one: `gather` lets it go on."""
+    has_failed = threading.Event()
+
+    @durable.step(name="fail", retry=None)
+    def fail():
+        raise LookupError
+
+    @durable.step(name="work")
+    def work():
+        assert has_failed.wait(PATIENCE)
+
+    @durable.step(name="after")
+    async def after():
+        return "after"
+
+    @durable.step(name="last")
+    async def last(said):
+        journal.crash()
+        return said
+
+    @durable.workflow(id="one")
+    async def flow():
+        loop = asyncio.get_running_loop()
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                both = [loop.run_in_executor(pool, contextvars.copy_context().run, step) for step in (fail, work)]
+                try:
+                    await asyncio.gather(*both)
+                finally:
+                    has_failed.set()
+        except LookupError:
+            return await last(await after())
+
+    run = flow.start()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    journal.restart()
+    run = flow.start()
+    assert run.result(PATIENCE) == "after"
+    steps = {step.name: (step.status, step.attempt) for step in run.steps()}
+    assert steps == {"fail": ("failed", 1), "work": ("failed", 1), "after": ("completed", 1), "last": ("completed", 2)}
