@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import apsw
 import pytest
@@ -90,6 +90,75 @@ def test_a_child_stays_whose_parent_has_failed_again_since_it_was_looked_for(jou
     assert ids() == ["child", "parent"]
 
 
+def test_a_run_stays_that_has_failed_again_since_it_was_looked_for(journal):
+    @durable.workflow(id="fails")
+    def fails():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        fails()
+    file, run = journal.engine._runtime.journal, durable.get("fails")
+    found = [file.run(run.id)]
+    run.retry()
+    with pytest.raises(ValueError):
+        run.result(PATIENCE)
+    assert list(remove_all(file.write, found)) == [0]
+    assert "fails" in ids()
+
+
+def test_a_run_stays_whose_child_goes_on_again_since_it_was_looked_for(journal):
+    ends = threading.Event()
+
+    @durable.workflow(id="child")
+    def child():
+        if not again:
+            raise ValueError
+        ends.wait(PATIENCE)
+
+    @durable.workflow(id="parent")
+    def parent():
+        with suppress(ValueError):
+            child()
+
+    again = False
+    parent()
+    file = journal.engine._runtime.journal
+    found = family(file, file.run("parent"))[::-1]
+    again = True
+    durable.get("child").retry()
+    assert list(remove_all(file.write, found)) == [0]
+    assert ids() == ["child", "parent"]
+    ends.set()
+    durable.get("child").result(PATIENCE)
+
+
+@pytest.mark.parametrize("ends_last", ["parent", "child"])
+def test_a_run_and_those_that_it_called_stay_until_all_of_them_ended_long_ago(journal, ends_last):
+    goes_on, moments = threading.Event(), []
+
+    @durable.workflow(id="child")
+    def child():
+        assert goes_on.wait(PATIENCE)
+
+    @durable.workflow(id="parent")
+    def parent():
+        run = child.start()
+        if ends_last == "parent":
+            goes_on.set()
+            run.result()
+            moments.append(time.time())
+
+    parent()
+    if ends_last == "child":
+        moments.append(time.time())
+        goes_on.set()
+    durable.get("child").result(PATIENCE)
+    file = journal.engine._runtime.journal
+    assert list(remove(file, file.write, moments[0], tuple(FINISHED))) == []
+    assert ids() == ["child", "parent"]
+    assert sum(remove(file, file.write, time.time() + DAY, tuple(FINISHED))) == 2
+
+
 def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeypatch):
     monkeypatch.setattr(_retention, "_ROWS_AT_ONCE", 1)
 
@@ -106,9 +175,10 @@ def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeyp
     parent(1)
     with pytest.raises(ValueError):
         parent(3)
+    parent(11)
     file = journal.engine._runtime.journal
-    every = [each for run_id in ("parent-1", "parent-3") for each in family(file, file.run(run_id))[::-1]]
-    assert list(remove_all(file.write, every)) == [1, 1, 1, 2]
+    every = [each for last in (1, 3, 11) for each in family(file, file.run(f"parent-{last}"))[::-1]]
+    assert list(remove_all(file.write, every)) == [1, 1, 1, 2, 1, 1, 1]
     assert ids() == []
 
 
