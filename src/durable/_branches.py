@@ -209,8 +209,11 @@ class Branches:
 
     def has_news(self) -> bool:
         """Whether something is on its way to the tasks, though all may be waiting for something else."""
+        return bool(self.past) or self._has_something_new()
+
+    def _has_something_new(self) -> bool:
         cancel = self.execution.cancel
-        return bool(self.new or self.past) or (cancel.requested and not cancel.delivered)
+        return bool(self.new) or (cancel.requested and not cancel.delivered)
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
@@ -224,7 +227,7 @@ class Branches:
         """Once a turn of the loop while outcomes wait: deliver the next group when the run is quiet."""
         if not self.past.holds_back:
             self.new.admit()
-            if not self.new.has_ready() and not self.past.waits_for_cut:
+            if not self.new.has_ready() and not self.past.waits_for_cut and not self._is_replaying_beside():
                 self._ticking = False
                 return
         if self.threads.at_work:
@@ -241,12 +244,25 @@ class Branches:
         self._ticking = False
         self._deliver_next()
 
+    def _is_replaying_beside(self) -> bool:
+        """Whether there is something left of the journal, and what is new goes on beside it."""
+        return self.past.gives_way and bool(self.past)
+
     def _deliver_next(self) -> None:
+        if self._is_replaying_beside():
+            if self.new.is_committing():  # it has the next turn, and is to be delivered when it is on disk
+                return
+            if self.new.comes_first():
+                self.new.deliver_next()
+                self.tick_soon()
+                return
         if self.past and (self.past.deliver_next() or self.past.let_go_on()):
             if self.new.has_waiting():  # for the end of the replay, which may never come
                 self.tick_soon()
             return
-        if not self.past.holds_back and self.new.has_ready():
+        if self.past.give_way():
+            return
+        if not self.past.holds_back and self.new.comes_first():
             self.new.deliver_next()
             if self.new.has_ready() or self.past.waits_for_cut:
                 self.tick_soon()
@@ -261,7 +277,7 @@ class Branches:
         self._later = self.loop.call_later(_LATER_SECONDS, self.past.stands_still)
 
     def _next_is_timeout(self) -> bool:
-        return self.past.next_is_timeout() if self.past else self.new.next_is_timeout()
+        return self.past.next_is_timeout() if self.past and not self.new.comes_first() else self.new.next_is_timeout()
 
     def _lose_patience(self) -> None:
         """A thread must not keep a timeout from firing for long."""
@@ -275,12 +291,15 @@ class Branches:
 
     def is_stuck(self, also: "Iterable[asyncio.Future[Any]]" = ()) -> bool:
         """Whether nothing of the run can go on any more; `also`: what does not come either."""
-        if not self.past.holds_back and (self.timers or self.has_news()):  # what may yet lead to a cut
+        beside = self.past.gives_way
+        is_news = self._has_something_new() if beside else self.has_news()
+        if not self.past.holds_back and (self.timers or is_news):  # what may yet lead to a cut
             return False
         if self._restless_turns >= _RESTLESS_TURNS or self.threads.are_moving():
             return False
         tasks = {*self.tasks, *([self.root] if self.root else [])}
-        known = [*self.threads.waiting(), *self.resting, *self.telling.awaited, *self.new.awaited(), *also]
+        resting = () if beside else self.resting  # beside the replay these may end
+        known = [*self.threads.waiting(), *resting, *self.telling.awaited, *self.new.awaited(), *also]
         stands_still = self._later is not None and self._later.when() <= self.loop.time()
         # Timeouts do not fire before all that the journal has came again.
         own = self._held_by_these_only([*tasks, *self.timers]) if stands_still else ()

@@ -41,6 +41,10 @@ NOT_COUNTED_YET: Final = inf
 """The deadline of a run whose timeout is counted from when it goes on."""
 
 
+ROOM: Final = 1 << 24
+"""Between two turns of a run that was retried: see `spaced`."""
+
+
 class RunRecord(NamedTuple):
     """One run. `seq` is its place in the order of creation and its key inside the journal."""
 
@@ -180,6 +184,22 @@ def by_call(steps: Iterable[StepRecord]) -> list[StepRecord]:
 def in_order(steps: Iterable[StepRecord]) -> list[StepRecord]:
     """The operations that `run.steps()` lists, as it lists them."""
     return [step for step in by_call(steps) if step.kind not in HIDDEN_KINDS]
+
+
+def spaced(steps: list[StepRecord], again: list[StepRecord]) -> list[StepRecord]:
+    """The outcomes that stay and came after something that a retry does again: with room before each.
+
+    The code may have waited for the end of that to go on, as with a semaphore. Then the new attempts, and what follows
+    them, come before what is there, and have their turns in between. When a step came that blocked the loop is not
+    known.
+    """
+    places = {step[1:3] for step in again}
+    first = min((step.turn for step in again if step.turn is not None), default=None)
+    if first is None:
+        return []
+    later = [step for step in steps if (step.turn or 0) > first and step[1:3] not in places]
+    ranks = {turn: rank for rank, turn in enumerate(sorted({step.turn for step in later if step.turn}), 1)}
+    return [step._replace(turn=first + ROOM * ranks[step.turn or 0]) for step in later]
 
 
 def operation_number(steps: Iterable[StepRecord], place: tuple[str, int]) -> int:

@@ -6,7 +6,9 @@ which the code has cut lets go. These cost no fsync. They are journaled when the
 the run: where nothing follows, a crash leaves no trace.
 """
 
+from bisect import insort
 from itertools import groupby
+from math import inf
 from typing import TYPE_CHECKING
 
 from ._effects import CUT
@@ -33,6 +35,8 @@ class NewOutcomes:
         self._execution = branches.execution
         self._past = past
         self._turn = past.last_turn
+        self._turn_between = 0
+        """The last one that was given between those of the journal."""
         self._outbox: list[Outcome] = []
         """What goes to the disk with the next commit."""
         self._committing = False
@@ -75,7 +79,9 @@ class NewOutcomes:
 
     def deliver_unwritten(self, record: StepRecord, future: "asyncio.Future[None]") -> None:
         """Deliver what the journal is not to have, when all tasks wait again."""
-        self._ready.append([Outcome(self, record, None, future)])
+        outcome = Outcome(self, record, None, future)
+        outcome.turn = self._ready[-1][0].turn if self._ready else 0
+        self._have_ready([outcome])
         self._branches.tick_soon()
 
     # -- to the disk --------------------------------------------------------------------------------------------------
@@ -117,16 +123,24 @@ class NewOutcomes:
         Two threads go on at once, and what one of them makes of its outcome may be before or after the other.
         """
         if len(group) == 1 and not group[0].is_late:
-            self._turn = group[0].turn = self._turn + 1
+            group[0].turn = self._new_turn()
             return
-        shared = False
+        turn, shared = 0, False
         for outcome in group:
             if not outcome.is_late:
                 alone = outcome.record.kind == "cancel" or self._branches.threads.is_one(outcome.record.branch)
                 if alone or not shared:
-                    self._turn += 1
-                outcome.turn = self._turn
+                    turn = self._new_turn()
+                outcome.turn = turn
                 shared = not alone
+
+    def _new_turn(self) -> int:
+        """The one after all others, or, where what is new goes on beside the replay, before the next of the journal."""
+        if self._past.gives_way and self._past.next_turn < inf:
+            self._turn_between = max(self._turn_between, self._past.reached) + 1
+            return self._turn_between
+        self._turn += 1
+        return self._turn
 
     def on_disk(self, group: "list[Outcome]", error: BaseException | None) -> None:
         """A group is in the file, or not, and why."""
@@ -149,6 +163,8 @@ class NewOutcomes:
         if self._waiting:
             self.admit()
         self._submit_next()
+        if self._past.gives_way:  # it may have waited for this
+            self._branches.tick_soon()
 
     def _fail(self, group: "list[Outcome]", error: BaseException) -> None:
         """The journal takes nothing more: nobody is to go on."""
@@ -168,9 +184,8 @@ class NewOutcomes:
                 outcome.turn = last[0].turn  # a thousand runs that are awaited take few turns
                 last.append(outcome)
                 continue
-            self._turn += 1
-            outcome.turn = self._turn
-            self._ready.append([outcome])
+            outcome.turn = self._new_turn()
+            self._have_ready([outcome])
         if self._waiting:
             self._waiting = []
             self._branches.tick_soon()
@@ -178,10 +193,13 @@ class NewOutcomes:
     def _deliver_or_queue(self, group: "list[Outcome]") -> None:
         is_alone = group[0].record.kind == "cancel"
         if self._ready or not self._past.is_over or is_alone or not self._branches.is_single():
-            self._ready.append(group)
+            self._have_ready(group)
             self._branches.tick_soon()
         else:
             self._deliver(group)
+
+    def _have_ready(self, group: "list[Outcome]") -> None:
+        insort(self._ready, group, key=_turn_of)
 
     def _deliver(self, group: "list[Outcome]") -> None:
         """In one order, live and on replay: that of branches and positions."""
@@ -195,6 +213,14 @@ class NewOutcomes:
     def has_ready(self) -> bool:
         """Whether some wait for nothing but their turn."""
         return bool(self._ready)
+
+    def comes_first(self) -> bool:
+        """Whether, of what is new and what the journal has, the next turn is that of something new."""
+        return bool(self._ready) and self._ready[0][0].turn < self._past.next_turn
+
+    def is_committing(self) -> bool:
+        """Whether something that was given its turn is on its way to the disk."""
+        return self._committing
 
     def has_waiting(self) -> bool:
         """Whether some were not given a turn yet."""
@@ -303,6 +329,10 @@ def _free_signals(execution: "Execution", written: list[Outcome]) -> None:
     for outcome in written:
         if outcome.is_late and outcome.message is not None:
             execution.free_signal(outcome.message)
+
+
+def _turn_of(group: list[Outcome]) -> int:
+    return group[0].turn
 
 
 def _is_end(outcome: Outcome) -> bool:

@@ -48,7 +48,7 @@ def returned(execution: Execution, value: Any, result: TypeCodec) -> Ending:
     if execution.halted is not None:
         return halted(execution, execution.halted)
     try:
-        require_nothing_left(list(execution.past.values()), "returned")
+        _require_nothing_left(execution, "returned")
     except Halt as halt:
         return halted(execution, halt)
     if execution.cancel.delivered:
@@ -71,13 +71,20 @@ def raised(execution: Execution, error: BaseException) -> Ending:
     if isinstance(error, Halt):  # of a run around this one
         return Ending(None, None, error)
     try:
-        require_nothing_left(list(execution.past.values()), f"raised {type(error).__name__}")
+        _require_nothing_left(execution, f"raised {type(error).__name__}")
     except Halt as halt:
         halt.error.__cause__ = error
         return halted(execution, halt)
     if execution.cancel.delivered:
         return _cancelled(execution)
     return failed(execution, error)
+
+
+def _require_nothing_left(execution: Execution, ending: str) -> None:
+    """One that was cancelled while it did again what a retry was for does not come to what had followed that."""
+    branches = execution.branches
+    if not execution.cancel.delivered or branches is None or not branches.past.has_room():
+        require_nothing_left(list(execution.past.values()), ending)
 
 
 def halted(execution: Execution, halt: Halt) -> Ending:

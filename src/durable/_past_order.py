@@ -4,11 +4,12 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Collection, Iterable
+from math import inf
 from typing import Any, Final
 
 from ._effects import CUT, Call
 from ._execution import Execution
-from ._model import CANCEL_POSITION, FIRST_TIMEOUT, StepRecord
+from ._model import CANCEL_POSITION, FIRST_TIMEOUT, ROOM, StepRecord
 from ._port import settle, soon
 from ._replay import describe, place
 from ._task_inspection import waits_on_known
@@ -44,6 +45,10 @@ class PastOrder:
         self.is_over = not self._turns and not self._inline and not self._begun
         """Whether all were delivered, and what had begun was called."""
         self.last_turn = self._turns[0] if self._turns else 0
+        self.reached = 0
+        """The last turn that was delivered."""
+        self.gives_way = False
+        """Whether what is new goes on beside it: see `give_way`."""
         self._cancelled_in, self._before_cancel = _cancellation(execution.past)
         """The turn in which the run was cancelled, and what it cut: nobody calls it, so that it waits for these."""
         self._called: dict[int, list[tuple[str, int, asyncio.Future[None]]]] = {}
@@ -76,7 +81,13 @@ class PastOrder:
     @property
     def holds_back(self) -> bool:
         """Whether what is new waits for this. It does not where a thread waits to be given up again, as that may do."""
-        return not self.is_over and not (self._cuts and not self._turns and not self._inline)
+        is_done = self.is_over or self.gives_way or (self._cuts and not self._turns and not self._inline)
+        return not is_done
+
+    @property
+    def next_turn(self) -> float:
+        """The next one to be delivered."""
+        return self._turns[-1] if self._turns else inf
 
     def turn_of(self, record: StepRecord) -> "asyncio.Future[None]":
         """Done when it is the turn of this record; may be cancelled before."""
@@ -106,8 +117,8 @@ class PastOrder:
             del self._cuts[cut]
 
     async def end(self) -> None:
-        """Returns when everything was delivered, and what had begun was called."""
-        while self:
+        """Returns when everything was delivered, and what had begun was called, or when it gives way."""
+        while self and not self.gives_way:
             gate = self._loop.create_future()
             self._gates[gate] = None
             self._on_news()
@@ -123,6 +134,24 @@ class PastOrder:
             self._last[gate] = None
             self._on_news()
             await gate
+
+    def has_room(self) -> bool:
+        """Whether something that a retry did again, or is to, comes before the next turn."""
+        return ROOM // 2 < self.next_turn - self.reached < inf
+
+    def give_way(self) -> bool:
+        """Let what is new go on although not all was delivered, if there is room before the next turn; say whether.
+
+        For where the next turn cannot follow in a run that was retried: what it does again may hold what the rest waits
+        for (a semaphore) until it has ended, as when it failed before.
+        """
+        if self.gives_way or not self.has_room():
+            return False
+        self.gives_way = True
+        for gate in self._gates:
+            settle(gate)
+        self._on_news()
+        return True
 
     def let_go_on(self) -> bool:
         """Let one go on of those that wait until nothing else can be delivered; say whether there was one."""
@@ -145,7 +174,7 @@ class PastOrder:
         else:
             return
         while self._turns and not self._owed[self._turns[-1]]:
-            turn = self._turns.pop()
+            turn = self.reached = self._turns.pop()
             del self._owed[turn]
             self._called.pop(turn, None)
         self.is_over = not self._turns and not self._inline and not self._begun
@@ -211,7 +240,7 @@ class PastOrder:
     def stands_still(self) -> None:
         """Nothing has come for a while: look again, and say so in the log, once. It may be that nothing ever comes."""
         self._looks_left -= 1
-        if self and not self._looks_left:
+        if self and not self.gives_way and not self._looks_left:
             record = self._execution.record
             contextvars.Context().run(  # in that of the run its log is silent
                 logging.getLogger("durable").warning,
@@ -229,7 +258,9 @@ class PastOrder:
         """
         branches, past = self._execution.branches, list(self._execution.past.values())
         assert branches is not None
-        if self and not all(step.turn is None or branches.threads.has(step.branch) for step in past):
+        if not self or all(step.turn is None or branches.threads.has(step.branch) for step in past):
+            return
+        if not self.gives_way and not self.give_way():
             error = self.nothing_can_follow()
             msg = f"the code called {describe(record)} at {place(record)}, which the journal does not have, and {error}"
             raise self._execution.halt(NonDeterminismError(msg))

@@ -330,6 +330,10 @@ class _Rehearsal:
                 self.end()  # what follows when that run has ended is beyond the journal
                 self._release()
                 return
+            elif branches.past.gives_way:
+                self.end()  # what is done again is beyond it too
+                self._release()
+                return
             soon, quiet_turns = False, 0  # that nothing can follow is found out as always
         again = branches.loop.call_soon if soon else (lambda *args: branches.loop.call_later(_LATER_SECONDS, *args))
         self._look = again(self._look_again, quiet_turns)

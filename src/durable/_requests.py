@@ -12,7 +12,7 @@ from ._going_back import to_repeat
 from ._identity import take_up
 from ._journal import Journal
 from ._lost import require_outcomes
-from ._model import FINISHED, HAS_RUN, NOT_COUNTED_YET, MessageRecord, RunRecord
+from ._model import FINISHED, HAS_RUN, NOT_COUNTED_YET, MessageRecord, RunRecord, spaced
 from ._records import step_row
 from ._transaction import Transaction
 from .errors import RunConflictError, RunFinishedError, RunNotFoundError
@@ -139,6 +139,8 @@ def retry(
                 yield from _reopen(transaction, child)
             for step in again.steps:
                 transaction.drop_step(step)
+            for step in spaced(steps, again.steps):
+                transaction.put(step_row(step))
         queued = record._replace(
             status="queued",
             error=None,

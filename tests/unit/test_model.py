@@ -1,4 +1,4 @@
-"""Which status may follow which, and what a reader sees."""
+"""Which status may follow which, what a reader sees, and the order of what a retry leaves."""
 
 import itertools
 
@@ -7,12 +7,14 @@ import pytest
 from durable._model import (
     FINISHED,
     MAXIMUM_CRASHES,
+    ROOM,
     RUN_STATUSES,
     RUN_TRANSITIONS,
     RunRecord,
     StepRecord,
     operation_number,
     seen_status,
+    spaced,
 )
 
 STORED = ("queued", "running", "waiting", "completed", "failed", "cancelled", "blocked")
@@ -109,3 +111,42 @@ def test_operations_are_numbered_as_they_are_listed_from_1_on(place, number):
 
 def test_a_hundred_deaths_are_enough():
     assert MAXIMUM_CRASHES == 100
+
+
+def outcome(branch, turn, **changes):
+    return StepRecord(
+        1, branch, 0, "step", "work", "app", "completed", 1, 0, "{}", "1", None, 1.0, 2.0, None, turn
+    )._replace(**changes)  # fmt: skip
+
+
+def test_what_came_after_something_that_is_done_again_has_room_before_each_turn():
+    steps = [
+        outcome("/a", 1),
+        outcome("/b", 2),
+        outcome("/c", 3),
+        outcome("/d", 3),
+        outcome("/e", 7),
+        outcome("/f", None),
+    ]
+    again = [steps[1]._replace(started_at=0.5)]
+    assert [(step.branch, step.turn) for step in spaced(steps, again)] == [
+        ("/c", 2 + ROOM),
+        ("/d", 2 + ROOM),
+        ("/e", 2 + 2 * ROOM),
+    ]
+
+
+def test_what_was_spaced_keeps_its_order_when_something_before_it_is_done_once_more():
+    steps = [outcome("/a", 1), outcome("/b", 2), outcome("/c", 2 + ROOM), outcome("/d", 3 + ROOM)]
+    assert [step.turn for step in spaced(steps, steps[:1])] == [1 + ROOM, 1 + 2 * ROOM, 1 + 3 * ROOM]
+
+
+def test_all_that_has_a_turn_has_room_where_it_is_not_known_when_that_came_which_is_done_again():
+    steps = [outcome("", 0), outcome("/a", 1), outcome("/b", 0)]
+    assert [step.turn for step in spaced(steps, steps[2:])] == [ROOM]
+
+
+@pytest.mark.parametrize("turn", [None, 0])
+def test_nothing_is_spaced_in_a_sync_run_or_after_what_has_no_outcome(turn):
+    steps = [outcome("", 0), outcome("", 0, position=1), outcome("", turn, position=2)]
+    assert spaced(steps, steps[2:]) == spaced(steps, []) == []

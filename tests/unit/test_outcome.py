@@ -33,7 +33,7 @@ class Execution:
     def __init__(self, left):
         self.record = run_record()
         self.past = {(step.branch, step.position): step for step in left}
-        self.halted = self.exit = None
+        self.halted = self.exit = self.branches = None
         self.cancel = SimpleNamespace(delivered=False, timed_out=False)
         self.root = SimpleNamespace(ended_at=None, aftermath=Aftermath())
         self.journal = SimpleNamespace(steps=lambda _: [])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from durable._effects import CUT
-from durable._model import CANCEL_POSITION, FIRST_TIMEOUT, StepRecord
+from durable._model import CANCEL_POSITION, FIRST_TIMEOUT, ROOM, StepRecord
 from durable._past_order import PastOrder, despite_cancellation
 
 
@@ -245,3 +245,37 @@ def test_whoever_is_taken_down_no_longer_waits_despite_its_cancellation(journale
     past.go_on()
     assert task.cancelled()
     assert future.cancelled()
+
+
+def test_it_gives_way_only_where_a_retry_has_left_room_before_the_next_turn(journaled):
+    past = journaled(step("/a", 1), step("/b", 2), step("/c", 2 + ROOM))
+    assert not past.order.has_room()
+    past.call("/a")
+    past.call("/b")
+    assert (past.deliver(), past.order.give_way()) == (["/a"], False)
+    assert past.deliver() == ["/b"]
+    waiting, _ = past.start(past.order.end())
+    assert past.order.holds_back
+    assert past.order.give_way()
+    past.go_on()
+    assert (waiting.done(), past.order.holds_back, bool(past.order)) == (True, False, True)
+    assert past.start(past.order.end())[0].done()
+    assert not past.order.give_way()  # once: what is stuck then is stuck
+    past.call("/c")
+    assert past.deliver() == ["/c"]
+    assert not past.order.has_room()
+
+
+def test_what_came_in_between_leaves_room_before_the_next_turn_too(journaled):
+    past = journaled(step("/a", 1), step("/b", 1 + ROOM // 3), step("/c", 1 + ROOM))
+    past.call("/a")
+    assert (past.deliver(), past.order.has_room()) == (["/a"], False)
+    past.call("/b")
+    assert (past.deliver(), past.order.has_room()) == (["/b"], True)
+
+
+def test_a_step_that_blocks_has_it_give_way_where_there_is_room(journaled):
+    past = journaled(step("/a", ROOM))
+    past.execution.branches = SimpleNamespace(threads=SimpleNamespace(has=lambda _: False))
+    past.order.require_called(step("/b", 0))
+    assert past.order.gives_way

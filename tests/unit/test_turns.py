@@ -1,6 +1,7 @@
 """Which outcomes of an async run share a turn, and when what is new goes to the file: with a stand-in for the writer."""
 
 import asyncio
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -56,7 +57,9 @@ class Turns:
 
     def __init__(self, loop):
         self.branches = Branches(loop)
-        self.past = SimpleNamespace(last_turn=0, is_over=True, holds_back=False)
+        self.past = SimpleNamespace(
+            last_turn=0, is_over=True, holds_back=False, gives_way=False, reached=0, next_turn=math.inf
+        )
         self.new = NewOutcomes(self.branches, self.past)
         self.heard = []
 
@@ -242,3 +245,50 @@ def test_what_the_code_cut_has_no_value(turns):
     (outcome,) = turns.new._outbox
     assert (outcome.record.status, outcome.record.output, outcome.record.error) == ("failed", None, CUT)
     assert turns.branches.failed_in == [1]
+
+
+# -- beside a replay that gives way ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside(turns):
+    """The journal has the turns 1 to 3, which were delivered, and others from 1,000 on, with room for what is new."""
+    turns.new._turn = turns.past.last_turn = 5000
+    turns.past.is_over, turns.past.gives_way, turns.past.reached, turns.past.next_turn = False, True, 3, 1000
+    return turns
+
+
+def turns_of(beside):
+    return [group[0].turn for group in beside.new._ready]
+
+
+def test_what_is_new_beside_the_replay_comes_before_the_next_turn_of_the_journal(beside):
+    beside.conclude("/a")
+    beside.branches.on_disk()
+    beside.late("/b")
+    assert (turns_of(beside), beside.new.comes_first()) == ([4, 5], True)
+    beside.past.reached, beside.past.next_turn = 1000, 2000
+    beside.conclude("/c")
+    beside.branches.on_disk()
+    assert turns_of(beside) == [4, 5, 1001]
+
+
+def test_what_was_given_its_turn_before_the_replay_gave_way_stays_behind_all_that_the_journal_has(beside):
+    beside.past.gives_way = False
+    beside.conclude("", CANCEL_POSITION, kind="cancel")
+    beside.branches.on_disk()
+    beside.past.gives_way = True
+    assert (turns_of(beside), beside.new.comes_first()) == ([5001], False)
+    beside.conclude("/a")
+    assert beside.new.is_committing()
+    beside.branches.on_disk()
+    assert (turns_of(beside), beside.new.comes_first()) == ([4, 5001], True)
+    assert beside.deliver() == ["/a"]
+    assert not beside.new.comes_first()
+
+
+def test_what_is_new_has_the_turns_after_all_others_again_when_the_journal_has_none_left(beside):
+    beside.past.next_turn = math.inf
+    beside.conclude("/a")
+    beside.branches.on_disk()
+    assert turns_of(beside) == [5001]
