@@ -1230,3 +1230,17 @@ def test_a_workflow_may_fork_and_retry_a_run_and_cancel_itself(journal, declare)
         "run.cancel",
     ]
     assert len(works) == 2
+
+
+def test_a_run_that_was_cancelled_may_be_cancelled_again_and_nothing_is_left_in_the_file(journal):
+    @durable.workflow
+    def flow():
+        durable.sleep(3600)
+
+    run = flow.start()
+    run.cancel()
+    with pytest.raises(durable.RunCancelledError):
+        run.result(PATIENCE)
+    run.cancel()
+    assert run.status == "cancelled"
+    assert journal.engine._runtime.journal.messages(1, "cancel", "") == []
