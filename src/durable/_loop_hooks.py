@@ -8,6 +8,7 @@ business to what the loop had before. After its last run the loop is as it was.
 import asyncio
 import contextlib
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 from ._scopes import SCOPE, Branch
 from ._sets_of_tasks import BranchTask, TasksInOrder
 from ._task_inspection import closes_generator
+from ._threads import RunThreads
 from ._timeouts import arm
 from .errors import DurableError
 
@@ -183,7 +185,37 @@ def _thread_hook(run_in_executor: Any) -> Callable[..., Any]:
         carried.run(SCOPE.set, branch)
         branches.flush()
         future = run_in_executor(executor, function, *args)
-        branches.threads.add(branch.name, future)
+        branches.threads.add(branch.name, future, executor)
+        if executor is not None:
+            _tell_of_end(executor, branches.threads)
         return future
 
     return run
+
+
+def _tell_of_end(executor: Any, threads: RunThreads) -> None:
+    end = executor.shutdown
+    if not isinstance(end, _End):
+        end = _End(executor)
+        with contextlib.suppress(AttributeError):  # one of another make that lets nobody in
+            executor.shutdown = end
+    end.runs.add(threads)
+
+
+class _End:
+    """Stands in for the `shutdown` of an executor, of which runs are told that have threads there.
+
+    The `with` of an executor blocks the loop at its end until the threads have ended, and a step in one of them waits
+    for the loop. It holds nobody: an executor that is dropped ends its threads.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = weakref.ref(executor)
+        self.runs: weakref.WeakSet[RunThreads] = weakref.WeakSet()
+
+    def __call__(self, wait: bool = True, **options: Any) -> None:  # noqa: FBT002 - as that of an executor
+        executor: Any = self._executor()
+        if wait:
+            for threads in list(self.runs):
+                threads.give_up_in(executor)
+        type(executor).shutdown(executor, wait, **options)

@@ -8,7 +8,6 @@ discarded, and its next operation raises `CancelledError`.
 
 import asyncio
 import concurrent.futures
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 1.0
 """How often a thread that waits looks whether its loop is still there, and its task still wants it."""
-_END_OF_EXECUTOR: Final = concurrent.futures.ThreadPoolExecutor.shutdown.__code__
 
 
 class GivenUpError(Exception):
@@ -45,8 +43,10 @@ class RunThreads:
         """What the task of each thread awaits."""
         self._blocked: dict[str, asyncio.Future[None]] = {}
         """What threads in an operation wait for, on the loop."""
-        self._waits: set[concurrent.futures.Future[None]] = set()
+        self._waits: dict[concurrent.futures.Future[None], str] = {}
         """Through these the threads are told that it is over."""
+        self._executors: dict[str, Any] = {}
+        """Those of the code's own that the threads belong to."""
         self._closed = False
         self._records: dict[str, StepRecord] = {}
         """Operations under way, as last written."""
@@ -57,13 +57,16 @@ class RunThreads:
         self.at_work: set[str] = set()
         """Threads between two operations."""
 
-    def add(self, branch: str, awaited: "asyncio.Future[Any]") -> None:
-        """A thread was handed to an executor."""
+    def add(self, branch: str, awaited: "asyncio.Future[Any]", executor: Any = None) -> None:
+        """A thread was handed to an executor; `None`: that of the loop."""
         self._awaited[branch] = awaited
+        if executor is not None:
+            self._executors[branch] = executor
         awaited.add_done_callback(lambda _: self._ended(branch, given_up=self._is_given_up(branch)))
 
     def _ended(self, branch: str, *, given_up: bool) -> None:
         del self._awaited[branch]
+        self._executors.pop(branch, None)
         self.at_work.discard(branch)
         with self._guard:
             record, message = self._records.pop(branch, None), self._messages.pop(branch, None)
@@ -93,6 +96,16 @@ class RunThreads:
     def are_there(self) -> bool:
         """Whether any of them is wanted."""
         return bool(self._awaited)
+
+    def give_up_in(self, executor: Any) -> None:
+        """An executor is waited for until its threads have ended: not where that blocks the loop, which they need."""
+        if not self._branches.is_here():
+            return
+        with self._guard:
+            self._given_up.update(branch for branch, found in self._executors.items() if found is executor)
+        for over, branch in list(self._waits.items()):
+            if branch in self._given_up:
+                over.cancel()
 
     def has(self, branch: str) -> bool:
         """Whether this is the branch of a thread that is wanted."""
@@ -131,12 +144,9 @@ class RunThreads:
             raise GivenUpError
 
     def _is_given_up(self, branch: str) -> bool:
-        """Whether it was, though the loop has yet to say so: the end of an executor blocks it till its threads end.
-
-        A thread that is waited for there, and waits for the loop, is no longer wanted: neither would ever go on.
-        """
+        """Whether it was, though the loop has yet to say so: it may be blocked till the thread ends."""
         awaited = self._awaited.get(branch)
-        if awaited is not None and (awaited.cancelled() or _is_joined_by(self._branches._thread)):
+        if awaited is not None and awaited.cancelled():
             self._given_up.add(branch)
         return branch in self._given_up
 
@@ -226,7 +236,7 @@ class RunThreads:
         """Await something on the loop; then the operation is over and the thread goes on, unless it is only begun."""
         self.require_wanted(branch)
         over: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._waits.add(over)
+        self._waits[over] = branch
         try:
             self._on_loop(branch, lambda: self._block(branch, make, goes_on, over))
             while not over.done():
@@ -238,7 +248,7 @@ class RunThreads:
         except concurrent.futures.CancelledError as error:
             raise self._interrupted(branch) from error
         finally:
-            self._waits.discard(over)
+            del self._waits[over]
 
     def _on_loop(self, branch: str, callback: Callable[[], None]) -> None:
         """Have this called by the loop, where nothing that it makes is a task of the run."""
@@ -290,17 +300,6 @@ class RunThreads:
             _hand_on(awaited, over)
 
         awaited.add_done_callback(ended)
-
-
-def _is_joined_by(thread: int) -> bool:
-    """Whether another thread stands still at the end of the executor that this one belongs to."""
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        if frame.f_code is _END_OF_EXECUTOR:
-            there = frame.f_locals
-            return bool(there["wait"]) and threading.current_thread() in there["self"]._threads
-        frame = frame.f_back
-    return False
 
 
 def _hand_on(awaited: "asyncio.Future[None]", over: "concurrent.futures.Future[None]") -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -234,3 +236,60 @@ def test_an_executor_that_ends_since_one_step_failed_does_not_wait_for_another_t
     assert run.result(PATIENCE) == "after"
     steps = {step.name: (step.status, step.attempt) for step in run.steps()}
     assert steps == {"fail": ("failed", 1), "work": ("failed", 1), "after": ("completed", 1), "last": ("completed", 2)}
+
+
+def test_an_executor_that_is_ended_by_a_thread_does_not_give_up_what_another_one_does(journal):
+    """The loop goes on meanwhile, so that both come to their end."""
+
+    @durable.step(name="work")
+    def work():
+        return "worked"
+
+    @durable.workflow(id="one")
+    async def flow():
+        pool = ThreadPoolExecutor(1)
+        work_in_pool = asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
+        await asyncio.to_thread(pool.shutdown)
+        return await work_in_pool
+
+    run = flow.start()
+    assert run.result(PATIENCE) == "worked"
+    assert [step.status for step in run.steps()] == ["completed"]
+
+
+def test_an_executor_that_is_not_waited_for_gives_up_nothing(journal):
+    @durable.step(name="work")
+    def work():
+        return "worked"
+
+    @durable.workflow(id="one")
+    async def flow():
+        pool = ThreadPoolExecutor(1)
+        work_in_pool = asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
+        pool.shutdown(wait=False, cancel_futures=False)
+        return await work_in_pool
+
+    run = flow.start()
+    assert run.result(PATIENCE) == "worked"
+
+
+def test_an_executor_that_was_dropped_ends_its_threads(journal):
+    """What a run leaves at it does not keep it."""
+    dropped = []
+
+    @durable.step(name="work")
+    def work():
+        return "worked"
+
+    @durable.workflow(id="one")
+    async def flow():
+        pool = ThreadPoolExecutor(1)
+        dropped.append(weakref.ref(pool))
+        return await asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
+
+    gc.disable()
+    try:
+        assert flow.start().result(PATIENCE) == "worked"
+        wait_until(lambda: dropped[0]() is None)
+    finally:
+        gc.enable()
