@@ -293,3 +293,27 @@ def test_an_executor_that_was_dropped_ends_its_threads(journal):
         wait_until(lambda: dropped[0]() is None)
     finally:
         gc.enable()
+
+
+def test_an_executor_that_ends_gives_up_its_threads_that_wait_for_the_loop_and_no_others(journal):
+    @durable.step(name="work", retry=None)
+    def work(text):
+        return text
+
+    @durable.workflow(id="one")
+    async def flow():
+        threads = current_branch().execution.branches.threads
+        other = asyncio.create_task(asyncio.to_thread(work, "other"))
+        with ThreadPoolExecutor(1) as pool:
+            given_up = asyncio.get_running_loop().run_in_executor(
+                pool, contextvars.copy_context().run, work, "given up"
+            )
+            await asyncio.sleep(0)
+            wait_until(lambda: len(threads._waits) == 2)  # blocks the loop, which both wait for
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        return await other
+
+    run = flow.start()
+    assert run.result(PATIENCE) == "other"
+    assert sorted(step.status for step in run.steps()) == ["completed", "failed"]

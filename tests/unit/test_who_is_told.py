@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
 
-from durable import _parallel, _running, _running_async, _steering, _telling, _timeouts, _timer
+from durable import _engine, _parallel, _running, _running_async, _steering, _telling, _timeouts, _timer
 from durable._active import Active
 from durable._clock import SYSTEM_CLOCK
 from durable._limits import Limit
@@ -555,3 +556,26 @@ def test_a_thread_of_an_async_run_is_told_as_a_sync_run_is():
     made, _, _ = telling(is_here=False)
     told = Cancelled("run r")
     assert made.at_operation(told) is told
+
+
+def test_a_thread_in_whose_making_ctrl_c_struck_has_begun_and_the_interrupt_is_raised(monkeypatch):
+    thread = LastingThread(lambda: None, "durable-timer")
+
+    def start(_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        thread.begin()
+    thread.begin()  # and is not made again
+
+
+def test_the_handles_of_a_parent_are_not_closed_by_its_child(monkeypatch):
+    handle = object()
+    monkeypatch.setattr(_engine, "_leaked", [handle, None])
+    before = sys.getrefcount(handle)
+    _engine._leak()
+    assert sys.getrefcount(handle) == before + 1
