@@ -22,7 +22,7 @@ class AsyncWriter(Writer):
             self.wait_for_gather, self.wait_a_while, self.as_completed_in_time, self.started_many, self.shared_run,
             self.run_in_time, self.first_exception, self.moved_timeout, self.nested_timeouts, self.persistent,
             self.callback, self.exit_stack, self.guarded, self.event_in_time, self.cancelled_gather, self.child,
-            self.bare, self.bare_in_time, self.shared_child,
+            self.bare, self.bare_in_time, self.shared_child, self.collected,
         ]  # fmt: skip
         return small, large
 
@@ -333,6 +333,23 @@ class AsyncWriter(Writer):
                 self.emit(f"got({label}, await work({label}))")
                 self.step(level)
         self.beside(place, [f"branch_of_{place}"] * 3)
+
+    def collected(self, level: int) -> None:
+        """Each tries when it has the lock; it fails in the end, with the first that did."""
+        place = self.place()
+        lock = f"lock_{place}"
+        self.emit(f"{lock} = asyncio.Semaphore({self.dice.randint(1, 2)})")
+        with self.block(f"async def branch_of_{place}(who):"):
+            if self.dice.random() < 0.5:
+                self.step(level)
+            with self.block(f"async with {lock}:"):
+                label = self.label()
+                self.emit(f"got({label}, await moody({label}))")
+                self.statements(level + 1)
+        calls = [f'branch_of_{place}(f"{{who}}.{place}b{index}")' for index in range(self.dice.randint(2, 4))]
+        self.emit(f"results = await asyncio.gather({', '.join(calls)}, return_exceptions=True)")
+        with self.block("for result in results:"), self.block("if isinstance(result, Exception):"):
+            self.emit("raise result")
 
     def event(self, level: int) -> None:
         event, place = f"event_{self.place()}", self.place()
