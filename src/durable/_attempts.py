@@ -118,13 +118,18 @@ def _concluded(effect: Transact) -> tuple[StepRecord, Any]:
 
 
 def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
-    """A thread cannot be killed: at the timeout the attempt is abandoned, and what it still returns is discarded."""
+    """A thread cannot be killed: at the timeout the attempt is abandoned, and what it still returns is discarded.
+
+    One that has not begun by then never does: it might run the step again when the next attempt has completed it.
+    """
     context = copy_context()
     values: list[Any] = []
     errors: list[BaseException] = []
-    ended = threading.Event()
+    ended, first = threading.Event(), threading.Lock()
 
     def body() -> None:
+        if not first.acquire(blocking=False):
+            return
         try:
             values.append(context.run(call.function, *call.args, **call.kwargs))
         except BaseException as error:
@@ -135,6 +140,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
     with needing_thread():
         run_in_helper(body)
     if not wait_for(ended, min(timeout_seconds, threading.TIMEOUT_MAX)):
+        first.acquire(blocking=False)
         raise timed_out(call, timeout_seconds)
     if errors:
         raise errors[0]

@@ -14,7 +14,15 @@ import urllib.error
 import pytest
 
 import durable
-from durable import NonRetryableError, RetryAfter, RetryPolicy, StepError, StepInterruptedError, StepTimeoutError
+from durable import (
+    NonRetryableError,
+    RetryAfter,
+    RetryPolicy,
+    StepError,
+    StepInterruptedError,
+    StepTimeoutError,
+    _attempts,
+)
 from tests.behaviour.patience import wait_until
 
 QUICK = RetryPolicy(initial_interval=0.001, maximum_attempts=5)
@@ -916,3 +924,24 @@ def test_info_in_a_step_called_outside_of_a_run(journal):
 
     assert step()[0] == ""
     assert step()[1] != step()[1]
+
+
+def test_an_attempt_that_had_not_begun_at_its_timeout_does_not_begin_when_another_has_completed_the_step(
+    journal, monkeypatch
+):
+    """No thread was free for it in time: on a busy machine, or one that was put to sleep."""
+    held, attempts, helper = [], [], _attempts.run_in_helper
+    monkeypatch.setattr(_attempts, "run_in_helper", lambda body: helper(body) if held else held.append(body))
+
+    @durable.step(retry=QUICK, timeout=0.2)
+    def work():
+        attempts.append(durable.info().attempt)
+        return "done"
+
+    @durable.workflow
+    def flow():
+        return work()
+
+    assert flow() == "done"
+    held[0]()
+    assert attempts == [2]
