@@ -238,54 +238,48 @@ def test_an_executor_that_ends_since_one_step_failed_does_not_wait_for_another_t
     assert steps == {"fail": ("failed", 1), "work": ("failed", 1), "after": ("completed", 1), "last": ("completed", 2)}
 
 
-def test_an_executor_that_is_ended_by_a_thread_does_not_give_up_what_another_one_does(journal):
+def work_in(pool):
+    """Have a step done in a thread of an executor of the code's own."""
+    return asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, worked, "worked")
+
+
+@durable.step
+def worked(text):
+    return text
+
+
+async def ended_by_a_thread(pool):
     """The loop goes on meanwhile, so that both come to their end."""
+    await asyncio.to_thread(pool.shutdown)
 
-    @durable.step(name="work")
-    def work():
-        return "worked"
 
+async def not_waited_for(pool):
+    pool.shutdown(wait=False, cancel_futures=False)
+
+
+@pytest.mark.parametrize("end", [ended_by_a_thread, not_waited_for])
+def test_an_executor_whose_end_does_not_block_the_loop_gives_up_nothing(journal, end):
     @durable.workflow(id="one")
     async def flow():
         pool = ThreadPoolExecutor(1)
-        work_in_pool = asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
-        await asyncio.to_thread(pool.shutdown)
-        return await work_in_pool
+        in_pool = work_in(pool)
+        await end(pool)
+        return await in_pool
 
     run = flow.start()
     assert run.result(PATIENCE) == "worked"
     assert [step.status for step in run.steps()] == ["completed"]
 
 
-def test_an_executor_that_is_not_waited_for_gives_up_nothing(journal):
-    @durable.step(name="work")
-    def work():
-        return "worked"
-
-    @durable.workflow(id="one")
-    async def flow():
-        pool = ThreadPoolExecutor(1)
-        work_in_pool = asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
-        pool.shutdown(wait=False, cancel_futures=False)
-        return await work_in_pool
-
-    run = flow.start()
-    assert run.result(PATIENCE) == "worked"
-
-
 def test_an_executor_that_was_dropped_ends_its_threads(journal):
     """What a run leaves at it does not keep it."""
     dropped = []
-
-    @durable.step(name="work")
-    def work():
-        return "worked"
 
     @durable.workflow(id="one")
     async def flow():
         pool = ThreadPoolExecutor(1)
         dropped.append(weakref.ref(pool))
-        return await asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, work)
+        return await work_in(pool)
 
     gc.disable()
     try:
