@@ -127,11 +127,18 @@ class Neighbour:
             for note in json.loads(answer):
                 life.note(*note)
 
-    def close(self) -> None:
+    def close(self) -> list[list[str]]:
+        """Returns what there is to note of what it has done when he who had asked for it was dead."""
         os.close(self._orders)
+        answers = b""
+        while select.select([self._answers], [], [], _PATIENCE_SECONDS)[0]:
+            if not (part := os.read(self._answers, 1000)):
+                break
+            answers += part
         os.close(self._answers)
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
+        return [note for answer in answers.splitlines() for note in json.loads(answer)]
 
 
 def visit_elsewhere(path: Path, what: str, seed: str) -> list[list[str]]:

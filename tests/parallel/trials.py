@@ -200,10 +200,12 @@ def live(path: Path, main: Any, plan: Plan) -> Outcome:
         return in_which(path, main, plan, life)
     neighbour = Neighbour(path, plan.seed)
     life.act = lambda what: neighbour.act(what, life)
+    unheard: list[list[str]] = []
     try:
-        return in_which(path, main, plan, life)
+        outcome = in_which(path, main, plan, life)
     finally:
-        neighbour.close()
+        unheard = neighbour.close()
+    return outcome._replace(notes=[*outcome.notes, *unheard])
 
 
 def live_in_thread(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
