@@ -26,7 +26,7 @@ class Aftermath:
         """By branch: the runs that it started, and has heard the failure of."""
         self._heard_within: Final[dict[str, set[str]]] = {}
         """The same of a branch and those that are a part of it."""
-        self.passed: Final[dict[str, None]] = {}
+        self.passed: Final[set[str]] = set()
         """Of these runs, those after whose failure it started another one."""
 
     def fail(self, turn: int | None) -> None:
@@ -54,9 +54,9 @@ class Aftermath:
 
     def start(self, branch: str) -> None:
         """The code starts a run on this branch: after what it has heard there, in a part of it, or around it."""
-        self.passed.update(dict.fromkeys(self._heard_within.pop(branch, ())))
+        self.passed.update(self._heard_within.pop(branch, ()))
         for each in (branch, *around(branch)):
-            self.passed.update(dict.fromkeys(self._heard_on.pop(each, ())))
+            self.passed.update(self._heard_on.pop(each, ()))
 
     def said(self) -> dict[str, Any]:
         """What a retry is to know of all this."""

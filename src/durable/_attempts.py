@@ -125,10 +125,10 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
     context = copy_context()
     values: list[Any] = []
     errors: list[BaseException] = []
-    ended, first = threading.Event(), threading.Lock()
+    ended, begins = threading.Event(), threading.Lock()  # of whoever comes first: the body, or its timeout
 
     def body() -> None:
-        if not first.acquire(blocking=False):
+        if not begins.acquire(blocking=False):
             return
         try:
             values.append(context.run(call.function, *call.args, **call.kwargs))
@@ -140,7 +140,7 @@ def _run_with_timeout(call: Call, timeout_seconds: float) -> Completed:
     with needing_thread():
         run_in_helper(body)
     if not wait_for(ended, min(timeout_seconds, threading.TIMEOUT_MAX)):
-        first.acquire(blocking=False)
+        begins.acquire(blocking=False)
         raise timed_out(call, timeout_seconds)
     if errors:
         raise errors[0]

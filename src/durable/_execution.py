@@ -117,7 +117,8 @@ class Execution:
         self.attempts_in_flight = 0
         self.cancel = Cancellation()
         self.waits: dict[threading.Event, None] = {}
-        """What threads of this execution wait on; set when it is taken down."""
+        """What threads of this execution wait on; set when it is taken down. No set, as nowhere here: an empty one is
+        something for the garbage collector to look at, which a busy loop has thousands of."""
         self.may_suspend = may_suspend
         """Whether somebody will set it going again when what it waits for has come: a background run."""
         self.rests: dict[Rest, None] = {}

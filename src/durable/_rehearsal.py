@@ -320,18 +320,16 @@ class _Rehearsal:
         quiet_turns = quiet_turns + 1 if all(map(waits, tasks)) else 0
         soon = True
         if quiet_turns >= _QUIET_TURNS:
-            if not self.execution.past and not self._is_owed():
-                if not self._is_to_be_told or self.execution.cancel.delivered or branches.root is None:
-                    self.end()
-                    self._release()
-                    return
+            is_through = not self.execution.past and not self._is_owed()
+            is_untold = self._is_to_be_told and not self.execution.cancel.delivered and branches.root is not None
+            if is_through and is_untold:
                 branches.telling.tell_now()
-            elif self._ends and branches.is_stuck([awaited_by(task) for task in self._ends]):
-                self.end()  # what follows when that run has ended is beyond the journal
-                self._release()
-                return
-            elif branches.past.gives_way:
-                self.end()  # what is done again is beyond it too
+            elif (
+                is_through
+                or (self._ends and branches.is_stuck([awaited_by(task) for task in self._ends]))
+                or branches.past.gives_way
+            ):
+                self.end()  # what follows when that run has ended, or is done again, is beyond the journal
                 self._release()
                 return
             soon, quiet_turns = False, 0  # that nothing can follow is found out as always

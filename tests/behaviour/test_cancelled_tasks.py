@@ -96,6 +96,17 @@ def test_a_replay_is_not_told_of_its_cancellation_before_it_is_where_it_was_told
         durable.get("run").result(PATIENCE)
 
 
+def goes_on_after_the_crash(journal, flow):
+    """Its steps crash the first process, and the next one brings it to its end."""
+    run = flow.start()
+    with pytest.raises(durable.RunInterruptedError):
+        run.result(PATIENCE)
+    journal.restart()
+    run = flow.start()
+    assert run.result(PATIENCE) == "after"
+    return run
+
+
 @pytest.mark.parametrize("waits_already", [False, True])
 def test_an_executor_that_ends_does_not_wait_for_a_thread_that_waits_for_the_loop(journal, waits_already):
     """Its `with` blocks the loop until its threads have ended, and one that was given up has yet to be told so."""
@@ -123,12 +134,7 @@ def test_an_executor_that_ends_does_not_wait_for_a_thread_that_waits_for_the_loo
             given_up.set()
         return await after()
 
-    run = flow.start()
-    with pytest.raises(durable.RunInterruptedError):
-        run.result(PATIENCE)
-    journal.restart()
-    run = flow.start()
-    assert run.result(PATIENCE) == "after"
+    run = goes_on_after_the_crash(journal, flow)
     assert [(step.name, step.status) for step in run.steps()] == [("work", "failed"), ("after", "completed")]
 
 
@@ -228,12 +234,7 @@ def test_an_executor_that_ends_since_one_step_failed_does_not_wait_for_another_t
         except LookupError:
             return await last(await after())
 
-    run = flow.start()
-    with pytest.raises(durable.RunInterruptedError):
-        run.result(PATIENCE)
-    journal.restart()
-    run = flow.start()
-    assert run.result(PATIENCE) == "after"
+    run = goes_on_after_the_crash(journal, flow)
     steps = {step.name: (step.status, step.attempt) for step in run.steps()}
     assert steps == {"fail": ("failed", 1), "work": ("failed", 1), "after": ("completed", 1), "last": ("completed", 2)}
 
@@ -290,18 +291,12 @@ def test_an_executor_that_was_dropped_ends_its_threads(journal):
 
 
 def test_an_executor_that_ends_gives_up_its_threads_that_wait_for_the_loop_and_no_others(journal):
-    @durable.step(name="work", retry=None)
-    def work(text):
-        return text
-
     @durable.workflow(id="one")
     async def flow():
         threads = current_branch().execution.branches.threads
-        other = asyncio.create_task(asyncio.to_thread(work, "other"))
+        other = asyncio.create_task(asyncio.to_thread(worked, "other"))
         with ThreadPoolExecutor(1) as pool:
-            given_up = asyncio.get_running_loop().run_in_executor(
-                pool, contextvars.copy_context().run, work, "given up"
-            )
+            given_up = work_in(pool)
             await asyncio.sleep(0)
             wait_until(lambda: len(threads._waits) == 2)  # blocks the loop, which both wait for
         with pytest.raises(asyncio.CancelledError):
