@@ -4,12 +4,17 @@
 is locked. All else that fails is the error of an entry.
 """
 
-from ._entries import Entry, NotWrittenError, Port, Store, do_all
+from ._entries import MOST_ROWS, Entry, NotWrittenError, Port, Row, Store, do_all, rows_of
 from .errors import JournalError, SerializationError
 
 
-def write_together(store: Store, batch: list[Entry]) -> bool:
+def write(store: Store, batch: list[Entry]) -> bool:
     """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
+    rows = rows_of([entry.work for entry in batch])
+    return _write_rows(store, batch, rows) if 0 < len(rows) <= MOST_ROWS else _write_works(store, batch)
+
+
+def _write_works(store: Store, batch: list[Entry]) -> bool:
     full = any(entry.full for entry in batch)
     transaction = None
     try:
@@ -47,14 +52,18 @@ def _mark_done(batch: list[Entry]) -> None:
         entry.done = True
 
 
-def write_row(store: Store, batch: list[Entry]) -> bool:
+def _write_rows(store: Store, batch: list[Entry], rows: list[Row]) -> bool:
     """One statement: what fails may have failed in its commit, save for what is certainly not written."""
-    (entry,) = batch
     try:
-        entry.result = store.put_alone(entry.work, entry.full)  # type: ignore[arg-type]  # a row
-        entry.done = True
+        number = store.put_alone(rows if len(rows) > 1 else rows[0], any(entry.full for entry in batch))
     except SerializationError as error:
-        entry.fail(error)
+        if len(batch) > 1:
+            return False
+        batch[0].fail(error)
+        return True
+    for entry in batch:
+        entry.result = number
+        entry.done = True
     return True
 
 

@@ -192,7 +192,7 @@ class Branches:
             self.port.put(letter, full)
         else:
             self.port.flush()
-            self.port.write(letter, full)
+            self.port.write(letter, full, alone=True)
 
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 

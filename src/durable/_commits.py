@@ -2,7 +2,8 @@
 
 Whoever finds the writer idle leads: it takes everything that waits, commits it in one transaction, and hands the lead
 to the first that came meanwhile. So a lone caller pays no hand-over between threads, and under load the batches grow by
-themselves, without lingering. Entries of an event loop never lead on the loop's own thread: a helper thread does.
+themselves, without lingering. Entries of an event loop never lead on the loop's own thread: a helper thread does. (A
+run that is alone on its loop calls `write_if_idle` instead.)
 
 The laws of this file: an entry is acknowledged only after the commit that holds it returned. A failing entry fails
 alone. An error from COMMIT means that the outcome is unknown, and nothing is acknowledged ever after. An interrupt
@@ -17,19 +18,45 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ._batch import fail_all, post_all, write_row, write_together
-from ._entries import Entry, NotWrittenError, Port, Row, Store, Work, closed, require_not_held, unknown_outcome
+from ._batch import fail_all, post_all, write
+from ._entries import (
+    MOST_ROWS,
+    Entry,
+    NotWrittenError,
+    Port,
+    Row,
+    Store,
+    Work,
+    closed,
+    require_not_held,
+    unknown_outcome,
+)
 from ._patience import Patience, deadline
 from ._thread_pool import LastingThread
 from .errors import DurableError, JournalError, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _CLOSE_SECONDS: Final = 5.0
 _HELPER: Final = Entry(lambda _: None, full=False)
 """Leads in the name of the helper thread."""
 _BUSY: Final = object()
+
+
+def _how_many_fit(queue: "Iterable[Entry]", batch: list[Entry]) -> int:
+    """How many come into the batch: up to one that is to be alone, and no more rows than are one statement."""
+    count, rows = 0, sum(map(_size, batch))
+    for entry in queue:
+        rows += _size(entry)
+        if entry.alone or (rows > MOST_ROWS and (count or batch)):
+            break
+        count += 1
+    return count
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.work) if type(entry.work) is list else 1
 
 
 class Commits:
@@ -106,15 +133,15 @@ class Commits:
             if self._leader is work:
                 self._hand_over(work)
 
-    def write_if_idle(self, work: Work) -> bool:
-        """Do `work` at once, without an fsync, if nobody is writing; say whether it was done. Never waits."""
+    def write_if_idle(self, work: Work, *, full: bool = False) -> bool:
+        """Do `work` at once if nobody is writing; say whether it was done. Never waits for another writer."""
         if type(work) is tuple:
             try:
-                return self._write_at_once(work, full=False) is not _BUSY
+                return self._write_at_once(work, full) is not _BUSY
             finally:
                 if self._leader is work:
                     self._hand_over(work)  # an interrupt struck in the hand-over
-        entry = Entry(work, full=False, until=-math.inf)
+        entry = Entry(work, full, until=-math.inf)
         try:
             with self._guard:
                 self.require_open()
@@ -256,13 +283,13 @@ class Commits:
         self._hand_over(mine)
 
     def _take_queue(self, batch: list[Entry], mine: Entry) -> None:
-        """Into the batch goes what waits, up to the next entry that is to be alone; one's own leaves the line too."""
+        """Into the batch goes what waits, as far as it fits; one's own leaves the line too."""
         with self._guard:
             if self._queue[0] is mine:
                 self._queue.popleft()
             if mine.alone:
                 return
-            size = next((place for place, entry in enumerate(self._queue) if entry.alone), len(self._queue))
+            size = _how_many_fit(self._queue, batch)
             batch.extend(entry for entry in islice(self._queue, size) if not entry.done)  # an interrupt may strike here
             self._queue = deque(islice(self._queue, size, None))
 
@@ -327,18 +354,16 @@ class Commits:
 
     def _carry_out(self, batch: list[Entry]) -> None:
         """`NotWrittenError` where the file is locked: what is not done by then is not written."""
-        if len(batch) == 1 and type(batch[0].work) is tuple:
-            self._try(write_row, batch)
-        elif not self._try(write_together, batch):
+        if not self._try(batch):
             for entry in batch:  # one of them is at fault: each by itself, so that it fails alone
-                self._try(write_together, [entry])
+                self._try([entry])
 
-    def _try(self, how: "Callable[[Store, list[Entry]], bool]", batch: list[Entry]) -> bool:
+    def _try(self, batch: list[Entry]) -> bool:
         if self._broken is not None:
             fail_all(batch, self._broken)
             return True
         try:
-            return how(self._store, batch)
+            return write(self._store, batch)
         except NotWrittenError:
             raise
         except JournalError as error:

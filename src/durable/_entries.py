@@ -2,16 +2,18 @@
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
 
 from .errors import EngineClosedError, InTransactionError, JournalError
 
 Row = tuple[Any, ...]
 """An operation to be written, as `step_row` makes it."""
-Work = Row | Callable[[Any], Any]
-"""What an entry does in a write transaction. A row is one statement, which may be done twice; alone, it is a
-transaction by itself, which is a third cheaper."""
+Work = Row | list[Row] | Callable[[Any], Any]
+"""What an entry does in a write transaction. Rows may be written twice. Where there is nothing but rows they are one
+statement, and that a transaction by itself: it is a third cheaper, and takes the interpreter lock once."""
+MOST_ROWS: Final = 448
+"""So many at most are one statement: apsw keeps no longer one prepared."""
 
 
 class NotWrittenError(JournalError):
@@ -70,7 +72,7 @@ class Port(Protocol):
 class Store(Protocol):
     """What carries out a batch: see `Journal`. Each step raises what the file says; `commit` may be asked twice."""
 
-    def put_alone(self, row: Row, full: bool) -> Any: ...
+    def put_alone(self, rows: Row | list[Row], full: bool) -> Any: ...
     def begin(self, full: bool) -> Any: ...
     def commit(self, full: bool) -> None: ...
     def rollback(self) -> None: ...
@@ -82,19 +84,33 @@ def do_all(works: list[Work], transaction: Any) -> list[Any]:
     results: list[Any] = []
     rows: list[Row] = []
     for work in works:
+        if callable(work):
+            transaction.put_all(rows)
+            rows = []
+            results.append(work(transaction))
+        else:
+            rows += rows_of([work])
+            results.append(transaction.number)
+    transaction.put_all(rows)
+    return results
+
+
+def rows_of(works: Iterable[Work]) -> list[Row]:
+    """The rows that these works write, in order; none where one of them does more than that."""
+    rows: list[Row] = []
+    for work in works:
         if type(work) is tuple:
             rows.append(work)
-            continue
-        if rows:
-            results += transaction.put_all(rows)
-            rows = []
-        results.append(work(transaction))  # type: ignore[operator]  # a function
-    return results + transaction.put_all(rows) if rows else results
+        elif type(work) is list:
+            rows += work
+        else:
+            return []
+    return rows
 
 
 def all_of(works: list[Work]) -> Work:
     """What does all of these works."""
-    return lambda transaction: do_all(works, transaction)
+    return rows_of(works) or (lambda transaction: do_all(works, transaction))
 
 
 def require_not_held(leader: Entry | Row | None) -> None:

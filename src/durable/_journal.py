@@ -27,7 +27,7 @@ from ._patience import TRY_MILLISECONDS
 from ._place import Files, require_place
 from ._reading import ReadableJournal
 from ._records import owner_from, owner_row
-from ._transaction import PUT_STEP, SQL, Transaction
+from ._transaction import PUT_STEP, SQL, Transaction, in_one_statement
 from ._wal import keep_wal, mend_wal
 from .errors import DurableError, JournalError
 
@@ -125,9 +125,10 @@ class Journal(ReadableJournal):
         """Do `work` in a write transaction; when this returns it is on disk (`full`), or else survives the process."""
         return self.commits.write(work, full, gives_up=gives_up)  # type: ignore[no-any-return]
 
-    def put_alone(self, row: Row, full: bool) -> int:
-        """For `Commits`: an operation, in a transaction by itself. Written flat: a lone step passes here twice."""
+    def put_alone(self, rows: Row | list[Row], full: bool) -> int:
+        """For `Commits`: operations, in a transaction by itself. Written flat: a lone step passes here twice."""
         transaction = self._transaction
+        statement, row = (PUT_STEP, rows) if type(rows) is tuple else in_one_statement(rows)  # type: ignore[arg-type]
         if self._writer is None or transaction is None:
             raise self._not_owned()
         try:
@@ -139,7 +140,7 @@ class Journal(ReadableJournal):
             if full:
                 self._files.require_same()
             transaction.number += 1
-            transaction.execute(PUT_STEP, row)
+            transaction.execute(statement, row)
         except (apsw.Error, OSError) as error:
             raise why_not_begun(error, self.path, self._writer) from error
         if full or not self._full:

@@ -5,12 +5,17 @@ import contextlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ._clock import SYSTEM_CLOCK
 from ._commits import Commits
 from ._entries import Entry, Work, all_of
 from .errors import DurableError
 
 _MOST_AT_ONCE: Final = 64
 """Then a part is written while the loop goes on."""
+_QUICK_SECONDS: Final = 0.001
+"""For so long a lone run may hold up its loop in a commit."""
+_SHARE: Final = 0.01
+"""Of the time of a loop, which commits that take longer may hold it up."""
 
 
 class Letter(Protocol):
@@ -34,6 +39,8 @@ class LoopPort:
         """Runs that execute on the loop."""
         self.rests_until = 0.0
         """By the loop's time: for so long it is not found out, which takes a while, whether a run can go on."""
+        self._slow_until = 0.0
+        """By the monotonic clock: till then the disk counts as slow."""
         self.commits = commits
         commits.have_helper()
         self._pending: list[Letter] = []
@@ -60,15 +67,32 @@ class LoopPort:
         (pending, full), self._pending, self._full = (self._pending, self._full), [], False
         self.write(pending[0] if len(pending) == 1 else _Bundle(self, pending, full), full)
 
-    def write(self, letter: Letter, full: bool) -> None:
-        """Write it now; at once where nobody else writes and no fsync is needed."""
+    def write(self, letter: Letter, full: bool, *, alone: bool = False) -> None:
+        """Write it now; here and at once where nobody else writes and no fsync is needed, or the run is `alone`."""
         try:
             if not full and self.commits.write_if_idle(letter.work):
                 letter.told(None)
+            elif full and alone and self._commit_here(letter.work):
+                self.loop.call_soon(letter.told, None)  # in the next turn, so that others are not kept from theirs
             else:
                 self.commits.submit(Entry(letter.work, full, self, letter))
         except DurableError as error:
             letter.told(error)
+
+    def _commit_here(self, work: Work) -> bool:
+        """Commit in the loop's own thread, if nobody else writes and the disk is quick; say whether it was done.
+
+        To another thread and back takes a lone run longer than the commit itself. A slow disk is not to hold up what
+        else the loop does: after a commit that did, another thread waits for the disk for a hundred times as long.
+        """
+        began = SYSTEM_CLOCK.monotonic()
+        if began < self._slow_until:
+            return False
+        is_done = self.commits.write_if_idle(work, full=True)
+        ended = SYSTEM_CLOCK.monotonic()
+        if ended - began > _QUICK_SECONDS:
+            self._slow_until = ended + (ended - began) / _SHARE
+        return is_done
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""

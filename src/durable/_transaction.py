@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ._database import authorize_user
-from ._entries import Row, Work
+from ._entries import MOST_ROWS, Row, Work
 from ._format import named_statements
 from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
@@ -22,11 +22,23 @@ from ._records import (
 
 SQL: Final = named_statements("journal.sql")
 PUT_STEP: Final = SQL["put_step"]
-_ROW: Final = PUT_STEP.partition("VALUES ")[2].rstrip(";")
+_INTO, _, _ROW = PUT_STEP.rstrip(";").partition(" VALUES ")
 _PUT_STEPS: Final = {
-    size: PUT_STEP.partition("VALUES ")[0] + "VALUES " + ", ".join([_ROW] * size) + ";" for size in (64, 8, 1)
+    size: f"{_INTO} VALUES" + ",".join([_ROW.replace(" ", "")] * size) + ";"
+    for size in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, MOST_ROWS)
 }
-"""The same for many rows, by how many."""
+"""The same for many rows, by how many: few enough to be kept prepared."""
+
+
+def in_one_statement(rows: list[Row]) -> tuple[str, Row]:
+    """What writes up to `MOST_ROWS` operations, and its parameters.
+
+    SQLite lets go of the interpreter lock at each call, and a busy event loop gives it back late: under load that is
+    what a batch costs most. To write the last row again, where there is no statement of that size, costs less.
+    """
+    size = next(size for size in _PUT_STEPS if size >= len(rows))
+    again = rows[-1] * (size - len(rows))
+    return _PUT_STEPS[size], (*chain.from_iterable(rows), *again)
 
 
 class Transaction:
@@ -48,18 +60,10 @@ class Transaction:
         self.execute(PUT_STEP, row)
         return self.number
 
-    def put_all(self, rows: list[Row]) -> list[int]:
-        """Write operations, many at a time; return for each the number of this transaction.
-
-        SQLite lets go of the interpreter lock at each call, and a busy event loop gives it back late: under load that
-        is what a batch costs most.
-        """
-        done = 0
-        for size, sql in _PUT_STEPS.items():
-            while len(rows) - done >= size:
-                self.execute(sql, tuple(chain.from_iterable(rows[done : done + size])))
-                done += size
-        return [self.number] * len(rows)
+    def put_all(self, rows: list[Row]) -> None:
+        """Write operations, many at a time."""
+        for done in range(0, len(rows), MOST_ROWS):
+            self.execute(*in_one_statement(rows[done : done + MOST_ROWS]))
 
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""

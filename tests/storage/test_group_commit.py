@@ -6,6 +6,10 @@ import time
 import apsw
 import pytest
 
+from durable import _transaction
+from durable._entries import MOST_ROWS
+from durable.errors import SerializationError
+
 
 class CountingVfs(apsw.VFS):
     """The real file system, that counts syncs by file and can be made slow."""
@@ -116,3 +120,60 @@ def test_an_engine_whose_disk_fails_while_it_closes_gives_its_lock_back(vfs, ope
     again = open_journal()
     assert again.epoch == 2
     assert again.runs() == [run]
+
+
+def rows_of_runs(make, count):
+    """Of three runs in turn, so that they are not written in the order of their keys."""
+    return [make.row(make.step(run=number % 3 + 1, position=number // 3)) for number in range(count)]
+
+
+def written(journal):
+    return sorted((step.run, step.position) for run in (1, 2, 3) for step in journal.steps(run))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_as_many_rows_as_there_may_be_are_written_once_each_and_synced_together(vfs, open_journal, make, full):
+    journal = open_journal(vfs="durable-counting")
+    for count in [*range(2, 70), *range(70, MOST_ROWS, 13), MOST_ROWS, MOST_ROWS + 1, 3 * MOST_ROWS]:
+        journal._writer.execute("DELETE FROM durable_step")
+        rows = rows_of_runs(make, count)
+        vfs.syncs.clear()
+        journal.write(rows, full=full)
+        assert vfs.syncs == (["wal"] if full else [])
+        assert written(journal) == sorted((row[0], row[2]) for row in rows)
+
+
+def test_of_two_rows_for_one_operation_the_later_one_is_kept(open_journal, make):
+    """A start and its outcome may be written together."""
+    journal = open_journal()
+    for count in range(2, 40):
+        last = make.step(run=9, output=f'"{count}"')
+        journal.write(
+            [make.row(make.step(run=9, output=None, status="running")), *rows_of_runs(make, count), make.row(last)]
+        )
+        assert journal.steps(9) == [last]
+
+
+def test_the_statements_for_many_rows_are_kept_prepared(open_journal, make):
+    """To prepare the largest anew takes longer than to write its rows; apsw keeps none that is too long."""
+    journal = open_journal()
+    cache = journal._writer.cache_stats
+    for size in _transaction._PUT_STEPS:
+        rows = rows_of_runs(make, size)
+        journal.write(rows)
+        before = cache()
+        journal.write(rows)
+        after = cache()
+        assert (after["misses"], after["too_big"]) == (before["misses"], before["too_big"])
+
+
+def test_where_one_row_is_too_large_none_of_its_statement_is_written(open_journal, make):
+    journal = open_journal()
+    journal._writer.limit(apsw.SQLITE_LIMIT_LENGTH, 100_000)  # in place of 1 GB
+    rows = rows_of_runs(make, 10)
+    large = make.row(make.step(run=9, output=f'"{"x" * 200_000}"'))
+    with pytest.raises(SerializationError, match="larger than SQLite holds"):
+        journal.write([*rows, large])
+    assert written(journal) == []
+    journal.write(rows)
+    assert len(written(journal)) == 10

@@ -13,7 +13,7 @@ import pytest
 
 from durable import _batch, _commits, _patience
 from durable._commits import Commits
-from durable._entries import Entry, NotWrittenError
+from durable._entries import MOST_ROWS, Entry, NotWrittenError, all_of, rows_of
 from durable.errors import EngineClosedError, JournalError, SerializationError
 
 PATIENCE = 60.0
@@ -56,21 +56,24 @@ class Store:
         self._pending.append(item)
         return f"did {item}"
 
-    def put(self, row):
-        return self.append(row[0])
+    @property
+    def number(self):
+        return len(self.commits) + 1
 
     def put_all(self, rows):
-        return [self.put(row) for row in rows]
+        for row in rows:
+            self.append(row[0])
 
-    def put_alone(self, row, full):
+    def put_alone(self, rows, full):
         with self._alone("put_alone"):
             assert self._pending is None, "a statement alone within a transaction"
             self.at_commit()
             if self.alone_errors and (error := self.alone_errors.pop(0)):
                 raise error
-            self.file.append(row[0])
-            self.commits.append(([row[0]], full))
-        return f"alone {row[0]}"
+            items = [row[0] for row in rows_of([rows])]
+            self.file += items
+            self.commits.append((items, full))
+        return len(self.commits)
 
     def commit(self, full):
         with self._alone("commit"):
@@ -249,18 +252,100 @@ def test_a_transaction_that_cannot_begin_fails_its_write_only(store, commits):
 
 
 def test_a_statement_alone_is_a_transaction_by_itself(store, commits):
-    assert commits.write(("a",), full=True) == "alone a"
-    assert commits.write(("b",), full=False) == "alone b"
+    assert commits.write(("a",), full=True) == 1
+    assert commits.write(("b",), full=False) == 2
     assert store.commits == [(["a"], True), (["b"], False)]
     assert [what for what, _ in store.calls] == ["put_alone", "put_alone"]
 
 
-def test_a_statement_among_others_is_part_of_their_transaction(store, commits, held):
-    tasks = [Task(commits.write, (item,), full=True) for item in "ab"]
-    in_line(commits, 2)
+def wait_in_line(commits, *works, full=True):
+    """One task each that waits in line with its work, in this order."""
+    tasks = []
+    for work in works:
+        tasks.append(Task(commits.write, work, full=full))
+        in_line(commits, len(tasks))
+    return tasks
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_rows_that_wait_together_are_one_statement(store, commits, held, full):
+    """A busy event loop gives the interpreter lock back late at each call of SQLite, and others hold it too."""
+    tasks = wait_in_line(commits, ("a",), [("b",), ("c",)], ("d",), full=full)
     held.open()
-    assert sorted(task.wait().value for task in tasks) == ["did a", "did b"]
-    assert sorted(store.commits[1][0]) == ["a", "b"]
+    assert [task.wait().value for task in tasks] == [2, 2, 2]
+    assert store.commits[1:] == [(["a", "b", "c", "d"], full)]
+    assert [what for what, _ in store.calls][-1] == "put_alone"
+
+
+def test_rows_among_other_work_are_part_of_one_transaction_in_their_order(store, commits, held):
+    tasks = wait_in_line(commits, ("a",), put("b"), [("c",), ("d",)], put("e"), ("f",))
+    held.open()
+    assert [task.wait().value for task in tasks] == [2, "did b", 2, "did e", 2]
+    assert store.commits[1:] == [(["a", "b", "c", "d", "e", "f"], True)]
+    assert store.calls[-1][0] == "commit"
+
+
+def test_works_of_one_entry_are_done_in_their_order(store, commits):
+    assert all_of([("a",), [("b",)]]) == [("a",), ("b",)]
+    commits.write(all_of([("a",), put("b"), all_of([("c",), put("d")]), ("e",)]), full=True)
+    assert store.commits == [(["a", "b", "c", "d", "e"], True)]
+
+
+def test_no_more_rows_wait_together_than_are_one_statement(store, commits, held):
+    half = MOST_ROWS // 2
+    works = [[(f"{each} {number}",) for number in range(half)] for each in range(3)]
+    tasks = wait_in_line(commits, *works)
+    held.open()
+    assert [task.wait().error for task in tasks] == [None] * 3
+    assert [len(batch) for batch, _ in store.commits] == [1, 2 * half, half]
+    assert {what for what, _ in store.calls[-2:]} == {"put_alone"}
+
+
+def test_more_rows_of_one_entry_than_are_one_statement_are_one_transaction(store, commits):
+    items = list(range(MOST_ROWS + 1))
+    commits.write([(item,) for item in items], full=True)
+    assert store.commits == [(items, True)]
+    assert [what for what, _ in store.calls] == ["begin", "commit"]
+
+
+def test_of_rows_that_are_one_statement_the_one_at_fault_fails_alone(store, commits, held):
+    error = SerializationError("$: too large")
+    store.alone_errors = [error, None, error]
+    tasks = wait_in_line(commits, *[(item,) for item in "abc"])
+    held.open()
+    results = [task.wait() for task in tasks]
+    assert [result.error for result in results] == [None, error, None]
+    assert store.commits[1:] == [(["a"], True), (["c"], True)]
+
+
+def test_a_statement_of_many_rows_that_may_have_failed_in_its_commit_ends_all_writing(store, commits, held):
+    error = JournalError("input/output error")
+    store.alone_errors = [error]
+    tasks = wait_in_line(commits, *[(item,) for item in "ab"])
+    held.open()
+    assert all(isinstance(task.wait().error, JournalError) for task in tasks)
+    assert store.file == ["first"]
+    assert commits.is_broken()
+
+
+def test_rows_whose_statement_an_interrupt_cut_are_written_again_by_the_next(store, commits, held):
+    """Whether they were written nobody knows; a row may be written twice."""
+    tasks = wait_in_line(commits, *[(item,) for item in "abc"])
+    store.alone_errors = [KeyboardInterrupt()]
+    held.open()
+    results = [task.wait() for task in tasks]
+    assert [type(result.error) for result in results] == [KeyboardInterrupt, type(None), type(None)]
+    assert store.file == ["first", "b", "c"]
+
+
+def test_a_lone_caller_that_never_waits_says_whether_it_was_on_disk(store, commits, held):
+    assert not commits.write_if_idle(("a",), full=True)
+    assert not commits.write_if_idle(put("b"), full=True)
+    held.open()
+    wait_until(commits.is_idle)
+    assert commits.write_if_idle(("c",), full=True)
+    assert commits.write_if_idle(put("d"), full=True)
+    assert store.commits[1:] == [(["c"], True), (["d"], True)]
 
 
 def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits):
@@ -269,7 +354,7 @@ def test_a_statement_that_is_certainly_not_written_fails_alone(store, commits):
     with pytest.raises(SerializationError) as raised:
         commits.write(("a",), full=True)
     assert raised.value is error
-    assert commits.write(("b",), full=True) == "alone b"
+    assert commits.write(("b",), full=True) == 1
 
 
 def test_a_statement_that_may_have_failed_in_its_commit_ends_all_writing(store, commits):
@@ -519,7 +604,7 @@ def test_threads_that_hammer_it_get_what_is_theirs_and_nothing_is_lost(store, co
                 if kind == 0:
                     commits.write(raising(ValueError(item)), full=True)
                 elif kind == 1:
-                    written = commits.write((item,), full=True) in {f"did {item}", f"alone {item}"}
+                    written = 0 < commits.write((item,), full=True) <= len(store.commits)
                 else:
                     written = commits.write(put(item), full=dice.random() < 0.5) == f"did {item}"
             except ValueError as error:

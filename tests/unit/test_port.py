@@ -10,11 +10,23 @@ from durable._port import LoopPort
 from durable.errors import JournalError
 
 
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self):
+        self.seconds = 100.0
+
+    def monotonic(self):
+        return self.seconds
+
+
 class Writer:
     """Keeps what it is given to write; it is idle, or not."""
 
     def __init__(self):
         self.is_idle, self.broken, self.submitted, self.at_once = True, False, [], []
+        self.clock = Clock()
+        self.takes = 0.0
 
     def have_helper(self):
         """There is none."""
@@ -22,9 +34,10 @@ class Writer:
     def is_broken(self):
         return self.broken
 
-    def write_if_idle(self, work):
+    def write_if_idle(self, work, *, full=False):
         if self.is_idle:
-            self.at_once.append(work)
+            self.at_once.append((work, full))
+            self.clock.seconds += self.takes
         return self.is_idle
 
     def submit(self, entry):
@@ -53,7 +66,8 @@ def writer():
 
 
 @pytest.fixture
-def port(loop, writer):
+def port(loop, writer, monkeypatch):
+    monkeypatch.setattr(_port, "SYSTEM_CLOCK", writer.clock)
     return LoopPort(loop, writer)
 
 
@@ -87,7 +101,48 @@ def test_what_is_to_be_synced_is_not_written_at_once_by_the_way_that_does_not_sy
     port.write(letter, full=True)
     assert (writer.at_once, len(writer.submitted), letter.heard) == ([], 1, [])
     port.write(letter, full=False)
-    assert (writer.at_once, len(writer.submitted), letter.heard) == (["work"], 1, [None])
+    assert (writer.at_once, len(writer.submitted), letter.heard) == ([("work", False)], 1, [None])
+
+
+def test_a_lone_run_is_committed_in_the_thread_of_its_loop_and_told_in_the_next_turn(loop, port, writer):
+    """To another thread and back would take it longer than the commit; and the others on the loop have their turn."""
+    letter = Letter("work")
+    port.write(letter, full=True, alone=True)
+    assert (writer.at_once, writer.submitted, letter.heard) == ([("work", True)], [], [])
+    a_turn(loop)
+    assert letter.heard == [None]
+
+
+def test_a_lone_run_does_not_wait_for_others_who_write(port, writer):
+    writer.is_idle = False
+    port.write(Letter("work"), full=True, alone=True)
+    assert [entry.work for entry in writer.submitted] == ["work"]
+
+
+def test_a_slow_disk_does_not_hold_up_the_loop_for_more_than_a_hundredth_of_its_time(port, writer):
+    def write():
+        port.write(Letter("work"), full=True, alone=True)
+        return len(writer.at_once), len(writer.submitted)
+
+    writer.takes = _port._QUICK_SECONDS / 2
+    assert [write(), write()] == [(1, 0), (2, 0)]
+    writer.takes = 0.02
+    assert [write(), write()] == [(3, 0), (3, 1)]
+    writer.clock.seconds += 1.9
+    assert write() == (3, 2)
+    writer.clock.seconds += 0.2
+    assert [write(), write()] == [(4, 2), (4, 3)]
+
+
+def test_a_lone_run_hears_why_it_was_not_written(port, writer, monkeypatch):
+    broken, letter = JournalError("input/output error"), Letter("work")
+
+    def fail(work, *, full):
+        raise broken
+
+    monkeypatch.setattr(writer, "write_if_idle", fail)
+    port.write(letter, full=True, alone=True)
+    assert letter.heard == [broken]
 
 
 def test_what_is_much_is_written_in_parts(port, writer, monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from durable._entries import rows_of
 from durable.errors import JournalError
 
 from ._plans import Never
@@ -71,11 +72,11 @@ class MortalStore:
         assert self._crash is not None
         raise self._crash
 
-    def put_alone(self, row: Row, full: bool) -> int:
+    def put_alone(self, rows: Row | list[Row], full: bool) -> int:
         """In a transaction like any other."""
         transaction = self.begin(full)
         try:
-            transaction.put(row)
+            transaction.put_all(rows_of([rows]))
         except BaseException as error:
             self.rollback()
             raise self.explain(error) from error
