@@ -68,6 +68,8 @@ class Commits:
         self._idle = threading.Condition(self._guard)
         self._leader: Entry | Row | None = None
         """Whose thread may use the store: known by its work. Changed under the guard only."""
+        self._thread = 0
+        """In which the leader writes."""
         self._queue: deque[Entry] = deque()
         self._batch: list[Entry] = []
         """What the leader has in hand."""
@@ -121,7 +123,7 @@ class Commits:
                 if self._broken is not None or self._closed:
                     self.require_open()
                 if self._leader is None:
-                    self._leader = work
+                    self._leader, self._thread = work, threading.get_ident()
             return self._store.put_alone(work, full) if self._leader is work else _BUSY
         except NotWrittenError:
             return _BUSY
@@ -196,9 +198,16 @@ class Commits:
         self._broken = error
 
     def close(self) -> None:
-        """Refuse what comes from now on, and wait until what was accepted is done."""
+        """Refuse what comes from now on, and wait until what was accepted is done.
+
+        A signal handler may call this in the middle of a commit of its own thread, which does not go on before it ends:
+        as after a commit that failed nothing is acknowledged any more.
+        """
         with self._guard:
             self._closed = True
+            if self._leader is not None and self._thread == threading.get_ident():
+                self._broken = self._broken or closed()
+                return
             self._idle.wait_for(lambda: self._leader is None and not self._queue, _CLOSE_SECONDS)
             self._call_helper()
         self._helper.wait(_CLOSE_SECONDS)
@@ -242,6 +251,7 @@ class Commits:
 
     def _lead(self, mine: Entry) -> None:
         """Commit what waits, with one's own, then give the lead away. Only ever run by the leader."""
+        self._thread = threading.get_ident()
         self._batch = batch = [] if mine is _HELPER else [mine]
         try:
             while True:

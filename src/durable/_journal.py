@@ -20,7 +20,7 @@ from ._database import (
     open_writer,
     why_not_begun,
 )
-from ._entries import Row
+from ._entries import Row, closed
 from ._model import OwnerRecord
 from ._owner import OwnerLock, refuse_network_file_system
 from ._patience import TRY_MILLISECONDS
@@ -238,4 +238,7 @@ class Journal(ReadableJournal):
 
     def explain(self, error: BaseException) -> BaseException:
         """For `Commits`: what to raise for an error of the work."""
-        return as_journal_error(error, self.path, self._writer) if isinstance(error, apsw.Error) else error
+        if not isinstance(error, apsw.Error):
+            return error
+        # Closed in the middle of the work, by a signal handler that struck there.
+        return closed() if self._writer is None else as_journal_error(error, self.path, self._writer)
