@@ -1,9 +1,11 @@
 """The judge of the random programs sees another path where there is one, and none where a run was only taken down."""
 
 import textwrap
+from collections.abc import Callable
 
 import pytest
 
+import durable
 from durable._past_order import PastOrder
 from tests.parallel import trials, vocabulary
 from tests.parallel.judge import Fault, Judge
@@ -20,13 +22,16 @@ def lead(tmp_path):
         if vocabulary.life.mode == "cancel":
             vocabulary.life.moment("workflow", last=True)
 
-    def lead(program: str, *modes: str) -> None:
+    def lead(program: str, *modes: str, between: Callable[[durable.Engine], None] = lambda _: None) -> None:
         namespace = {**WORDS, "__name__": "tests.parallel.program", "take_down": take_down}
         exec(textwrap.dedent(program), namespace)
         for number, mode in enumerate(modes):
             plan = trials.Plan(str(number), mode, 0, "plain", False, "process", False, False)
             outcome = trials.live(path, namespace["main"], plan)
             judge.look(outcome)
+            if number + 1 < len(modes):
+                with durable.Engine(path) as engine:
+                    between(engine)
         if outcome.kind == "completed":
             judge.look_at_end(outcome)
 
@@ -93,6 +98,34 @@ def test_a_replay_that_does_not_keep_the_order_of_outcomes_is_another_path(lead,
     monkeypatch.setattr(PastOrder, "turn_of", at_once)
     with pytest.raises(Fault, match="other path"):
         lead(RACE, "abandon", "none")
+
+
+def test_the_end_of_a_run_that_was_started_is_on_disk_only_with_what_follows(lead):
+    """Where nothing does, and somebody cancels the run that has crashed, its body is told that first."""
+    lead(
+        """
+        import asyncio, durable
+
+        @durable.workflow(name="child")
+        async def child(who):
+            begin(who)
+            return last(who)
+
+        @durable.workflow(name="main", id="trial")
+        async def main():
+            begin("r")
+            run = child.start("r.1c")
+            try:
+                heard("r.1c", await run)
+            except asyncio.CancelledError:
+                got("r.2", await work("r.2"))
+                raise
+            return last("r")
+        """,
+        "abandon",
+        "none",
+        between=lambda engine: engine.get("trial").cancel(),
+    )
 
 
 def test_a_run_that_goes_on_under_one_that_has_ended_is_found(lead):

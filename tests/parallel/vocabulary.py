@@ -325,6 +325,13 @@ def got(label: str, value: Any) -> str:
     return label
 
 
+def heard(label: str, value: Any) -> None:
+    """A run that was started has ended: on disk only when a later step is. Till then a cancellation may come first."""
+    if value != label:
+        life.note("wrong", label, repr(value))
+    decided(label.rpartition(".")[0], label)
+
+
 def got_all(labels: list[str], values: list[Any]) -> None:
     """Several at once; some may have been declined."""
     if len(labels) != len(values):

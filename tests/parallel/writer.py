@@ -120,6 +120,13 @@ class Writer:
         with self.block(f"except {self.ends_of(child)} as error:"):
             self.emit(f"own({label}, kind(error))")
 
+    def of_run(self, child: Child, label: str, wait: str) -> None:
+        """The same for a run that was started: its end is on disk here only with what follows."""
+        with self.block("try:"):
+            self.emit(f"heard({label}, {wait})")
+        with self.block(f"except {self.ends_of(child)} as error:"):
+            self.emit(f"decided(who, {label} + kind(error))")
+
     def ends_of(self, child: Child) -> str:
         """What a child may end with; that somebody cancels it may happen to any."""
         return f"(durable.RunCancelledError{', TimeoutError' * child.is_timed}{', Declined' * child.fails})"

@@ -248,7 +248,7 @@ class AsyncWriter(Writer):
             self.statements(level + 1)
         if self.dice.random() < 0.5:
             self.told(run)
-        self.of_child(child, label, f"await {run}")
+        self.of_run(child, label, f"await {run}")
         return None
 
     def started_many(self, level: int) -> None:
@@ -263,7 +263,7 @@ class AsyncWriter(Writer):
             return None
         self.statements(level + 1)
         for index, label in enumerate(labels):
-            self.of_child(child, label, f"await {runs}[{index}]")
+            self.of_run(child, label, f"await {runs}[{index}]")
         return None
 
     def shared_run(self, level: int) -> None:
@@ -299,7 +299,7 @@ class AsyncWriter(Writer):
             self.emit("value = kind(error)")
         self.emit("decided(who, value)")
         self.step(level)
-        self.of_child(child, label, f"await {run}")
+        self.of_run(child, label, f"await {run}")
         return None
 
     def shared_order(self, level: int) -> None:

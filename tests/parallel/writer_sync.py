@@ -115,7 +115,7 @@ class SyncWriter(Writer):
             self.statements(level + 1)
         if self.dice.random() < 0.5:
             self.told(run)
-        self.of_child(child, label, f"{run}.result()")
+        self.of_run(child, label, f"{run}.result()")
         return None
 
     def started_many(self, level: int) -> None:
@@ -126,7 +126,7 @@ class SyncWriter(Writer):
         self.emit(f"{runs} = {child.name}.start_many([{', '.join(labels)}])")
         self.statements(level + 1)
         for index, label in enumerate(labels):
-            self.of_child(child, label, f"{runs}[{index}].result()")
+            self.of_run(child, label, f"{runs}[{index}].result()")
         return None
 
     def in_thread(self, level: int) -> None:
