@@ -5,7 +5,7 @@ is locked. All else that fails is the error of an entry.
 """
 
 from ._entries import MOST_ROWS, Entry, NotWrittenError, Port, Row, Store, do_all, rows_of
-from .errors import JournalError, SerializationError
+from .errors import JournalError
 
 
 def write(store: Store, batch: list[Entry]) -> bool:
@@ -56,7 +56,9 @@ def _write_rows(store: Store, batch: list[Entry], rows: list[Row]) -> bool:
     """One statement: what fails may have failed in its commit, save for what is certainly not written."""
     try:
         number = store.put_alone(rows if len(rows) > 1 else rows[0], any(entry.full for entry in batch))
-    except SerializationError as error:
+    except JournalError:
+        raise
+    except Exception as error:  # of what was to be written, such as a value that is too large
         if len(batch) > 1:
             return False
         batch[0].fail(error)

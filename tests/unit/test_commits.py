@@ -308,8 +308,10 @@ def test_more_rows_of_one_entry_than_are_one_statement_are_one_transaction(store
     assert [what for what, _ in store.calls] == ["begin", "commit"]
 
 
-def test_of_rows_that_are_one_statement_the_one_at_fault_fails_alone(store, commits, held):
-    error = SerializationError("$: too large")
+@pytest.mark.parametrize(
+    "error", [SerializationError("$: too large"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")]
+)
+def test_of_rows_that_are_one_statement_the_one_at_fault_fails_alone(store, commits, held, error):
     store.alone_errors = [error, None, error]
     tasks = wait_in_line(commits, *[(item,) for item in "abc"])
     held.open()
