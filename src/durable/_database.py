@@ -181,10 +181,13 @@ def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
         # It could not checkpoint when it closes, and a VFS in Python has the vain try of it raised as an error.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
+        explained = as_journal_error(error, path, connection)
         connection.close()
         if has_content(path + "-wal") or os.path.exists(path + "-journal"):
-            raise
+            if isinstance(error, apsw.ReadOnlyError):  # which who opens it looks at
+                raise
+            raise explained from error
         # No WAL means that nobody has it open, and here not even its index can be made: a full or read-only disk.
         connection = _open_immutable(path, vfs)
     except BaseException:
@@ -296,16 +299,40 @@ def as_journal_error(error: BaseException, path: str, connection: apsw.Connectio
         return _locked_out(error, path).public()
     if isinstance(error, apsw.FullError):
         return JournalError(f"{path}: the disk is full ({error}); {_REMEDIES[errno.ENOSPC]}")
-    number = 0
-    if isinstance(error, OSError):
-        number = error.errno or 0
-    elif isinstance(error, apsw.ReadOnlyError):
-        number = errno.EACCES
-    elif isinstance(error, (apsw.IOError, apsw.CantOpenError)) and connection is not None:
-        number = connection.system_errno
-        error = apsw.IOError(f"{error} ({os.strerror(number)})") if number else error
+    number = _system_errno(error, path, connection)
+    said = f"{error} ({os.strerror(number)})" if number and isinstance(error, _SILENT) else error
     remedy = _REMEDIES.get(number)
-    return JournalError(f"{path}: {error}; {remedy}" if remedy else f"{path}: {error}")
+    return JournalError(f"{path}: {said}; {remedy}" if remedy else f"{path}: {said}")
+
+
+_SILENT: Final = (apsw.IOError, apsw.CantOpenError)
+"""These do not say what the operating system said."""
+
+
+def _system_errno(error: BaseException, path: str, connection: apsw.Connection | None) -> int:
+    """The number of the operating system's error behind this one, 0 where there is none, or it is not known."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if isinstance(error, apsw.ReadOnlyError):
+        return errno.EACCES
+    if not isinstance(error, _SILENT):
+        return 0
+    seen = _why_not_opened(path) if isinstance(error, apsw.CantOpenError) else 0
+    return seen or (0 if connection is None else connection.system_errno)
+
+
+def _why_not_opened(path: str) -> int:
+    """The same for files that cannot be opened: there may be no connection, and the last that it tried is another one.
+
+    Looked for without opening them: who closes one again drops SQLite's locks.
+    """
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:  # no file can be opened just now
+        return error.errno or 0
+    files = [each for each in (path, path + "-wal", path + "-shm", path + "-journal") if os.path.exists(each)]
+    may_write = all(os.access(each, os.R_OK | os.W_OK) for each in (*files, os.path.dirname(path)))
+    return 0 if may_write else errno.EACCES
 
 
 def why_not_begun(error: BaseException, path: str, connection: apsw.Connection | None) -> Exception:

@@ -22,6 +22,8 @@ def require_place(path: str) -> None:
     for each in (path, path + "-wal", path + "-shm", path + "-journal", path + "-owner"):
         try:
             mode = os.stat(each).st_mode  # asked once: it may go away at any moment, when its owner closes it
+        except PermissionError:  # to enter the folder: not that there is no journal
+            raise
         except OSError:
             continue
         if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it

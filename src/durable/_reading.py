@@ -16,7 +16,6 @@ from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRe
 from ._owner import is_owned, owner_pid
 from ._records import attempt_from, message_from, naming_the_run, owner_from, run_from, step_from
 from ._transaction import SQL
-from .errors import JournalError
 
 if TYPE_CHECKING:
     import apsw
@@ -68,11 +67,8 @@ class ReadableJournal:
 
     def is_owned(self) -> bool:
         """Whether an owner of the journal lives."""
-        try:
+        with mapped(f"{self.path}-owner cannot be read, which tells whether the owner lives"):
             return is_owned(self.path)
-        except OSError as error:
-            msg = f"{self.path}-owner cannot be read, which tells whether the owner lives: {error.strerror}"
-            raise JournalError(msg) from error
 
     def owners(self, limit: int) -> list[OwnerRecord]:
         """The processes that have owned the journal, newest first."""

@@ -267,6 +267,111 @@ print(journal.has_tables(), len(journal.attempts(1)), [owner.epoch for owner in 
     assert done.stdout == "True 1 [1] None\n", done.stderr
 
 
+ASKS = """
+import os, sys
+import durable, durable.cli  # loaded before the user is changed
+
+@durable.workflow
+def doubles(number: int) -> int:
+    return 2 * number
+
+durable.open(os.path.dirname(sys.argv[1]) + "/../other.db")
+doubles(1)
+durable.close()
+os.chmod(sys.argv[2], int(sys.argv[3], 8))
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for ask in (durable.runs, lambda: durable.get("order-1").signal("go"), lambda: doubles.start(1), durable.resume):
+    try:
+        durable.open(sys.argv[1])
+        ask()
+    except durable.JournalError as error:
+        print(error)
+    else:
+        print("nothing is wrong")
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "closed", "mode"),
+    [
+        ("its owner killed", "", "555"),  # and the index of its WAL is gone
+        ("its owner killed", "journal.db-wal", "000"),
+        ("its owner killed", "journal.db-shm", "000"),
+        ("closed cleanly", "journal.db", "000"),
+        ("closed cleanly", "", "000"),
+    ],
+)
+def test_who_may_not_open_the_files_is_told_what_it_takes(open_to_all, start, left, closed, mode):
+    folder = open_to_all / "data"
+    folder.mkdir()
+    path = str(folder / "journal.db")
+    owner = start(
+        """
+import os, sys
+from durable._journal import Journal
+journal = Journal(sys.argv[1])
+journal.own(os.getpid(), 1.0)
+if sys.argv[2] == "closed cleanly":
+    journal.close(2.0)
+print("there", flush=True)
+input()
+""",
+        path,
+        left,
+    )
+    owner.line()
+    owner.kill()
+    if not closed:
+        Path(path + "-shm").unlink(missing_ok=True)
+    for each in folder.iterdir():
+        each.chmod(0o666)
+    folder.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS, path, str(folder / closed), mode], capture_output=True, text=True, timeout=60
+    )
+    told = done.stdout.splitlines()
+    assert len(told) == 4, done.stderr
+    for each in told:
+        assert each.startswith(path)
+        assert "Permission denied" in each
+        assert "this process has to be allowed to write the file, and to make files in its folder" in each
+
+
+def test_whoever_has_no_more_files_to_open_is_told_so(path, open_journal):
+    """However many are left: what could be opened is closed again before somebody is told of it."""
+    open_journal().close(1.0)
+    program = """
+import os, resource, sys
+from durable._journal import Journal
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+for left in range(10):
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(left):
+            os.close(taken.pop())
+    try:
+        Journal(sys.argv[1]).own(os.getpid(), 2.0)
+    except Exception as error:
+        print(error)
+    else:
+        print("owned")
+        break
+    finally:
+        for each in taken:
+            os.close(each)
+"""
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
+    *failed, last = done.stdout.splitlines()
+    assert last == "owned", done.stderr
+    assert len(failed) > 1
+    assert [each for each in failed if not each.endswith("raise the limit on open files (ulimit -n)")] == []
+
+
 def test_a_copy_to_a_disk_that_is_full(open_journal, path):
     open_journal()
     with pytest.raises(JournalError, match=r"copying it: the disk is full .*; free some space"):
