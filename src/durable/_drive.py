@@ -172,7 +172,7 @@ def _pause(execution: Execution, effect: Sleep) -> Cut | None:
         event = threading.Event()
         with known_rest(execution, Rest(event.set, due)):
             execution.rest(event, left)
-        cut, left = _cut_by_cancel(execution), due - execution.now()
+        cut, left = _cut_by_cancel(execution), min(effect.seconds, due - execution.now())
         if cut is not None or left <= 0 or not event.is_set():  # set: woken for a cancellation that is for others
             return cut
 
@@ -181,17 +181,19 @@ def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | Non
     """Wait for a signal, unless the run is taken down, suspended or cancelled meanwhile."""
     event, branches = threading.Event(), execution.branches
     next_signal = execution.next_signal if branches is None else branches.threads.next_signal
-    due = None if effect.seconds is None else execution.now() + effect.seconds
+    left = effect.seconds
+    due = None if left is None else execution.now() + left
     with known_rest(execution, Rest(event.set, due, effect.name)):
         while True:
             event.clear()
             message = next_signal(effect.name)
-            left = None if due is None else due - execution.now()
             if message is not None or (left is not None and left <= 0):
                 return message
             execution.rest(event, left)
             if cut := _cut_by_cancel(execution):
                 return cut
+            if due is not None and left is not None:  # not set: the time is over, whatever the clock says now
+                left = min(left, due - execution.now()) if event.is_set() else 0.0
 
 
 def _cut_by_cancel(execution: Execution) -> Cut | None:

@@ -13,6 +13,7 @@ import pytest
 
 import durable
 from durable import RetryPolicy, _engine, _reading, _records, _suspension, cli, testing
+from durable._clock import Clock
 from durable._transaction import Transaction
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -405,6 +406,33 @@ def test_no_signal_in_time_is_a_timeout_error_that_replays(journal):
     wait_until(lambda: run.status == "waiting")
     run.signal("go", "late")
     assert run.result(PATIENCE) == "late"
+
+
+def test_a_clock_that_is_set_back_while_a_call_waits_for_a_signal_does_not_make_it_wait_longer(tmp_path):
+    waited = []
+
+    class SetBack(Clock):
+        __slots__ = ()
+
+        def now(self):
+            return Clock.now() - 7200.0 * len(waited)
+
+        def wait(self, event, seconds, patience=None):
+            if threading.current_thread() is threading.main_thread():
+                waited.append(seconds)
+                assert seconds <= 0.1
+            Clock.wait(event, seconds, patience)
+
+    @durable.workflow
+    def impatient() -> str:
+        try:
+            return durable.wait_for_signal("go", str, timeout=0.1)
+        except TimeoutError:
+            return "late"
+
+    with durable.Engine(tmp_path / "journal.db", clock=SetBack()):
+        assert impatient() == "late"
+    assert len(waited) == 1
 
 
 def test_a_signal_wakes_a_suspended_run_at_once(journal):
