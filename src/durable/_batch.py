@@ -4,14 +4,14 @@
 is locked. All else that fails is the error of an entry.
 """
 
-from ._entries import MOST_ROWS, Entry, NotWrittenError, Port, Row, Store, do_all, rows_of
+from ._entries import Entry, NotWrittenError, Port, Row, Store, do_all, in_statements, rows_of
 from .errors import JournalError
 
 
 def write(store: Store, batch: list[Entry]) -> bool:
     """One transaction for the whole batch. False: nothing was written, and each by itself may fare better."""
     rows = rows_of([entry.work for entry in batch])
-    return _write_rows(store, batch, rows) if 0 < len(rows) <= MOST_ROWS else _write_works(store, batch)
+    return _write_rows(store, batch, rows) if len(in_statements(rows)) == 1 else _write_works(store, batch)
 
 
 def _write_works(store: Store, batch: list[Entry]) -> bool:

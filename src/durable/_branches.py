@@ -187,12 +187,13 @@ class Branches:
         self.port.flush()
 
     def write(self, letter: Letter, full: bool) -> None:
-        """With what others write in this turn of the loop, or else now."""
-        if self.is_crowded():
-            self.port.put(letter, full)
+        """With what others write in this turn of the loop; what needs no fsync now, where there are none."""
+        alone = not self.is_crowded()
+        if full or not alone:
+            self.port.put(letter, full, alone=alone)
         else:
             self.port.flush()
-            self.port.write(letter, full, alone=True)
+            self.port.write(letter, full)
 
     # -- outcomes from the journal ------------------------------------------------------------------------------------
 

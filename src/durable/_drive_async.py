@@ -29,7 +29,7 @@ from ._limits import Slots
 from ._model import MessageRecord
 from ._port import settle, soon
 from ._records import step_row
-from ._scopes import SCOPE, StepScope, operation_completed
+from ._scopes import EXITS, SCOPE, StepScope, operation_completed
 from ._suspension import rest
 from ._transaction import work_of
 from ._waits import taken_by
@@ -63,11 +63,19 @@ async def drive_async(execution: Execution, decision: Decision) -> Any:
         return done.value
     except CarriedStopError as carried:
         raise RuntimeError(str(carried)) from carried.stop
-    except Halt as halt:
-        raise execution.halt(halt.error) from halt.__cause__
+    except (Halt, *EXITS) as stop:
+        raise _stopped(execution, stop) from stop.__cause__
     finally:
         decision.close()
         branches.end_if_held_up()
+
+
+def _stopped(execution: Execution, stop: BaseException) -> BaseException:
+    """What ends the run: the body may catch an interrupt, wherever it struck, but it calls nothing more."""
+    if isinstance(stop, Halt):
+        return execution.halt(stop.error)
+    execution.interrupt_by(stop)
+    return stop
 
 
 async def _cut(branches: Branches, decision: Decision, effect: Effect, error: asyncio.CancelledError) -> None:

@@ -3,8 +3,10 @@
 import math
 import threading
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Final, Protocol
 
+from ._model import StepRecord
 from .errors import EngineClosedError, InTransactionError, JournalError
 
 Row = tuple[Any, ...]
@@ -14,6 +16,10 @@ Work = Row | list[Row] | Callable[[Any], Any]
 statement, and that a transaction by itself: it is a third cheaper, and takes the interpreter lock once."""
 MOST_ROWS: Final = 448
 """So many at most are one statement: apsw keeps no longer one prepared."""
+_MOST_LETTERS: Final = 4_000_000
+_FEW_ROWS: Final = 16
+"""So many where the rows together have more letters than that."""
+_TEXTS: Final = slice(StepRecord._fields.index("input"), StepRecord._fields.index("error") + 1)
 
 
 class NotWrittenError(JournalError):
@@ -106,6 +112,13 @@ def rows_of(works: Iterable[Work]) -> list[Row]:
         else:
             return []
     return rows
+
+
+def in_statements(rows: list[Row]) -> list[list[Row]]:
+    """The rows, in as few statements as may be: SQLite has all values of one in memory at once, and copies of them."""
+    letters = sum(map(len, filter(None, chain.from_iterable(row[_TEXTS] for row in rows))))
+    most = MOST_ROWS if letters <= _MOST_LETTERS else _FEW_ROWS
+    return [rows[first : first + most] for first in range(0, len(rows), most)]
 
 
 def all_of(works: list[Work]) -> Work:

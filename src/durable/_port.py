@@ -44,21 +44,53 @@ class LoopPort:
         self.commits = commits
         commits.have_helper()
         self._pending: list[Letter] = []
-        self._full = False
-        """Whether any of these is to be on disk."""
+        self._full = self._is_alone = False
+        """Whether any of these is to be on disk, and whether the last one is of a run with nobody beside it."""
 
-    def put(self, letter: Letter, full: bool) -> None:
-        """Write it with all else that goes to the file in this turn of the loop.
+    def put(self, letter: Letter, full: bool, *, alone: bool = False) -> None:
+        """Write it with all else that goes to the file in this turn of the loop; `alone`: nothing else is likely to.
 
         An entry of its own for each costs a busy loop more than all else that a step does.
         """
         if not self._pending:
-            self.loop.call_soon(self.flush)
+            self.loop.call_soon(self._end_turn)
         self._pending.append(letter)
+        self._is_alone = alone
         if full:
             self._full = True
         if len(self._pending) == _MOST_AT_ONCE:
             self.flush()
+
+    def _end_turn(self) -> None:
+        if self._is_alone and len(self._pending) == 1 and SYSTEM_CLOCK.monotonic() >= self._slow_until:
+            self._full = False
+            self._commit_here(self._pending.pop())
+        else:
+            self.flush()
+
+    def _commit_here(self, letter: Letter) -> None:
+        """Commit in the loop's own thread, if nobody else writes.
+
+        To another thread and back takes a lone run longer than the commit itself. A slow disk is not to hold up what
+        else the loop does: after a commit that did, another thread waits for the disk for a hundred times as long.
+        Called by the loop and not in a body, so that Ctrl-C strikes in no operation that may yet be told of its end.
+        """
+        work, began = letter.work, SYSTEM_CLOCK.monotonic()
+        try:
+            is_done = type(work) is tuple and self.commits.write_if_idle(work, full=True)
+        except DurableError as error:
+            letter.told(error)
+            return
+        except BaseException:
+            self._submit(letter, work, full=True)  # the loop may go on, and a row may be written twice
+            raise
+        took = SYSTEM_CLOCK.monotonic() - began
+        if took > _QUICK_SECONDS:
+            self._slow_until = began + took + took / _SHARE
+        if is_done:
+            letter.told(None)
+        else:
+            self._submit(letter, work, full=True)
 
     def flush(self) -> None:
         """Write what was put: at the end of the turn, and before anything of the same runs that goes another way."""
@@ -67,32 +99,24 @@ class LoopPort:
         (pending, full), self._pending, self._full = (self._pending, self._full), [], False
         self.write(pending[0] if len(pending) == 1 else _Bundle(self, pending, full), full)
 
-    def write(self, letter: Letter, full: bool, *, alone: bool = False) -> None:
-        """Write it now; here and at once where nobody else writes and no fsync is needed, or the run is `alone`."""
+    def write(self, letter: Letter, full: bool) -> None:
+        """Write it now; at once where nobody else writes and no fsync is needed."""
+        work = letter.work
         try:
-            if not full and self.commits.write_if_idle(letter.work):
-                letter.told(None)
-            elif full and alone and self._commit_here(letter.work):
-                self.loop.call_soon(letter.told, None)  # in the next turn, so that others are not kept from theirs
-            else:
-                self.commits.submit(Entry(letter.work, full, self, letter))
+            is_done = not full and self.commits.write_if_idle(work)
         except DurableError as error:
             letter.told(error)
+            return
+        if is_done:
+            letter.told(None)
+        else:
+            self._submit(letter, work, full=full)
 
-    def _commit_here(self, work: Work) -> bool:
-        """Commit in the loop's own thread, if nobody else writes and the disk is quick; say whether it was done.
-
-        To another thread and back takes a lone run longer than the commit itself. A slow disk is not to hold up what
-        else the loop does: after a commit that did, another thread waits for the disk for a hundred times as long.
-        """
-        began = SYSTEM_CLOCK.monotonic()
-        if began < self._slow_until:
-            return False
-        is_done = self.commits.write_if_idle(work, full=True)
-        ended = SYSTEM_CLOCK.monotonic()
-        if ended - began > _QUICK_SECONDS:
-            self._slow_until = ended + (ended - began) / _SHARE
-        return is_done
+    def _submit(self, letter: Letter, work: Work, *, full: bool) -> None:
+        try:
+            self.commits.submit(Entry(work, full, self, letter))
+        except DurableError as error:
+            letter.told(error)
 
     def post(self, entries: list[Entry]) -> None:
         """Called by the writer, once a commit."""

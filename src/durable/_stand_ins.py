@@ -42,7 +42,7 @@ class Sealed:
         self.steps = journal.steps
         self.commits = self
 
-    def submit(self, *_: Any) -> NoReturn:
+    def submit(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse to write."""
         msg = f"{self.path} is only read by a rehearsal"
         raise EngineClosedError(msg)

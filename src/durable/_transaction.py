@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ._database import authorize_user
-from ._entries import MOST_ROWS, Row, Work
+from ._entries import MOST_ROWS, Row, Work, in_statements
 from ._format import named_statements
 from ._model import FINISHED, AttemptRecord, MessageRecord, RunRecord, StepRecord
 from ._records import (
@@ -62,8 +62,8 @@ class Transaction:
 
     def put_all(self, rows: list[Row]) -> None:
         """Write operations, many at a time."""
-        for done in range(0, len(rows), MOST_ROWS):
-            self.execute(*in_one_statement(rows[done : done + MOST_ROWS]))
+        for some in in_statements(rows):
+            self.execute(*in_one_statement(some))
 
     def begin(self) -> None:
         """Open the transaction for writing at once: one that only reads first may find it taken."""

@@ -1,6 +1,7 @@
 """An async run that is alone on its loop: its commits are made in the loop's own thread, where the disk is quick."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 import durable
 from durable import _port
+from durable._new_outcomes import NewOutcomes
 from tests.behaviour.patience import PATIENCE
 
 
@@ -35,10 +37,15 @@ def commits(journal):
     return noted
 
 
-@pytest.fixture
-def declared(monkeypatch):
-    """A workflow of so many steps. A disk of this machine counts as quick, however busy it is."""
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """The disk of this machine counts as quick, however busy it is."""
     monkeypatch.setattr(_port, "_QUICK_SECONDS", PATIENCE)
+
+
+@pytest.fixture
+def declared():
+    """A workflow of so many steps."""
 
     @durable.workflow(name="count")
     async def count(steps):
@@ -157,3 +164,35 @@ def test_an_error_of_its_commit_takes_it_down(declared, commits, journal, run_as
     journal.restart()
     assert [run.status for run in durable.runs()] == ["interrupted"]
     assert run_async(declared(1)) == 1
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["a commit", "an operation"])
+def test_an_interrupt_is_raised_whatever_its_body_makes_of_it(
+    commits, journal, run_async, monkeypatch, where, interrupt
+):
+    """And it leaves nothing behind that the body would wait for."""
+
+    conclude = NewOutcomes.conclude
+
+    def strike(*_):
+        commits.then = lambda: None
+        monkeypatch.setattr(NewOutcomes, "conclude", conclude)
+        raise interrupt
+
+    @durable.workflow(id="run")
+    async def flow():
+        await add(1)
+        if journal.crashing and where == "a commit":
+            commits.then = strike
+        elif journal.crashing:
+            monkeypatch.setattr(NewOutcomes, "conclude", strike)
+        with contextlib.suppress(interrupt):
+            await add(2)
+        return await add(3)
+
+    with pytest.raises(interrupt):
+        run_async(flow())
+    journal.restart()
+    assert durable.get("run").status == "interrupted"
+    assert run_async(flow()) == 4

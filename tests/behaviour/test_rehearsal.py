@@ -12,6 +12,7 @@ import durable
 from durable import _rehearsal, _runtime
 from durable._engine import REGISTRY
 from durable._rehearsal import Rehearsals
+from durable._stand_ins import Sealed
 from durable.cli._reader import Reader
 from tests.behaviour.patience import PATIENCE, wait_until
 
@@ -473,3 +474,14 @@ def test_a_run_whose_child_is_damaged_is_unclear(journal, check, note):
     is_what, why = check("one")
     assert is_what == "unclear"
     assert why.startswith("the rehearsal itself failed: DamagedError: the record of run 'child' is damaged")
+
+
+def test_the_journal_of_a_rehearsal_takes_nothing_by_any_way(journal):
+    sealed = Sealed(journal.engine._runtime.journal)
+    for way in (
+        lambda: sealed.write((), full=True),
+        lambda: sealed.write_if_idle((), full=True),
+        lambda: sealed.submit(()),
+    ):
+        with pytest.raises(durable.EngineClosedError, match="only read by a rehearsal"):
+            way()

@@ -177,3 +177,24 @@ def test_where_one_row_is_too_large_none_of_its_statement_is_written(open_journa
     assert written(journal) == []
     journal.write(rows)
     assert len(written(journal)) == 10
+
+
+def test_rows_with_much_in_them_are_not_all_in_memory_in_one_statement(open_journal, make):
+    """And it is all the same one transaction: a failure of it is none of a commit."""
+    journal = open_journal()
+    statements, execute = [], journal._transaction.execute
+
+    def noted(statement, *rows):
+        statements.append(
+            (statement.split()[0], sum(map(len, filter(lambda value: type(value) is str, *rows or [[]]))))
+        )
+        return execute(statement, *rows)
+
+    journal._transaction.execute = noted
+    large = f'"{"x" * 1_000_000}"'
+    journal.write([make.row(make.step(position=number, output=large)) for number in range(40)])
+    puts = [letters for name, letters in statements if name == "INSERT"]
+    assert [name for name, _ in statements if name in {"BEGIN", "COMMIT"}] == ["BEGIN", "COMMIT"]
+    assert len(puts) > 1
+    assert max(puts) < 17_000_000
+    assert len(journal.steps(1)) == 40

@@ -26,7 +26,7 @@ class Writer:
     def __init__(self):
         self.is_idle, self.broken, self.submitted, self.at_once = True, False, [], []
         self.clock = Clock()
-        self.takes = 0.0
+        self.takes, self.raises, self.refuses = 0.0, None, None
 
     def have_helper(self):
         """There is none."""
@@ -35,12 +35,16 @@ class Writer:
         return self.broken
 
     def write_if_idle(self, work, *, full=False):
+        if self.raises is not None:
+            raise self.raises
         if self.is_idle:
             self.at_once.append((work, full))
             self.clock.seconds += self.takes
         return self.is_idle
 
     def submit(self, entry):
+        if self.refuses is not None:
+            raise self.refuses
         self.submitted.append(entry)
 
 
@@ -72,7 +76,8 @@ def port(loop, writer, monkeypatch):
 
 
 def a_turn(loop):
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
 
 
 @pytest.mark.parametrize("fulls", [[True, False], [False, True], [True], [False, False]])
@@ -104,24 +109,51 @@ def test_what_is_to_be_synced_is_not_written_at_once_by_the_way_that_does_not_sy
     assert (writer.at_once, len(writer.submitted), letter.heard) == ([("work", False)], 1, [None])
 
 
-def test_a_lone_run_is_committed_in_the_thread_of_its_loop_and_told_in_the_next_turn(loop, port, writer):
+def test_a_lone_run_is_committed_in_the_thread_of_its_loop_at_the_end_of_the_turn(loop, port, writer):
     """To another thread and back would take it longer than the commit; and the others on the loop have their turn."""
-    letter = Letter("work")
-    port.write(letter, full=True, alone=True)
-    assert (writer.at_once, writer.submitted, letter.heard) == ([("work", True)], [], [])
+    letter = Letter(("row",))
+    port.put(letter, full=True, alone=True)
+    assert (writer.at_once, writer.submitted, letter.heard) == ([], [], [])
     a_turn(loop)
-    assert letter.heard == [None]
+    assert (writer.at_once, writer.submitted, letter.heard) == ([(("row",), True)], [], [None])
 
 
-def test_a_lone_run_does_not_wait_for_others_who_write(port, writer):
+def put_alone(loop, port, work=("row",)):
+    letter = Letter(work)
+    port.put(letter, full=True, alone=True)
+    a_turn(loop)
+    return letter
+
+
+def test_a_lone_run_does_not_wait_for_others_who_write(loop, port, writer):
     writer.is_idle = False
-    port.write(Letter("work"), full=True, alone=True)
-    assert [entry.work for entry in writer.submitted] == ["work"]
+    letter = put_alone(loop, port)
+    assert [(entry.work, entry.full, entry.then) for entry in writer.submitted] == [(("row",), True, letter)]
+    assert letter.heard == []
 
 
-def test_a_slow_disk_does_not_hold_up_the_loop_for_more_than_a_hundredth_of_its_time(port, writer):
+def test_what_is_more_than_a_row_is_not_committed_in_the_loops_thread(loop, port, writer):
+    """An interrupt may strike in the commit: a row may be written once more then."""
+    put_alone(loop, port, work=lambda _: None)
+    assert (writer.at_once, len(writer.submitted)) == ([], 1)
+
+
+def test_where_another_writes_in_the_same_turn_both_go_to_the_other_thread(loop, port, writer):
+    port.put(Letter(("a",)), full=True, alone=True)
+    port.put(Letter(("b",)), full=False)
+    a_turn(loop)
+    assert (writer.at_once, [entry.work for entry in writer.submitted]) == ([], [[("a",), ("b",)]])
+    port.put(Letter(("c",)), full=True, alone=True)
+    port.flush()
+    a_turn(loop)
+    assert (writer.at_once, len(writer.submitted)) == ([], 2)
+    put_alone(loop, port)
+    assert (len(writer.at_once), len(writer.submitted)) == (1, 2)
+
+
+def test_a_slow_disk_does_not_hold_up_the_loop_for_more_than_a_hundredth_of_its_time(loop, port, writer):
     def write():
-        port.write(Letter("work"), full=True, alone=True)
+        put_alone(loop, port)
         return len(writer.at_once), len(writer.submitted)
 
     writer.takes = _port._QUICK_SECONDS / 2
@@ -134,15 +166,29 @@ def test_a_slow_disk_does_not_hold_up_the_loop_for_more_than_a_hundredth_of_its_
     assert [write(), write()] == [(4, 2), (4, 3)]
 
 
-def test_a_lone_run_hears_why_it_was_not_written(port, writer, monkeypatch):
-    broken, letter = JournalError("input/output error"), Letter("work")
+def test_a_lone_run_hears_why_it_was_not_written(loop, port, writer):
+    broken = JournalError("input/output error")
+    writer.raises = broken
+    assert put_alone(loop, port).heard == [broken]
+    assert writer.submitted == []
 
-    def fail(work, *, full):
-        raise broken
 
-    monkeypatch.setattr(writer, "write_if_idle", fail)
-    port.write(letter, full=True, alone=True)
-    assert letter.heard == [broken]
+def test_an_interrupt_in_the_commit_of_a_lone_run_ends_the_loop_and_the_other_thread_writes_it(loop, port, writer):
+    """It is raised as if it had struck between two callbacks; where the loop goes on, so does the run."""
+    writer.raises, letter = KeyboardInterrupt(), Letter(("row",))
+    port.put(letter, full=True, alone=True)
+    with pytest.raises(KeyboardInterrupt):
+        a_turn(loop)
+    assert [(entry.work, entry.full, entry.then) for entry in writer.submitted] == [(("row",), True, letter)]
+
+
+def test_an_interrupt_that_closes_the_engine_too_tells_the_lone_run(loop, port, writer):
+    closed, letter = JournalError("closed"), Letter(("row",))
+    writer.raises, writer.refuses = KeyboardInterrupt(), closed
+    port.put(letter, full=True, alone=True)
+    with pytest.raises(KeyboardInterrupt):
+        a_turn(loop)
+    assert letter.heard == [closed]
 
 
 def test_what_is_much_is_written_in_parts(port, writer, monkeypatch):
@@ -157,10 +203,7 @@ def test_what_is_much_is_written_in_parts(port, writer, monkeypatch):
 def test_a_writer_that_takes_nothing_tells_each(port, writer):
     closed = JournalError("closed")
 
-    def refuse(entry):
-        raise closed
-
-    writer.submit = refuse
+    writer.refuses = closed
     writer.broken = True
     letters = [Letter("a"), Letter("b")]
     for letter in letters:
