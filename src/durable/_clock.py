@@ -71,4 +71,13 @@ class Clock:
         return os.urandom(16).hex()
 
 
+def time_left(clock: Clock, seconds: float) -> Callable[[], float]:
+    """What tells how many of these seconds are left.
+
+    By the time of day, which goes on while the machine sleeps; and by the monotonic clock, since that may be set back.
+    """
+    due, end = clock.now() + seconds, clock.monotonic() + seconds
+    return lambda: min(due - clock.now(), end - clock.monotonic())
+
+
 SYSTEM_CLOCK = Clock()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._attempts import INTERRUPTS, attempt, attempt_in_transaction
+from ._clock import time_left
 from ._effects import (
     Append,
     Attempt,
@@ -167,13 +168,13 @@ def _fenced(execution: Execution, work: Work, branch: str) -> Work:
 
 def _pause(execution: Execution, effect: Sleep) -> Cut | None:
     """Wait, unless the run is taken down, suspended or cancelled meanwhile."""
-    due, left = execution.now() + effect.seconds, effect.seconds
+    due, left = execution.now() + effect.seconds, time_left(execution.clock, effect.seconds)
     while True:
         event = threading.Event()
         with known_rest(execution, Rest(event.set, due)):
-            execution.rest(event, left)
-        cut, left = _cut_by_cancel(execution), min(effect.seconds, due - execution.now())
-        if cut is not None or left <= 0 or not event.is_set():  # set: woken for a cancellation that is for others
+            execution.rest(event, left())
+        cut = _cut_by_cancel(execution)
+        if cut is not None or left() <= 0 or not event.is_set():  # set: woken for a cancellation that is for others
             return cut
 
 
@@ -181,19 +182,17 @@ def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | Non
     """Wait for a signal, unless the run is taken down, suspended or cancelled meanwhile."""
     event, branches = threading.Event(), execution.branches
     next_signal = execution.next_signal if branches is None else branches.threads.next_signal
-    left = effect.seconds
-    due = None if left is None else execution.now() + left
+    left = None if effect.seconds is None else time_left(execution.clock, effect.seconds)
+    due = None if effect.seconds is None else execution.now() + effect.seconds
     with known_rest(execution, Rest(event.set, due, effect.name)):
         while True:
             event.clear()
-            message = next_signal(effect.name)
-            if message is not None or (left is not None and left <= 0):
+            message, seconds = next_signal(effect.name), None if left is None else left()
+            if message is not None or (seconds is not None and seconds <= 0):
                 return message
-            execution.rest(event, left)
+            execution.rest(event, seconds)
             if cut := _cut_by_cancel(execution):
                 return cut
-            if due is not None and left is not None:  # not set: the time is over, whatever the clock says now
-                left = min(left, due - execution.now()) if event.is_set() else 0.0
 
 
 def _cut_by_cancel(execution: Execution) -> Cut | None:

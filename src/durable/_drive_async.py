@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ._attempts import INTERRUPTS, failed, timed_out
 from ._branches import Branches
+from ._clock import time_left
 from ._effects import (
     CUT,
     Append,
@@ -203,13 +204,12 @@ async def _pause(execution: Execution, branches: Branches, effect: Sleep) -> Non
 
 async def _receive(execution: Execution, branches: Branches, effect: Receive) -> MessageRecord | None:
     """Wait for a signal, unless the run is taken down or suspended meanwhile."""
-    due = None if effect.seconds is None else execution.now() + effect.seconds
+    left = None if effect.seconds is None else time_left(execution.clock, effect.seconds)
     while True:
-        message = execution.next_signal(effect.name)
-        left = None if due is None else due - execution.now()
-        if message is not None or (left is not None and left <= 0):
+        message, seconds = execution.next_signal(effect.name), None if left is None else left()
+        if message is not None or (seconds is not None and seconds <= 0):
             return message
-        await rest(execution, branches, left, effect.name)
+        await rest(execution, branches, seconds, effect.name)
         if execution.halted is not None:
             raise execution.halted
 

@@ -435,6 +435,35 @@ def test_a_clock_that_is_set_back_while_a_call_waits_for_a_signal_does_not_make_
     assert len(waited) == 1
 
 
+def test_nor_does_it_make_an_async_call_wait_longer(tmp_path, run_async):
+    looked = []
+
+    class SetBack(Clock):
+        __slots__ = ()
+
+        def now(self):
+            return Clock.now() - 7200.0 * len(looked)
+
+        def call_later(self, loop, seconds, callback):
+            if seconds <= 0.1:
+                looked.append(seconds)
+            return Clock.call_later(loop, seconds, callback)
+
+    @durable.workflow
+    async def impatient() -> str:
+        try:
+            return await durable.aio.wait_for_signal("go", str, timeout=0.1)
+        except TimeoutError:
+            return "late"
+
+    async def call():
+        with durable.Engine(tmp_path / "journal.db", clock=SetBack()):
+            return await asyncio.wait_for(impatient(), PATIENCE)
+
+    assert run_async(call()) == "late"
+    assert looked
+
+
 def test_a_signal_wakes_a_suspended_run_at_once(journal):
     @durable.workflow
     def flow():
