@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ._effects import TOLD
 from ._model import CANCEL_POSITION, StepRecord
-from ._port import soon
+from ._port import settle, soon
 from ._scopes import SCOPE
-from .errors import Cancelled
+from .errors import Cancelled, Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,11 +92,19 @@ class Telling:
         """The run has ended: neither its task nor what that returned is kept any longer."""
         self.tell = _nobody
 
+    def let_go(self, halted: Halt) -> None:
+        """The run was taken down: nobody is told any more, and who would have to know first ends too."""
+        for future in self.awaited:
+            settle(future, halted)
+        self.awaited = []
+
     async def come_first(self) -> None:
         """Before a task hears that what it waits for is blocked, or cancelled: its own cancellation is told first.
 
-        Returns when that does not cut it.
+        Returns when that does not cut it. Raises what took the run down, where something did.
         """
+        if (halted := self._branches.execution.halted) is not None:
+            raise halted
         if self._cancel.requested and not self._cancel.delivered and self._branches.is_here():
             future = self._branches.loop.create_future()
             self.awaited.append(future)

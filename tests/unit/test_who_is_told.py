@@ -558,6 +558,27 @@ def test_a_thread_of_an_async_run_is_told_as_a_sync_run_is():
     assert made.at_operation(told) is told
 
 
+def test_who_has_to_know_of_a_cancellation_first_ends_with_a_run_that_was_taken_down():
+    """As where the commit that was to write it has failed: its turn never comes, and a child in flight holds all up."""
+    made, _, _ = telling(is_here=True)
+    halt = Halt(JournalError("a commit failed"))
+
+    async def main():
+        made._branches.loop = asyncio.get_running_loop()
+        made._cancel.requested = True
+        waiting = asyncio.create_task(made.come_first())
+        await asyncio.sleep(0)
+        made.let_go(halt)
+        with pytest.raises(Halt) as raised:
+            await waiting
+        assert raised.value is halt
+        made._branches.execution.halted = halt
+        with pytest.raises(Halt):
+            await made.come_first()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
 def test_a_thread_in_whose_making_ctrl_c_struck_has_begun_and_the_interrupt_is_raised(monkeypatch):
     thread = LastingThread(lambda: None, "durable-timer")
 
