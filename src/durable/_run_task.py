@@ -40,8 +40,7 @@ class RunTask(asyncio.Task[Any]):
         branches = self.execution.branches
         if self.done() or branches is None:
             return
-        if self.execution.halted is not None:
-            branches.telling.let_go(self.execution.halted)  # a child in flight may wait for that
+        branches.telling.let_go()  # a child in flight may wait for that
         if self.execution.attempts_in_flight:
             branches.is_held_up = True
             return

@@ -12,7 +12,7 @@ from ._effects import TOLD
 from ._model import CANCEL_POSITION, StepRecord
 from ._port import settle, soon
 from ._scopes import SCOPE
-from .errors import Cancelled, Halt
+from .errors import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,10 +92,10 @@ class Telling:
         """The run has ended: neither its task nor what that returned is kept any longer."""
         self.tell = _nobody
 
-    def let_go(self, halted: Halt) -> None:
+    def let_go(self) -> None:
         """The run was taken down: nobody is told any more, and who would have to know first ends too."""
         for future in self.awaited:
-            settle(future, halted)
+            settle(future, self._branches.execution.halted)
         self.awaited = []
 
     async def come_first(self) -> None:

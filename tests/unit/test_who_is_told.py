@@ -568,11 +568,11 @@ def test_who_has_to_know_of_a_cancellation_first_ends_with_a_run_that_was_taken_
         made._cancel.requested = True
         waiting = asyncio.create_task(made.come_first())
         await asyncio.sleep(0)
-        made.let_go(halt)
+        made._branches.execution.halted = halt
+        made.let_go()
         with pytest.raises(Halt) as raised:
             await waiting
         assert raised.value is halt
-        made._branches.execution.halted = halt
         with pytest.raises(Halt):
             await made.come_first()
 
