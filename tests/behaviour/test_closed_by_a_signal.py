@@ -11,12 +11,12 @@ from tests.behaviour.patience import PATIENCE
 PROGRAM = """
 import asyncio, signal, sys
 import durable
-from durable import _commits
+from durable import _commits, _port
 from durable._journal import Journal
 from durable._transaction import Transaction
 
 how, where, then = sys.argv[1:]
-_commits._CLOSE_SECONDS = 1000.0
+_commits._CLOSE_SECONDS = _port._QUICK_SECONDS = 1000.0
 
 @durable.step(name="work")
 def work(number):

@@ -1,13 +1,16 @@
 """No space left, at the start and in the middle: an error of our own, nothing acknowledged that is not there, and on again."""
 
+import errno
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import apsw
 import pytest
 
+from durable import _database, _place
 from durable._database import copy_journal
 from durable._journal import Journal
 from durable.errors import JournalError
@@ -376,3 +379,44 @@ def test_a_copy_to_a_disk_that_is_full(open_journal, path):
     open_journal()
     with pytest.raises(JournalError, match=r"copying it: the disk is full .*; free some space"):
         copy_journal(path, "/dev/full", None, "copying it", still=False, reached=lambda *_: None)
+
+
+def test_a_folder_that_may_not_be_entered_is_no_folder_without_a_journal(path, monkeypatch):
+    stat = os.stat
+
+    def refuse(where, **options):
+        if where == path:
+            raise PermissionError(errno.EACCES, "Permission denied", where)
+        return stat(where, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refuse)
+        with pytest.raises(PermissionError):
+            _place.require_place(path)
+
+
+def test_where_no_file_can_be_opened_any_more_that_is_the_reason(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        error = _database.as_journal_error(apsw.CantOpenError("unable to open database file"), path)
+    assert "(Too many open files); raise the limit on open files" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [(apsw.ReadOnlyError, apsw.ReadOnlyError), (apsw.CantOpenError, JournalError)]
+)
+def test_a_journal_with_a_wal_that_cannot_be_opened_for_reading_says_so(
+    open_journal, path, monkeypatch, make, said, told
+):
+    """Who opens it looks whether it may only not be written."""
+    open_journal().write(make.row(make.step()))
+
+    def refuse(_):
+        raise said("so SQLite says")
+
+    monkeypatch.setattr(_database, "_harden", refuse)
+    with pytest.raises(told, match="so SQLite says"):
+        _database._open_read_only(path, None)
