@@ -23,11 +23,11 @@ from ._records import (
 SQL: Final = named_statements("journal.sql")
 PUT_STEP: Final = SQL["put_step"]
 _INTO, _, _ROW = PUT_STEP.rstrip(";").partition(" VALUES ")
-_PUT_STEPS: Final = {
+_PUT_STEPS: Final = {1: PUT_STEP} | {
     size: f"{_INTO} VALUES" + ",".join([_ROW.replace(" ", "")] * size) + ";"
-    for size in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, MOST_ROWS)
+    for size in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, MOST_ROWS)
 }
-"""The same for many rows, by how many: few enough to be kept prepared."""
+"""The same for many rows, by how many: few enough, and short enough, to be kept prepared."""
 
 
 def in_one_statement(rows: list[Row]) -> tuple[str, Row]:
