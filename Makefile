@@ -50,7 +50,7 @@ COVERED := $(addprefix _codec/,__init__ annotations belonging choices classes co
     _execution _fork _format _going_back _identity _journal _limits _listing _logger _loop_hooks _lost _model \
     _new_outcomes _operations _outcome _owner _parallel _past_order _patience _pauses _place _port _progress _reading \
     _records _rehearsal _replay _requests _rests _results _retention _retry _run_task _running _running_async _runtime \
-    _scheduler _scopes _signature _stand_ins _steering _steps _suspension _task_inspection _telling _thread_pool \
+    _scheduler _scopes _set_back _signature _stand_ins _steering _steps _suspension _task_inspection _telling _thread_pool \
     _threads _timeouts _timer _transaction _waits _wal _watching _workflows aio errors run
 empty :=
 space := $(empty) $(empty)

@@ -8,8 +8,10 @@ import threading
 import time
 from _random import Random  # the core of `random`, whose other needs are slow to import
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+BACK_SECONDS: Final = 1.0
+"""A clock that is set back by less than this may make a wait as much longer."""
 _dice = Random(int.from_bytes(os.urandom(32), "big"))
 """Of our own: a program that seeds the global one would get the same ids again. Asking the kernel each time lets go
 of the interpreter lock, and under load that is a wait of its own."""
@@ -39,6 +41,8 @@ class Clock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+    steady = staticmethod(time.monotonic)
+    """The same, where `now` is that of the machine: what no setting of the clock changes."""
     sleep = staticmethod(time.sleep)
     random = staticmethod(_dice.random)
 
@@ -71,13 +75,26 @@ class Clock:
         return os.urandom(16).hex()
 
 
-def time_left(clock: Clock, seconds: float) -> Callable[[], float]:
-    """What tells how many of these seconds are left.
+class TimeLeft:
+    """Counts so many seconds down.
 
-    By the time of day, which goes on while the machine sleeps; and by the monotonic clock, since that may be set back.
+    By the time of day, which goes on while the machine sleeps; and by the steady clock, since that may be set back.
     """
-    due, end = clock.now() + seconds, clock.monotonic() + seconds
-    return lambda: min(due - clock.now(), end - clock.monotonic())
+
+    __slots__ = ("_clock", "_due", "_end")
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._due, self._end = clock.now() + seconds, clock.steady() + seconds
+
+    def seconds(self) -> float:
+        """How many are left."""
+        return min(self._due - self._clock.now(), self._end - self._clock.steady())
+
+    def until(self) -> float:
+        """The time of day at which they are over: the same at any time, unless the clock is set back."""
+        over = self._clock.now() + self._end - self._clock.steady()
+        return self._due if self._due < over + BACK_SECONDS else over
 
 
 SYSTEM_CLOCK = Clock()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._attempts import INTERRUPTS, attempt, attempt_in_transaction
-from ._clock import time_left
+from ._clock import TimeLeft
 from ._effects import (
     Append,
     Attempt,
@@ -168,13 +168,13 @@ def _fenced(execution: Execution, work: Work, branch: str) -> Work:
 
 def _pause(execution: Execution, effect: Sleep) -> Cut | None:
     """Wait, unless the run is taken down, suspended or cancelled meanwhile."""
-    due, left = execution.now() + effect.seconds, time_left(execution.clock, effect.seconds)
+    left = TimeLeft(execution.clock, effect.seconds)
     while True:
         event = threading.Event()
-        with known_rest(execution, Rest(event.set, due)):
-            execution.rest(event, left())
+        with known_rest(execution, Rest(event.set, left)):
+            execution.rest(event, left.seconds())
         cut = _cut_by_cancel(execution)
-        if cut is not None or left() <= 0 or not event.is_set():  # set: woken for a cancellation that is for others
+        if cut is not None or left.seconds() <= 0 or not event.is_set():  # else woken for a cancellation of others
             return cut
 
 
@@ -182,12 +182,11 @@ def _receive(execution: Execution, effect: Receive) -> MessageRecord | Cut | Non
     """Wait for a signal, unless the run is taken down, suspended or cancelled meanwhile."""
     event, branches = threading.Event(), execution.branches
     next_signal = execution.next_signal if branches is None else branches.threads.next_signal
-    left = None if effect.seconds is None else time_left(execution.clock, effect.seconds)
-    due = None if effect.seconds is None else execution.now() + effect.seconds
-    with known_rest(execution, Rest(event.set, due, effect.name)):
+    left = None if effect.seconds is None else TimeLeft(execution.clock, effect.seconds)
+    with known_rest(execution, Rest(event.set, left, effect.name)):
         while True:
             event.clear()
-            message, seconds = next_signal(effect.name), None if left is None else left()
+            message, seconds = next_signal(effect.name), None if left is None else left.seconds()
             if message is not None or (seconds is not None and seconds <= 0):
                 return message
             execution.rest(event, seconds)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ._attempts import INTERRUPTS, failed, timed_out
 from ._branches import Branches
-from ._clock import time_left
+from ._clock import TimeLeft
 from ._effects import (
     CUT,
     Append,
@@ -204,9 +204,9 @@ async def _pause(execution: Execution, branches: Branches, effect: Sleep) -> Non
 
 async def _receive(execution: Execution, branches: Branches, effect: Receive) -> MessageRecord | None:
     """Wait for a signal, unless the run is taken down or suspended meanwhile."""
-    left = None if effect.seconds is None else time_left(execution.clock, effect.seconds)
+    left = None if effect.seconds is None else TimeLeft(execution.clock, effect.seconds)
     while True:
-        message, seconds = execution.next_signal(effect.name), None if left is None else left()
+        message, seconds = execution.next_signal(effect.name), None if left is None else left.seconds()
         if message is not None or (seconds is not None and seconds <= 0):
             return message
         await rest(execution, branches, seconds, effect.name)

@@ -24,7 +24,7 @@ from ._entries import Row, closed
 from ._model import OwnerRecord
 from ._owner import OwnerLock, refuse_network_file_system
 from ._patience import TRY_MILLISECONDS
-from ._place import Files, require_place
+from ._place import Files, last_written, require_place
 from ._reading import ReadableJournal
 from ._records import owner_from, owner_row
 from ._transaction import PUT_STEP, SQL, Transaction, in_one_statement
@@ -47,6 +47,8 @@ class Journal(ReadableJournal):
         """The number of the last transaction that is known to be safe against power loss."""
         self.first_seq = 0
         """No run of an earlier owner has a key from here on."""
+        self.last_written = 0.0
+        """When the file was written last by an earlier owner or a visitor, as the clock was set then."""
         self._full = full
         self._lock: OwnerLock | None = None
         self._owner: OwnerRecord | None = None
@@ -65,6 +67,7 @@ class Journal(ReadableJournal):
             refuse_network_file_system(self.path)
             self._lock = OwnerLock(self.path)
             try:
+                self.last_written = last_written(self.path)
                 self._writer = open_writer(self.path, self._vfs)
                 self._writer.set_busy_timeout(TRY_MILLISECONDS)  # whether it is tried again is for `Commits` to say
                 self._transaction = Transaction(self._writer)

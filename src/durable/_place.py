@@ -1,5 +1,6 @@
 """Where the files of a journal are: that they may be there, and that they still are."""
 
+import contextlib
 import os
 import stat
 from typing import Final
@@ -48,6 +49,15 @@ def has_content(path: str) -> bool:
         return os.access(path, os.F_OK) and os.path.getsize(path) > 0  # `access` first: most often it is not there
     except FileNotFoundError:
         return False
+
+
+def last_written(path: str) -> float:
+    """When a journal or its WAL was written last, by the clock of then; 0 where there is none."""
+    times = [0.0]
+    for each in (path, path + "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(os.stat(each).st_mtime)
+    return max(times)
 
 
 class Files:

@@ -122,6 +122,10 @@ class ReadableJournal:
         """Key, times of creation and end, and key of the caller, of runs of a status that ended; oldest first."""
         return self._read("ended", status, after, limit)
 
+    def runs_that_go_on(self) -> list[int]:
+        """The keys of all runs that execute, were interrupted, or wait for a time."""
+        return [seq for (seq,) in self._read("runs_that_go_on")]
+
     def children(self, seq: int) -> list[RunRecord]:
         """The runs that a run has called, oldest first."""
         return list(map(run_from, self._read("children", seq)))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from ._clock import TimeLeft
 from .errors import RunInterruptedError
 
 if TYPE_CHECKING:
@@ -21,15 +22,22 @@ LONG_SECONDS: Final = 1.0
 
 
 class Rest:
-    """One wait: until a time, for a signal, or for the end of a child; `wake` ends it early, from any thread."""
+    """One wait: until a time, for a signal, or for the end of a child; `wake` ends it early, from any thread.
 
-    __slots__ = ("child", "due", "signal", "wake")
+    `left` is the time that it waits still, `None` where it does so for any time.
+    """
+
+    __slots__ = ("child", "left", "signal", "wake")
 
     def __init__(
-        self, wake: Callable[[], None], due: float | None = None, signal: str | None = None, child: str | None = None
+        self,
+        wake: Callable[[], None],
+        left: TimeLeft | None = None,
+        signal: str | None = None,
+        child: str | None = None,
     ) -> None:
         self.wake = wake
-        self.due = due
+        self.left = left
         self.signal = signal
         self.child = child
 
@@ -74,7 +82,7 @@ def suspend(executions: "list[Execution]") -> None:
 
 def _suspend(execution: "Execution", called: list[str]) -> None:
     rests = list(execution.rests)
-    due = [rest.due for rest in rests if rest.due is not None]
+    due = [rest.left.until() for rest in rests if rest.left is not None]
     if execution.record.deadline is not None and not execution.cancel.delivered:
         due.append(execution.record.deadline)
     execution.halt(
@@ -89,8 +97,8 @@ def _suspend(execution: "Execution", called: list[str]) -> None:
 
 def is_long(executions: "list[Execution]") -> bool:
     """Whether these wait for something, and for nothing that is due soon."""
-    waits = [(rest.due, execution.now()) for execution in executions for rest in list(execution.rests)]
-    return bool(waits) and all(due is None or due - now > LONG_SECONDS for due, now in waits)
+    rests = [rest for execution in executions for rest in list(execution.rests)]
+    return bool(rests) and all(rest.left is None or rest.left.seconds() > LONG_SECONDS for rest in rests)
 
 
 class SyncThreads:

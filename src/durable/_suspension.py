@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._branches import Branches
+from ._clock import TimeLeft
 from ._execution import Execution
 from ._port import settle, soon
 from ._rests import Rest, is_long, suspend
@@ -29,9 +30,8 @@ async def rest(
     loop = branches.loop
     future: asyncio.Future[None] = loop.create_future()
 
-    mine = Rest(
-        partial(soon, loop, settle, future), None if seconds is None else execution.now() + seconds, signal, child
-    )
+    left = None if seconds is None else TimeLeft(execution.clock, seconds)
+    mine = Rest(partial(soon, loop, settle, future), left, signal, child)
     timer: Any = None if seconds is None else execution.clock.call_later(loop, seconds, partial(settle, future))
     execution.rests[mine] = None
     branches.resting[future] = mine

@@ -7,16 +7,20 @@ four times a second: only when it has changed is anything read.
 import heapq
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final, Protocol
 
-from ._clock import Clock
+from ._clock import BACK_SECONDS, Clock
 from ._journal import Journal
 from ._model import MessageRecord, RunRecord
+from ._set_back import SetBack, move_back
 from ._thread_pool import LastingThread
 from .errors import JournalError
 
 _LOOK_SECONDS: Final = 0.25
 _AGAIN_SECONDS: Final = 1.0
+_MOVED_AT_ONCE: Final = 100
+"""How many runs are moved back with the clock in one transaction."""
 _AT_A_TIME: Final = 1_000
 """How many of the runs that are due are set going before the others: each holds some memory."""
 _FEW: Final = _AT_A_TIME // 2
@@ -66,6 +70,10 @@ class Timer:
         """A heap."""
         self._forgotten = 0
         """How many of them."""
+        self._seen: tuple[float, float] | None = None
+        """What the clock showed last, and when that was, by the clock that nobody sets."""
+        self._late: list[tuple[SetBack, list[int]]] = []
+        """Runs that may be due too late, since the clock was set back."""
         self._complaint = ""
         """What was said last of why nothing can be set going, until it can."""
         self._guard = threading.Lock()
@@ -128,11 +136,12 @@ class Timer:
             self._told.clear()
             try:
                 self._call_what_is_due()
+                self._see_clock()
                 self._see_others()
                 now = self._clock.now()
                 if self._look or (self._next is not None and self._next <= now):
                     self._wake_due(now)
-                seconds = self._seconds_to_next()
+                seconds = 0.0 if self._late else self._seconds_to_next()
                 self._complaint = ""
             except (JournalError, RuntimeError) as error:  # of the file, or no thread can be made just now
                 self._complain(error)
@@ -155,6 +164,30 @@ class Timer:
                 self._forgotten -= callback is None
             if callback is not None:
                 callback()
+
+    def _see_clock(self) -> None:
+        """Where it was set back, move back what waits: a part at a time, since others may be due."""
+        now, steady = self._clock.now(), self._clock.steady()
+        back = self._set_back(now, steady)
+        if back is not None:
+            self._late.append((back, self._journal.runs_that_go_on()))
+        self._seen = now, steady
+        if self._late:
+            back, runs = self._late[0]
+            work = partial(move_back, runs=runs[:_MOVED_AT_ONCE], back=back, now=now)
+            self._journal.write(work, full=False)
+            del runs[:_MOVED_AT_ONCE]
+            if not runs:
+                del self._late[0]
+            self._look = True
+
+    def _set_back(self, now: float, steady: float) -> SetBack | None:
+        """Whether it was since the last look, or before the first one since the file was written; then not how far."""
+        if self._seen is None:
+            return SetBack(0.0, 0.0) if self._journal.last_written - now >= BACK_SECONDS else None
+        last, looked = self._seen
+        passed = steady - looked
+        return SetBack(last + passed - now, now - passed) if last - now >= BACK_SECONDS else None
 
     def _see_others(self) -> None:
         version = self._journal.version()

@@ -26,8 +26,11 @@ def _sleep(call: Call, past: StepRecord | None, world: World) -> Decision:
         due = call.args[0] if call.args else now + (call.callee.timeout_seconds or 0.0)
         past = _begun(call, now, due)
         cut = yield Append(past, None, full=True)
-    if cut is None and (remaining := _remaining(past, world.now(), is_fixed=bool(call.args))):
+    is_fixed = bool(call.args)
+    while cut is None and (remaining := _remaining(past, world.now(), is_fixed=is_fixed)):
         cut = yield Sleep(remaining)
+        if not is_fixed:  # else the clock may have been set meanwhile
+            break
     if cut is not None:
         return (yield from journal_cut(cut, past, world))
     yield Conclude(with_outcome(past, "completed", None, None, world.now(), 0), None)

@@ -34,6 +34,9 @@ class Hands(Clock):
     def monotonic(self) -> float:  # type: ignore[override]
         return self.waited
 
+    def steady(self) -> float:  # type: ignore[override]
+        return self.waited
+
     def sleep(self, seconds: float) -> None:  # type: ignore[override]
         self._pass(seconds)
 

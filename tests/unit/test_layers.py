@@ -32,6 +32,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_format", "_place", "_wal"),
     ("_database",),
     ("_transaction",),
+    ("_set_back",),
     ("_reading",),
     ("_journal",),
     ("_requests", "_retention"),

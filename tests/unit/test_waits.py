@@ -103,7 +103,6 @@ def test_no_wait_is_no_sleep():
     [
         (1005.0, None, 5.0),  # what is left of it
         (500.0, None, 10.0),  # the clock was set back: never more than the whole
-        (500.0, 1011.0, 510.0),  # unless it is a time that was waited for
         (1010.5, None, None),  # due
         (1010.0, None, None),
         (9999.0, None, None),
@@ -117,6 +116,16 @@ def test_a_crash_resumes_a_timer_and_does_not_restart_it(now, until, left):
         assert effects == [Conclude(ended(past, now + 2), None)]
     else:
         assert effects == [Sleep(left), Conclude(ended(past, now + 2), None)]
+
+
+def test_a_time_that_is_waited_for_is_waited_for_whatever_the_clock_says_meanwhile():
+    past, world = begun("sleep", "sleep", 1011.0), World(500.0)
+    decision = decide_sleep(sleep(until=1011.0), past, world)
+    assert next(decision) == Sleep(510.0)  # more than there was when it began: the clock was set back
+    world.time = 1001.0
+    assert decision.send(None) == Sleep(9.0)  # and once more
+    world.time = 1010.0
+    assert decision.send(None) == Conclude(ended(past, 1012.0), None)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,11 @@ ORDER BY wake_at, seq LIMIT ?;
 -- When the next waiting run is due, after a time.
 SELECT min(wake_at) FROM durable_run WHERE status = 'waiting' AND wake_at > ?;
 
+-- name: runs_that_go_on
+-- Keys of the runs that execute, were interrupted, or wait for a time.
+SELECT seq FROM durable_run INDEXED BY durable_run_status
+WHERE status IN ('running', 'waiting') AND (status = 'running' OR wake_at IS NOT NULL);
+
 -- name: event
 -- What a run showed last under a name.
 SELECT * FROM durable_step WHERE run = ? AND kind = 'event' AND name = ? ORDER BY finished_at DESC, position DESC LIMIT 1;

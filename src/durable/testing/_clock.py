@@ -110,6 +110,10 @@ class HandClock(Clock):
         """Seconds since the Unix epoch."""
         return self._now
 
+    def steady(self) -> float:
+        """The same: nobody sets this clock back."""
+        return self._now
+
     def wait(  # type: ignore[override]  # that of the machine has no self
         self, event: threading.Event, seconds: float | None, patience: float | None = None
     ) -> None:
