@@ -135,21 +135,25 @@ async def take_slot(active: Active, slots: Slots) -> bool:
 
 async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
     """A write is seen through, whoever cancels meanwhile: its result says whose the run is."""
-    future: asyncio.Future[Any] = port.loop.create_future()
+    future: asyncio.Future[Any] = _SeenThrough(loop=port.loop)
     entry = Entry(effect.work, effect.full, port)
     entry.then = _Write(entry, future)
     runtime.journal.commits.submit(entry)
-    cancelled = False
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            cancelled = True
-    task = asyncio.current_task()
-    if cancelled and task is not None:  # it comes again at the next wait
-        task.uncancel()
-        task.cancel()
-    return future.result()
+    try:
+        return await future
+    except asyncio.CancelledError:  # it comes again at the next wait
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel()
+        return future.result()
+
+
+class _SeenThrough(asyncio.Future[Any]):
+    """Not cancelled with the task that awaits it, which hears of that when this is done."""
+
+    def cancel(self, msg: Any = None) -> bool:  # noqa: ARG002 - that of a future
+        return False
 
 
 class _Write:

@@ -20,8 +20,9 @@ from .errors import SerializationError
 _VARIADIC_POSITIONAL: Final = 0x04  # inspect.CO_VARARGS
 _VARIADIC_KEYWORDS: Final = 0x08  # inspect.CO_VARKEYWORDS
 _VARIADIC: Final = _VARIADIC_POSITIONAL | _VARIADIC_KEYWORDS
-
-
+_SPELLING: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_IN_ASCII: Final = json.JSONEncoder(separators=(",", ":"))
+"""Made once: `json.dumps` makes one for each text that is not spelled as usual."""
 NOT_GIVEN: Final = "(not given)"
 """In a difference: on this side there is no such argument."""
 
@@ -366,9 +367,9 @@ def _normal(text: str) -> str:
 
 
 def _spell(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _SPELLING.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, which no text in the file may hold
-        return json.dumps(value, separators=(",", ":"))
+        return _IN_ASCII.encode(value)
     return text
