@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from . import aio
     from . import errors as errors
+    from . import testing as testing
     from ._engine import Engine, close, get, open, resume, runs  # noqa: A004 - reads as `durable.open(path)`
     from ._listing import StepInfo
     from ._operations import Info, connection, info, now, random, uuid4
@@ -118,7 +119,7 @@ if not TYPE_CHECKING:  # a misspelt name is an error for type checkers too
         """What stands behind a name, when it is first used."""
         from importlib import import_module
 
-        if name in ("aio", "errors"):
+        if name in ("aio", "errors", "testing"):
             return import_module(f"{__name__}.{name}")
         if name in __all__:
             home = next((home for home, names in _HOMES.items() if name in names), "errors")

@@ -37,6 +37,13 @@ def test_importing_loads_nothing_else() -> None:
     assert done.stdout.split() == ["durable"]
 
 
+@pytest.mark.parametrize("name", ["aio", "errors", "testing"])
+def test_a_module_of_names_is_there_when_it_is_first_used(name: str) -> None:
+    code = f"import durable; print(durable.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [f"durable.{name}"]
+
+
 def test_all_names_are_listed() -> None:
     assert {*durable.__all__, "errors"} <= {*dir(durable)}
 
