@@ -68,9 +68,9 @@ class Decorated(Generic[P, R]):
     def __hash__(self) -> int:
         return object.__hash__(self) if self._unbound is None else hash((self._unbound, id(self._bound[0])))
 
-    def __reduce__(self) -> str:
-        """Pickled by its name, as a function is: for the processes of a pool, outside of a run."""
-        return self.__qualname__
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickled by its name, as functions and methods are: for the processes of a pool, outside of a run."""
+        return (getattr, (self._bound[0], self.__name__)) if self._bound else self.__qualname__
 
     def __repr__(self) -> str:
         return f"<durable.{type(self).__name__.lower()} {self.name}>"

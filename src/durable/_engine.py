@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ._active import ENGINE
 from ._arguments import is_full, keep_time, path_name, run_name, statuses, whole_number, workflow_name, yes_or_no
@@ -81,6 +81,11 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"<durable.Engine {self.path}{' (closed)' if self._closed else ''}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Two engines cannot own one journal, in whichever process."""
+        msg = f"cannot pickle or copy {self!r}: hand its path over, and call durable.open in the other process"
+        raise TypeError(msg)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 from zlib import crc32
 
 from ._arguments import waiting_time, yes_or_no
@@ -101,6 +101,18 @@ class Run(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<durable.Run {self._id}>"
+
+    def __copy__(self) -> Run[R]:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Run[R]:
+        """Itself: it holds nothing but an id and an engine, and there is no second one of either."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """It is no use in another process, which has an engine of its own."""
+        msg = f"cannot pickle {self!r}: hand its id over, and call durable.get({self._id!r}) in the other process"
+        raise TypeError(msg)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other._runtime is self._runtime and other._id == self._id

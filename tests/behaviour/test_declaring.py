@@ -722,3 +722,34 @@ def square(n: int) -> int:
 def test_a_step_is_pickled_by_its_name_as_a_function_is():
     assert pickle.loads(pickle.dumps(square)) is square
     assert copy.copy(square) is square
+
+
+class Rates:
+    def __init__(self, rate):
+        self.rate = rate
+
+    @durable.step
+    def apply(self, amount: int) -> int:
+        return amount * self.rate
+
+
+def test_a_step_that_is_a_method_is_pickled_with_its_instance_as_a_method_is():
+    assert pickle.loads(pickle.dumps(Rates(3).apply))(4) == 12
+    assert copy.deepcopy(Rates(5).apply)(2) == 10
+
+
+def test_what_belongs_to_one_process_is_not_pickled_and_says_what_to_hand_over(journal):
+    @durable.workflow(id="seven")
+    def flow() -> int:
+        return 7
+
+    run = flow.start()
+    assert copy.copy(run) is run
+    assert copy.deepcopy({"run": run}) == {"run": run}
+    with pytest.raises(
+        TypeError, match=r"cannot pickle <durable.Run seven>: hand its id over, .*durable.get\('seven'\)"
+    ):
+        pickle.dumps(run)
+    for each in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"cannot pickle or copy <durable.Engine .*durable.open"):
+            each(journal.engine)
