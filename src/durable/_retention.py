@@ -42,15 +42,16 @@ def family(journal: Journal, record: RunRecord) -> list[RunRecord]:
     return found
 
 
-def remove(journal: Journal, write: Write, before: float, statuses: tuple[str, ...]) -> Iterator[int]:
+def remove(journal: Journal, write: Write, before: float, statuses: tuple[str, ...], *, now: float) -> Iterator[int]:
     """Delete runs of these statuses that ended before a time; yields after each transaction how many it deleted.
 
     They are found without an index of their own, which each run would pay for: the one by status has those that ended
-    in the order of their creation, and what was created after that time has not ended before it.
+    in the order of their creation, and what was created after that time has not ended before it. A run that was created
+    while the clock was ahead tells nothing of those behind it, and would keep them until its time comes.
     """
     for status in statuses:
         batch: list[RunRecord] = []
-        for root in _roots(journal, status, before):
+        for root in _roots(journal, status, before, now):
             batch += root
             if len(batch) >= _PAGE:
                 yield from remove_all(write, batch)
@@ -58,13 +59,13 @@ def remove(journal: Journal, write: Write, before: float, statuses: tuple[str, .
         yield from remove_all(write, batch)
 
 
-def _roots(journal: Journal, status: str, before: float) -> Iterator[list[RunRecord]]:
+def _roots(journal: Journal, status: str, before: float, now: float) -> Iterator[list[RunRecord]]:
     """Families that may go, children first."""
     after = 0
     while page := journal.ended(status, after, _PAGE):
         for seq, created_at, finished_at, parent in page:
             after = seq
-            if created_at >= before:
+            if before <= created_at <= now:
                 return
             if parent is None and finished_at is not None and finished_at < before:
                 try:
@@ -178,10 +179,11 @@ class Keeper:
             self._clock.wait(self._stopped, None, pause)
 
     def _delete(self) -> None:
-        before = self._clock.now() - self._keep_seconds
+        now = self._clock.now()
+        before = now - self._keep_seconds
         began = self._clock.monotonic()
         for work in (
-            remove(self._journal, self._write, before, tuple(sorted(FINISHED))),
+            remove(self._journal, self._write, before, tuple(sorted(FINISHED)), now=now),
             give_back(self._write, all_of_it=False),
         ):
             for _ in work:

@@ -66,7 +66,7 @@ def test_what_went_on_since_it_was_looked_for_is_left(journal, old_runs, monkeyp
         return file.write(work)
 
     file = journal.engine._runtime.journal
-    assert list(remove(file, write, time.time() + DAY, tuple(FINISHED))) == [1, 2, 1]
+    assert list(remove(file, write, time.time() + DAY, tuple(FINISHED), now=time.time())) == [1, 2, 1]
     assert ids() == ["run-1"]
 
 
@@ -154,9 +154,9 @@ def test_a_run_and_those_that_it_called_stay_until_all_of_them_ended_long_ago(jo
         goes_on.set()
     durable.get("child").result(PATIENCE)
     file = journal.engine._runtime.journal
-    assert list(remove(file, file.write, moments[0], tuple(FINISHED))) == []
+    assert list(remove(file, file.write, moments[0], tuple(FINISHED), now=time.time())) == []
     assert ids() == ["child", "parent"]
-    assert sum(remove(file, file.write, time.time() + DAY, tuple(FINISHED))) == 2
+    assert sum(remove(file, file.write, time.time() + DAY, tuple(FINISHED), now=time.time())) == 2
 
 
 def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeypatch):
@@ -180,6 +180,26 @@ def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeyp
     every = [each for last in (1, 3, 11) for each in family(file, file.run(f"parent-{last}"))[::-1]]
     assert list(remove_all(file.write, every)) == [1, 1, 1, 2, 1, 1, 1]
     assert ids() == []
+
+
+def test_a_run_of_a_clock_that_was_ahead_keeps_none_of_those_behind_it(tmp_path):
+    ahead = [365 * DAY]
+
+    class SetBack(Clock):
+        now = staticmethod(lambda: time.time() + ahead[0])
+
+    @durable.workflow(id="{when}")
+    def flow(when):
+        return when
+
+    with durable.Engine(tmp_path / "kept.db", clock=SetBack()) as engine:
+        flow("next year")
+        ahead[0] = 0.0
+        flow("today")
+        keeper = Keeper(engine._runtime.journal, Tomorrow(), 1.0)
+        keeper.start()
+        wait_until(lambda: ids() == ["next year"])
+        keeper.stop()
 
 
 def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal, old_runs, monkeypatch):

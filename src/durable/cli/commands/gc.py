@@ -26,9 +26,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, screen: Screen, reader: Reader) -> int:
     """The command; returns its exit code."""
-    before = SYSTEM_CLOCK.now() - options.older_than
+    now = SYSTEM_CLOCK.now()
+    before = now - options.older_than
     statuses = tuple(dict.fromkeys(options.status or sorted(FINISHED)))
-    deleted, freed = delete(reader, lambda write: remove(reader, write, before, statuses))
+    deleted, freed = delete(reader, lambda write: remove(reader, write, before, statuses, now=now))
     if options.json:
         screen.write(json_line({"kind": "gc", "count": deleted, "pages": freed}))
     else:
