@@ -208,6 +208,9 @@ def fork(run_id: str, new_id: str, from_step: int, now: float, epoch: int = NOBO
 def _run(transaction: Transaction, run_id: str) -> RunRecord:
     record = transaction.run_of_id(run_id)
     if record is None:
-        msg = f"no run {run_id!r} in the journal"
+        msg = (
+            f"no run {run_id!r} in the journal any more: keep=, 'durable gc' or 'durable rm' deleted it; "
+            "a call with its id begins it anew"
+        )
         raise RunNotFoundError(msg)
     return record

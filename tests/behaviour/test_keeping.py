@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 import durable
-from durable import _patience, _retention
+from durable import _patience, _requests, _retention
 from durable._clock import Clock
 from durable._model import FINISHED
 from durable._retention import Keeper, family, remove, remove_all
@@ -200,6 +200,14 @@ def test_a_run_of_a_clock_that_was_ahead_keeps_none_of_those_behind_it(tmp_path)
         keeper.start()
         wait_until(lambda: ids() == ["next year"])
         keeper.stop()
+
+
+def test_what_is_asked_of_a_run_that_is_deleted_just_then_tells_so(journal, old_runs):
+    file = journal.engine._runtime.journal
+    asked = _requests.signal("run-1", "go", None, None, time.time())  # which has just been there
+    assert sum(remove(file, file.write, time.time() + DAY, tuple(FINISHED), now=time.time())) == 5
+    with pytest.raises(durable.RunNotFoundError, match=r"no run 'run-1' in the journal any more: keep=.* deleted it"):
+        _requests.ask(file, asked)
 
 
 def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal, old_runs, monkeypatch):
