@@ -64,6 +64,8 @@ MISFITS = [
     (int | str, None),
     (Literal["a", 2], "b"),
     (Literal["a", 1], True),
+    (Literal["a", 1], ["a"]),
+    (Literal["a"] | None, {"a": 1}),
     (list, {"a": 1}),
     (list[int], ["5"]),
     (list[int], [1, None]),

@@ -89,7 +89,7 @@ def _fits(annotation: Any) -> Fits:
         return lambda value: type(value) in accepted
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
-        choices = {(type(choice), choice) for choice in arguments}
+        choices = [(type(choice), choice) for choice in arguments]  # no set: the value may be a list
         return lambda value: (type(value), value) in choices
     if _is_union(annotation):
         choices_fit = [_fits(choice) for choice in arguments]
