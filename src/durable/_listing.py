@@ -40,7 +40,8 @@ class StepInfo(NamedTuple):
 def step_infos(journal: "Journal", registry: "Registry", run: int) -> list[StepInfo]:
     """Every journaled operation of a run. One in its back-off has the error of its last attempt.
 
-    Values are decoded by the annotations of what was called, where this program declares it and they fit.
+    Values are decoded by the annotations of what was called, where this program declares it and they fit,
+    else they are as the file has them: a value that nobody can make here hides no operation.
     """
     steps = in_order(journal.steps(run))
     errors = {}
@@ -74,10 +75,13 @@ def _step_info(step: "StepRecord", error: str | None, signature: "Signature | No
 
 
 def _output(step: "StepRecord", text: str, signature: "Signature | None") -> Any:
+    codecs = [codec_for(Any)]
     if signature is not None and step.kind != "start":  # whose output is the id of the run
-        with contextlib.suppress(SerializationError):
-            return signature.result.load(text)
-    return codec_for(Any).load(text)
+        codecs.insert(0, signature.result)
+    for codec in codecs:
+        with contextlib.suppress(SerializationError):  # its class may be none of this program
+            return codec.load(text)
+    return _readable(text)
 
 
 def _inputs(text: str, signature: "Signature | None") -> Any:
@@ -90,7 +94,7 @@ def _readable(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        msg = f"the inputs in the journal are no JSON, so durable did not write them ({error}): {text[:80]}"
+        msg = f"a value in the journal is no JSON, so durable did not write them ({error}): {text[:80]}"
         raise SerializationError(msg) from error
 
 

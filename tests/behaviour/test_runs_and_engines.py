@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import datetime as dt
 import gc
 import os
 import sys
 import threading
 import time
+import types
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -318,6 +321,38 @@ def test_values_of_steps_that_fit_the_code_no_longer_are_as_the_file_has_them(jo
     gc.collect()
     (packed,) = durable.get("run").steps()
     assert (packed.input, packed.output) == (as_in_file, "2024-02-29")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_results_of_a_class_that_is_gone_are_as_the_file_has_them(journal, monkeypatch, declared):
+    receipts = types.ModuleType("receipts")
+    receipts.Receipt = dataclasses.make_dataclass("Receipt", ["total"], namespace={"__module__": "receipts"})
+
+    @durable.step(name="pay")
+    def pay(total):
+        return receipts.Receipt(total)
+
+    @durable.workflow(name="child")
+    def child():
+        return [receipts.Receipt(2)]
+
+    @durable.workflow(id="run")
+    def flow() -> None:
+        pay(1)
+        child()
+        durable.set_event("paid", receipts.Receipt(3))
+        durable.uuid4()
+
+    with monkeypatch.context() as imported:
+        imported.setitem(sys.modules, "receipts", receipts)
+        flow()
+    if not declared:
+        del pay, child
+        gc.collect()
+    paid, called, event, chance = (step.output for step in durable.get("run").steps())
+    as_in_file = [{"$type": "receipts:Receipt", "total": total} for total in (1, 2, 3)]
+    assert [paid, *called, event] == as_in_file
+    assert isinstance(chance, uuid.UUID)
 
 
 def test_runs_newest_first_filtered_and_limited(journal):

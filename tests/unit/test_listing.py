@@ -10,10 +10,10 @@ from durable._listing import _readable, _step_error
 from durable.errors import Cancelled, SerializationError
 
 
-def test_inputs_that_are_no_json_are_shown_in_the_error():
+def test_values_that_are_no_json_are_shown_in_the_error():
     assert _readable('{"a":1}') == {"a": 1}
     for text in "{'a'", "[" * 100_000:
-        with pytest.raises(SerializationError, match="the inputs in the journal are no JSON") as error:
+        with pytest.raises(SerializationError, match="a value in the journal is no JSON") as error:
             _readable(text)
         assert str(error.value).endswith(text[:80])
 
