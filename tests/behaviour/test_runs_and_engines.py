@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import types
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -341,7 +340,7 @@ def test_results_of_a_class_that_is_gone_are_as_the_file_has_them(journal, monke
         pay(1)
         child()
         durable.set_event("paid", receipts.Receipt(3))
-        durable.uuid4()
+        durable.random()
 
     with monkeypatch.context() as imported:
         imported.setitem(sys.modules, "receipts", receipts)
@@ -352,7 +351,7 @@ def test_results_of_a_class_that_is_gone_are_as_the_file_has_them(journal, monke
     paid, called, event, chance = (step.output for step in durable.get("run").steps())
     as_in_file = [{"$type": "receipts:Receipt", "total": total} for total in (1, 2, 3)]
     assert [paid, *called, event] == as_in_file
-    assert isinstance(chance, uuid.UUID)
+    assert isinstance(chance, float)
 
 
 def test_runs_newest_first_filtered_and_limited(journal):
