@@ -157,9 +157,13 @@ def _finished(
 
 def recorded(record: RunRecord, result: TypeCodec) -> Ending:
     """How a run ended, as the journal has it."""
-    if record.status == "completed":
+    if record.status != "completed":
+        return Ending(record, None, recorded_error(record))
+    try:
         return Ending(record, result.load(record.output or "null"), None)
-    return Ending(record, None, recorded_error(record))
+    except SerializationError as error:
+        msg = f"the result of run {record.id} of {record.workflow!r} in the journal no longer fits: {error}"
+        raise SerializationError(msg) from error
 
 
 def cancelled_error(record: RunRecord) -> RunCancelledError:

@@ -974,6 +974,22 @@ def test_a_plain_value_that_is_not_what_the_code_says_today_blocks_the_run(journ
     assert seen == ["ran"]
 
 
+def test_the_result_of_a_run_that_fits_the_code_no_longer_is_named_in_the_error(journal):
+    def declared(returns):
+        def plan():
+            return "5"
+
+        plan.__annotations__["return"] = returns
+        return durable.workflow(name="plan", id="run")(plan)
+
+    declared(str)()
+    plan = declared(int)
+    for ask in (plan, durable.get("run").result, plan.start().result):
+        with pytest.raises(durable.SerializationError, match=r"result of run run of 'plan' .* no longer fits: \$: the"):
+            ask()
+    assert declared(str)() == "5"
+
+
 @pytest.mark.parametrize("returns", ["5", None, [1]])
 def test_a_plain_value_that_never_was_what_the_code_says_replays_as_it_was(journal, returns):
     seen = []
