@@ -15,7 +15,7 @@ from ._journal import Journal
 from ._model import MessageRecord, RunRecord
 from ._set_back import SetBack, move_back
 from ._thread_pool import LastingThread
-from .errors import JournalError
+from .errors import EngineClosedError, JournalError
 
 _LOOK_SECONDS: Final = 0.25
 _AGAIN_SECONDS: Final = 1.0
@@ -143,7 +143,7 @@ class Timer:
                     self._wake_due(now)
                 seconds = 0.0 if self._late else self._seconds_to_next()
                 self._complaint = ""
-            except (JournalError, RuntimeError) as error:  # of the file, or no thread can be made just now
+            except (JournalError, EngineClosedError, RuntimeError) as error:  # or no thread can be made just now
                 self._complain(error)
                 self._look, seconds = True, None  # what was due is so still
             self._clock.wait(self._told, seconds, _LOOK_SECONDS)
@@ -175,7 +175,7 @@ class Timer:
         if self._late:
             back, runs = self._late[0]
             work = partial(move_back, runs=runs[:_MOVED_AT_ONCE], back=back, now=now)
-            self._journal.write(work, full=False)
+            self._journal.write(work, full=False, gives_up=True)  # what has a time is called meanwhile
             del runs[:_MOVED_AT_ONCE]
             if not runs:
                 del self._late[0]

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 
+import apsw
 import pytest
 
 import durable
@@ -219,12 +220,29 @@ def test_what_cannot_be_written_just_now_is_moved_when_it_can(tmp_path, caplog):
     path, clock = tmp_path / "durable.db", SetClock()
     with durable.Engine(path, clock=clock):
         run = suspended(sleeps.start())
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        with contextlib.closing(apsw.Connection(str(path))) as other:
             other.execute("BEGIN IMMEDIATE")
             clock.ahead = -HOURS
             time.sleep(SECONDS)
             other.execute("ROLLBACK")
         run.result(PATIENCE)
+
+
+def test_an_engine_is_closed_quietly_while_that_cannot_be_written(tmp_path, monkeypatch):
+    path, clock, died = tmp_path / "durable.db", SetClock(), []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    with contextlib.closing(apsw.Connection(str(path))) as other:
+        with durable.Engine(path, clock=clock):
+            run_id = suspended(sleeps.start()).id
+            other.execute("BEGIN IMMEDIATE")
+            clock.ahead = -HOURS
+            time.sleep(SECONDS)
+        other.execute("ROLLBACK")
+    wait_until(lambda: not any(thread.name == "durable-timer" for thread in threading.enumerate()))
+    assert died == []
+    with durable.Engine(path, clock=clock):
+        durable.resume()
+        durable.get(run_id).result(PATIENCE)
 
 
 @pytest.mark.parametrize(
