@@ -81,6 +81,7 @@ class Branches:
     def close(self) -> None:
         """The run has ended on this loop."""
         self.telling.end()
+        self.new.end()
         if "_threads" in vars(self):
             self.threads.close()
         if self._later is not None:
@@ -187,7 +188,12 @@ class Branches:
         self.port.flush()
 
     def write(self, letter: Letter, full: bool) -> None:
-        """With what others write in this turn of the loop; what needs no fsync now, where there are none."""
+        """With what others write in this turn of the loop; what needs no fsync now, where there are none.
+
+        Not when the execution is over: it was told of its last commits only now, and the run is for others.
+        """
+        if self.execution.over:
+            return
         alone = not self.is_crowded()
         if full or not alone:
             self.port.put(letter, full, alone=alone)

@@ -93,7 +93,7 @@ class NewOutcomes:
     def put_owed(self) -> None:
         """Have journaled, before what is put next, what is to go with that; not while the code may be another."""
         late = [outcome for outcome in self._outbox if outcome.is_late] if self._outbox else []
-        if late and not self._past.holds_back:
+        if late and not self._past.holds_back and not self._execution.over:
             self._outbox = [outcome for outcome in self._outbox if not outcome.is_late]
             self._branches.port.put(_Unawaited(self._execution, late), False)
 
@@ -111,6 +111,15 @@ class NewOutcomes:
             return
         group, self._outbox = self._outbox, []
         self._submit(group)
+
+    def end(self) -> None:
+        """The execution ends: what was to follow the commit under way goes to the disk now, and nothing does later.
+
+        By then somebody may have gone on with the run, and have read what the file has.
+        """
+        self._committing = False
+        if not self._branches.loop.is_closed():
+            self._submit_next()
 
     def _submit(self, group: "list[Outcome]") -> None:
         self._give_turns(group)

@@ -47,33 +47,33 @@ async def fails_once_async():
         raise ConnectionError
 
 
-@durable.workflow
+@durable.workflow(name="set back backs_off")
 def backs_off():
     fails_once()
 
 
-@durable.workflow
+@durable.workflow(name="set back backs_off_async")
 async def backs_off_async():
     await fails_once_async()
 
 
-@durable.workflow
+@durable.workflow(name="set back sleeps")
 def sleeps():
     durable.sleep(SECONDS)
 
 
-@durable.workflow
+@durable.workflow(name="set back sleeps_async")
 async def sleeps_async():
     await durable.aio.sleep(SECONDS)
 
 
-@durable.workflow
+@durable.workflow(name="set back waits")
 def waits():
     with pytest.raises(TimeoutError):
         durable.wait_for_signal("never", timeout=SECONDS)
 
 
-@durable.workflow
+@durable.workflow(name="set back waits_async")
 async def waits_async():
     with pytest.raises(TimeoutError):
         await durable.aio.wait_for_signal("never", timeout=SECONDS)

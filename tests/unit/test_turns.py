@@ -26,7 +26,11 @@ class Branches:
         aftermath = SimpleNamespace(fail=self.failed_in.append)
         self.halted = None
         self.execution = SimpleNamespace(
-            now=lambda: 9.0, halt=self.halt, free_signal=self.freed.append, root=SimpleNamespace(aftermath=aftermath)
+            now=lambda: 9.0,
+            halt=self.halt,
+            free_signal=self.freed.append,
+            root=SimpleNamespace(aftermath=aftermath),
+            over=False,
         )
 
     def halt(self, error):
