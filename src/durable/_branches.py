@@ -25,6 +25,7 @@ from ._scopes import SCOPE, Branch
 from ._task_inspection import closes_generator, held_by_these_only, interrupt_of, queue_of, waits
 from ._telling import Telling
 from ._threads import RunThreads
+from .errors import RunBlockedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -108,6 +109,24 @@ class Branches:
     def is_here(self) -> bool:
         """Whether this is the thread of the loop."""
         return threading.get_ident() == self._thread
+
+    def require_own_task(self) -> None:
+        """Stop the run where a task calls that nobody saw being created: it has no place of its own.
+
+        It would count with the task that created it, in whatever order the two happen to call.
+        """
+        if not self.is_here() or self.starting:
+            return
+        task = asyncio.current_task(self.loop)
+        if task is None or task is self.root or task in self.tasks:
+            return
+        what = getattr(task.get_coro(), "__qualname__", "?")
+        msg = (
+            f"task {task.get_name()!r} ({what}) was not created by the loop as it was when the workflow was called, so "
+            "that its steps have no places of their own: create it with asyncio.create_task(), gather() or a TaskGroup "
+            "and not asyncio.Task(), and set a task factory before the workflow is called, not in it"
+        )
+        raise self.execution.halt(RunBlockedError(msg))
 
     def is_single(self) -> bool:
         """Whether there is nothing of the run but its own task, which needs no turns to find the same order again."""

@@ -94,7 +94,7 @@ def _readable(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        msg = f"a value in the journal is no JSON, so durable did not write them ({error}): {text[:80]}"
+        msg = f"a value in the journal is no JSON, so durable did not write it ({error}): {text[:80]}"
         raise SerializationError(msg) from error
 
 

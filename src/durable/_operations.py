@@ -47,6 +47,8 @@ def take_place(branch: Branch, call: Call, decide: Decide, *, beside: bool = Fal
         raise execution.halted
     if branch.interrupt is not None or sys.exception() is not None:
         _require_not_interrupted(branch)
+    if execution.branches is not None:
+        execution.branches.require_own_task()
     call.run = execution.record.seq
     call.branch = branch.name
     call.position = branch.position
