@@ -207,12 +207,7 @@ class Branches:
         self.port.flush()
 
     def write(self, letter: Letter, full: bool) -> None:
-        """With what others write in this turn of the loop; what needs no fsync now, where there are none.
-
-        Not when the execution is over: it was told of its last commits only now, and the run is for others.
-        """
-        if self.execution.over:
-            return
+        """With what others write in this turn of the loop; what needs no fsync now, where there are none."""
         alone = not self.is_crowded()
         if full or not alone:
             self.port.put(letter, full, alone=alone)

@@ -122,6 +122,8 @@ class NewOutcomes:
             self._submit_next()
 
     def _submit(self, group: "list[Outcome]") -> None:
+        if self._execution.over:  # it was told only now of what came before, and the run is for others
+            return
         self._give_turns(group)
         self._committing = True
         self._branches.write(group[0] if len(group) == 1 else _Group(self, group), True)

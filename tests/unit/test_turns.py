@@ -9,7 +9,7 @@ import pytest
 from durable._effects import CUT
 from durable._model import CANCEL_POSITION, END, TIMER, MessageRecord, StepRecord
 from durable._new_outcomes import NewOutcomes
-from durable.errors import Halt, JournalError
+from durable.errors import Halt, JournalError, SerializationError
 
 THREAD = "/thread:"
 
@@ -137,6 +137,44 @@ def test_one_group_is_under_way_at_a_time(turns):
     assert len(turns.branches.written) == 1
     turns.branches.on_disk()
     assert [turns.deliver() for _ in range(3)] == [["/a"], ["/c"], ["/b"]]
+
+
+def test_what_waits_for_a_commit_goes_to_the_disk_when_the_execution_ends(turns):
+    turns.conclude("/a")
+    turns.conclude("/b")
+    assert len(turns.branches.written) == 1
+    turns.new.end()
+    assert len(turns.branches.written) == 2
+
+
+def test_when_the_execution_is_over_nothing_more_does(turns):
+    """Somebody may have gone on with the run, and have read the file."""
+    turns.conclude("/a")
+    turns.conclude("/b")
+    turns.late("/c")
+    turns.branches.execution.over = True
+    turns.branches.on_disk()
+    turns.new.put_owed()
+    assert not turns.branches.written
+    assert not turns.branches.put_late
+
+
+def test_what_failed_together_is_not_tried_one_by_one_when_the_execution_is_over(turns):
+    turns.conclude("/a")
+    turns.conclude("/b")
+    turns.conclude("/c")
+    turns.branches.on_disk()
+    turns.branches.execution.over = True
+    turns.branches.on_disk(SerializationError("too large"))
+    assert not turns.branches.written
+
+
+def test_nothing_is_handed_to_a_loop_that_was_closed(turns):
+    turns.conclude("/a")
+    turns.conclude("/b")
+    turns.branches.loop.close()
+    turns.new.end()
+    assert len(turns.branches.written) == 1
 
 
 def test_an_outcome_goes_to_the_disk_although_something_that_may_wait_came_after_it(turns):
