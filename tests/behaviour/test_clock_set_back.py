@@ -11,8 +11,9 @@ import apsw
 import pytest
 
 import durable
+from durable import _timer
 from durable._clock import Clock
-from durable._set_back import SetBack
+from durable._set_back import SetBack, move_back
 from tests.behaviour.patience import PATIENCE, wait_until
 
 SECONDS = 1.5
@@ -243,6 +244,29 @@ def test_an_engine_is_closed_quietly_while_that_cannot_be_written(tmp_path, monk
     with durable.Engine(path, clock=clock):
         durable.resume()
         durable.get(run_id).result(PATIENCE)
+
+
+def test_many_are_moved_part_by_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(_timer, "_MOVED_AT_ONCE", 1)
+    clock = SetClock()
+    with durable.Engine(tmp_path / "durable.db", clock=clock):
+        runs = [suspended(sleeps.start()) for _ in range(3)]
+        clock.ahead = -HOURS
+        for run in runs:
+            run.result(PATIENCE)
+
+
+def test_a_run_that_has_ended_meanwhile_or_is_gone_is_left_as_it_is(tmp_path):
+    @durable.workflow
+    def ends():
+        durable.sleep(0)
+
+    with durable.Engine(tmp_path / "durable.db") as engine:
+        ends()
+        journal = engine._runtime.journal
+        before = journal.steps(1)
+        journal.write(lambda transaction: move_back(transaction, [1, 2], SetBack(HOURS, time.time()), time.time()))
+        assert journal.steps(1) == before
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,8 @@ def test_values_of_steps_that_fit_the_code_no_longer_are_as_the_file_has_them(jo
 @pytest.mark.parametrize("declared", [True, False])
 def test_results_of_a_class_that_is_gone_are_as_the_file_has_them(journal, monkeypatch, declared):
     receipts = types.ModuleType("receipts")
-    receipts.Receipt = dataclasses.make_dataclass("Receipt", ["total"], namespace={"__module__": "receipts"})
+    receipts.Receipt = dataclasses.make_dataclass("Receipt", ["total"])
+    receipts.Receipt.__module__ = "receipts"
 
     @durable.step(name="pay")
     def pay(total):

@@ -28,7 +28,7 @@ def chain(open_journal, make):
 
 def test_it_is_deleted_as_a_whole(chain):
     journal = chain("completed", created_at=1.0, finished_at=1.0)
-    assert sum(remove(journal, journal.write, 2.0, ("completed",))) == LENGTH
+    assert sum(remove(journal, journal.write, 2.0, ("completed",), now=3.0)) == LENGTH
     assert journal.runs() == []
 
 
