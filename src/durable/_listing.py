@@ -75,10 +75,8 @@ def _step_info(step: "StepRecord", error: str | None, signature: "Signature | No
 
 
 def _output(step: "StepRecord", text: str, signature: "Signature | None") -> Any:
-    codecs = [codec_for(Any)]
-    if signature is not None and step.kind != "start":  # whose output is the id of the run
-        codecs.insert(0, signature.result)
-    for codec in codecs:
+    declared = [] if signature is None or step.kind == "start" else [signature.result]  # a start has the run's id
+    for codec in (*declared, codec_for(Any)):
         with contextlib.suppress(SerializationError):  # its class may be none of this program
             return codec.load(text)
     return _readable(text)

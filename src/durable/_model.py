@@ -114,6 +114,8 @@ HIDDEN_KINDS: Final = frozenset({"map", TIMER})
 
 WAITS: Final = frozenset({"sleep", "signal"})
 """Kinds of operations in which a run only waits."""
+SLEEP_UNTIL: Final = "sleep_until"
+"""The name of a sleep until a fixed time: all other waits are as long as they were to be, however the clock is set."""
 HAS_RUN: Final = frozenset({"child", "start"})
 """Kinds of operations whose body is a run of its own."""
 

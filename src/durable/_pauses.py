@@ -16,6 +16,7 @@ from ._decorated import awaiting, require_async_run
 from ._drive import drive
 from ._effects import Call, Callee
 from ._identity import require_name
+from ._model import SLEEP_UNTIL
 from ._operations import decide_value, take_place
 from ._scopes import Branch, current_branch
 from ._waits import decide_signal, decide_sleep
@@ -59,7 +60,7 @@ def sleep_until(when: dt.datetime) -> None:
         SYSTEM_CLOCK.sleep(max(0.0, due - SYSTEM_CLOCK.now()))
     else:
         _require_blocking(branch, "sleep_until")
-        drive(branch.execution, _sleep(branch, "sleep_until", 0.0, due))
+        drive(branch.execution, _sleep(branch, SLEEP_UNTIL, 0.0, due))
 
 
 @overload
@@ -113,7 +114,7 @@ def sleep_until_async(when: dt.datetime) -> Coroutine[Any, Any, None]:
     if branch is None:
         return _plain_sleep(max(0.0, due - SYSTEM_CLOCK.now()))
     require_async_run(branch.execution, "durable.aio.sleep_until()")
-    return awaiting(branch.execution, _sleep(branch, "sleep_until", 0.0, due), "sleep_until")
+    return awaiting(branch.execution, _sleep(branch, SLEEP_UNTIL, 0.0, due), "sleep_until")
 
 
 @overload

@@ -8,7 +8,7 @@ clock would have shown them. What waits for a fixed time (`sleep_until`) stays. 
 import contextlib
 from typing import Final, NamedTuple
 
-from ._model import WAITS, StepRecord
+from ._model import SLEEP_UNTIL, WAITS, StepRecord
 from ._records import step_row
 from ._transaction import Transaction
 from .errors import JournalError
@@ -41,9 +41,8 @@ def _move_back(transaction: Transaction, seq: int, back: SetBack, now: float) ->
     if record is None or record.status not in _GOING_ON:
         return
     farthest = 0.0
-    for step in transaction.steps(seq):
-        seconds = back.of(_began(step), now)
-        if _waits(step) and seconds:
+    for step in filter(_waits, transaction.steps(seq)):
+        if seconds := back.of(_began(step), now):
             transaction.put(step_row(_moved(step, seconds)))
             farthest = max(farthest, seconds)
     if record.status == "waiting" and record.wake_at is not None and farthest:
@@ -52,7 +51,7 @@ def _move_back(transaction: Transaction, seq: int, back: SetBack, now: float) ->
 
 def _waits(step: StepRecord) -> bool:
     """Whether it waits for a time that is counted from when the wait began."""
-    is_pause = step.kind in WAITS and step.status == "running" and step.name != "sleep_until"
+    is_pause = step.kind in WAITS and step.status == "running" and step.name != SLEEP_UNTIL
     return step.retry_at is not None and (is_pause or step.status == "retrying")
 
 

@@ -12,23 +12,13 @@ import pytest
 
 import durable
 from durable import _timer
-from durable._clock import Clock
 from durable._set_back import SetBack, move_back
+from tests.behaviour.clocks import SetClock
 from tests.behaviour.patience import PATIENCE, wait_until
 
 SECONDS = 1.5
 """Long enough for a run in the background to be suspended."""
 HOURS = 7200.0
-
-
-class SetClock(Clock):
-    """The machine's clock, which somebody sets."""
-
-    def __init__(self, ahead=0.0):
-        self.ahead = ahead
-
-    def now(self):
-        return time.time() + self.ahead
 
 
 POLICY = durable.RetryPolicy(
@@ -176,23 +166,20 @@ def test_a_wait_for_a_time_is_over_at_that_time(tmp_path):
 
 @pytest.mark.parametrize("to_async", [False, True])
 def test_a_plain_call_waits_until_a_time_by_whatever_the_clock_says_now(tmp_path, to_async):
-    clock, begun = SetClock(), threading.Event()
+    clock = SetClock()
     due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
 
     @durable.workflow
     def sleeps_until():
-        begun.set()
         durable.sleep_until(due)
         return durable.now()
 
     @durable.workflow
     async def sleeps_until_async():
-        begun.set()
         await durable.aio.sleep_until(due)
         return durable.now()
 
     def set_back():
-        assert begun.wait(PATIENCE)
         wait_until(lambda: is_due(engine.runs()))
         clock.ahead = -1.5
 
@@ -217,7 +204,7 @@ def test_a_damaged_run_keeps_no_other_from_being_moved(tmp_path):
             durable.get(damaged.id).steps()
 
 
-def test_what_cannot_be_written_just_now_is_moved_when_it_can(tmp_path, caplog):
+def test_what_cannot_be_written_just_now_is_moved_when_it_can(tmp_path):
     path, clock = tmp_path / "durable.db", SetClock()
     with durable.Engine(path, clock=clock):
         run = suspended(sleeps.start())

@@ -9,16 +9,12 @@ import pytest
 
 import durable
 from durable import _patience, _requests, _retention
-from durable._clock import Clock
 from durable._model import FINISHED
 from durable._retention import Keeper, family, remove, remove_all
+from tests.behaviour.clocks import SetClock
 from tests.behaviour.patience import PATIENCE, wait_until
 
 DAY = 86_400.0
-
-
-class Tomorrow(Clock):
-    now = staticmethod(lambda: time.time() + DAY)
 
 
 @pytest.fixture
@@ -183,20 +179,17 @@ def test_a_failed_run_goes_in_one_transaction_with_its_children(journal, monkeyp
 
 
 def test_a_run_of_a_clock_that_was_ahead_keeps_none_of_those_behind_it(tmp_path):
-    ahead = [365 * DAY]
-
-    class SetBack(Clock):
-        now = staticmethod(lambda: time.time() + ahead[0])
+    clock = SetClock(365 * DAY)
 
     @durable.workflow(id="{when}")
     def flow(when):
         return when
 
-    with durable.Engine(tmp_path / "kept.db", clock=SetBack()) as engine:
+    with durable.Engine(tmp_path / "kept.db", clock=clock) as engine:
         flow("next year")
-        ahead[0] = 0.0
+        clock.ahead = 0.0
         flow("today")
-        keeper = Keeper(engine._runtime.journal, Tomorrow(), 1.0)
+        keeper = Keeper(engine._runtime.journal, SetClock(DAY), 1.0)
         keeper.start()
         wait_until(lambda: ids() == ["next year"])
         keeper.stop()
@@ -221,7 +214,7 @@ def test_an_engine_that_closes_between_two_transactions_deletes_no_more(journal,
         return result
 
     monkeypatch.setattr(Keeper, "_write", write_and_stop)
-    keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    keeper = Keeper(journal.engine._runtime.journal, SetClock(DAY), 1.0)
     keeper.start()
     keeper._thread.join(PATIENCE)
     keeper.stop()
@@ -235,7 +228,7 @@ def test_what_cannot_be_deleted_is_told_and_tried_again(journal, old_runs, caplo
     file._writer.set_busy_timeout(10)
     with closing(apsw.Connection(str(journal.path))) as another:  # of the same SQLite: locks are per process
         another.execute("BEGIN IMMEDIATE")
-        keeper = Keeper(file, Tomorrow(), 1.0)
+        keeper = Keeper(file, SetClock(DAY), 1.0)
         keeper.start()
         wait_until(lambda: "old runs are not deleted: " in caplog.text)
         another.execute("ROLLBACK")
@@ -257,7 +250,7 @@ def test_what_cannot_be_deleted_since_the_engine_was_closed_is_not_told(journal,
             raise
 
     monkeypatch.setattr(Keeper, "_write", write_late)
-    keeper = Keeper(journal.engine._runtime.journal, Tomorrow(), 1.0)
+    keeper = Keeper(journal.engine._runtime.journal, SetClock(DAY), 1.0)
     keeper.start()
     assert reached.wait(PATIENCE)
     keeper.stop()
