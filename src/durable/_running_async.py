@@ -143,9 +143,9 @@ async def _write(runtime: Runtime, effect: Write, port: LoopPort) -> Any:
         return await future
     except asyncio.CancelledError:  # it comes again at the next wait
         task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-            task.cancel()
+        assert task is not None
+        task.uncancel()
+        task.cancel()
         return future.result()
 
 

@@ -171,7 +171,7 @@ def test_a_thread_whose_step_ends_after_the_engine_began_to_close_has_its_outcom
     engine = journal.engine
     closing = threading.Thread(target=engine.close)
     closing.start()
-    wait_until(lambda: engine._runtime.is_closed() and engine._runtime.active["one"].execution.halted)
+    wait_until(lambda: engine._runtime.is_closed() and engine._runtime.active["one"].execution.branches.is_held_up)
     go_on.set()
     closing.join(PATIENCE)
     assert bodies == [1]
