@@ -47,7 +47,7 @@ pictures: $(VENV)/.dev $(VENV)/.browser  ## the pictures of the page in docs/ima
 COVERED := $(addprefix _codec/,__init__ annotations belonging choices classes conversion exact exceptions fitting hooks \
     json_text leaves misfit plain records shapes tagged tuples typed untyped) __init__ __main__ _active _aftermath _ancestry _arguments _attempts _batch \
     _beginning _branches _claims _clock _commits _database _decorated _drive _drive_async _effects _engine _entries \
-    _execution _fork _format _going_back _identity _journal _limits _listing _logger _loop_hooks _lost _model \
+    _execution _fork _format _going_back _identity _inherited _journal _limits _listing _logger _loop_hooks _lost _model \
     _new_outcomes _operations _outcome _owner _parallel _past_order _patience _pauses _place _port _progress _reading \
     _records _rehearsal _replay _requests _rests _results _retention _retry _run_task _running _running_async _runtime \
     _scheduler _scopes _set_back _signature _stand_ins _steering _steps _suspension _task_inspection _telling _thread_pool \

@@ -4,8 +4,25 @@
 is locked. All else that fails is the error of an entry.
 """
 
-from ._entries import Entry, NotWrittenError, Port, Row, Store, do_all, in_statements, rows_of
+from collections.abc import Iterable
+
+from ._entries import MOST_ROWS, Entry, NotWrittenError, Port, Row, Store, do_all, in_statements, rows_of
 from .errors import JournalError
+
+
+def how_many_fit(queue: Iterable[Entry], batch: list[Entry]) -> int:
+    """How many come into the batch: up to one that is to be alone, and no more rows than are one statement."""
+    count, rows = 0, sum(map(_size, batch))
+    for entry in queue:
+        rows += _size(entry)
+        if entry.alone or (rows > MOST_ROWS and (count or batch)):
+            break
+        count += 1
+    return count
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.work) if type(entry.work) is list else 1
 
 
 def write(store: Store, batch: list[Entry]) -> bool:

@@ -18,9 +18,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ._batch import fail_all, post_all, write
+from ._batch import fail_all, how_many_fit, post_all, write
 from ._entries import (
-    MOST_ROWS,
     Entry,
     NotWrittenError,
     Port,
@@ -33,30 +32,15 @@ from ._entries import (
 )
 from ._patience import Patience, deadline
 from ._thread_pool import LastingThread
-from .errors import DurableError, JournalError, SerializationError
+from .errors import DurableError, InTransactionError, JournalError, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _CLOSE_SECONDS: Final = 5.0
 _HELPER: Final = Entry(lambda _: None, full=False)
 """Leads in the name of the helper thread."""
 _BUSY: Final = object()
-
-
-def _how_many_fit(queue: "Iterable[Entry]", batch: list[Entry]) -> int:
-    """How many come into the batch: up to one that is to be alone, and no more rows than are one statement."""
-    count, rows = 0, sum(map(_size, batch))
-    for entry in queue:
-        rows += _size(entry)
-        if entry.alone or (rows > MOST_ROWS and (count or batch)):
-            break
-        count += 1
-    return count
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.work) if type(entry.work) is list else 1
 
 
 class Commits:
@@ -110,7 +94,7 @@ class Commits:
                 self._lead(entry)
         finally:
             if self._leader is entry or not entry.done:
-                self._leave(entry)
+                self.leave(entry)
         if interrupt is not None:
             raise interrupt
         entry.require_written()
@@ -153,7 +137,7 @@ class Commits:
             self._lead(entry)
         finally:
             if self._leader is entry:
-                self._leave(entry)
+                self.leave(entry)
         if isinstance(entry.error, NotWrittenError):
             return False
         entry.require_written()
@@ -191,6 +175,31 @@ class Commits:
             self._broken = error
             self.on_broken()
         return self._broken
+
+    def hold(self, seconds: float) -> Entry | None:
+        """Before a fork: lead, so that nobody writes until what is returned leaves; `None` where that takes longer."""
+        mine = Entry(lambda _: None, full=False)
+        mine.alone = threading.get_ident()
+        if not self._guard.acquire(timeout=seconds):  # of this very thread, which a signal handler struck in it
+            return None
+        try:
+            try:
+                if self._leader is None:
+                    self._leader = mine
+                else:
+                    self._join_queue(mine)
+            finally:
+                self._guard.release()
+            if mine.wake is None or mine.wake.acquire(timeout=seconds):
+                self._thread = mine.alone
+                return mine
+        except InTransactionError:
+            return None
+        except BaseException:
+            self.leave(mine)
+            raise
+        self.leave(mine)
+        return None
 
     def forget(self, error: DurableError) -> None:
         """In a child of `fork`: the threads of the parent, which may hold anything, are not here. All get `error`."""
@@ -238,8 +247,8 @@ class Commits:
                 interrupt = error
                 entry.until = -math.inf
 
-    def _leave(self, entry: Entry) -> None:
-        """An interrupt came between the lines: neither lead, nor stand in line for somebody who has gone."""
+    def leave(self, entry: Entry) -> None:
+        """Neither lead, nor stand in line for somebody who has gone: an interrupt came between the lines."""
         with self._guard:
             if entry in self._queue:
                 self._queue.remove(entry)
@@ -288,7 +297,7 @@ class Commits:
             self._hand_over(mine)  # first, so that a loop that is told finds the writer idle: no interrupt strikes here
             post_all(posts)
             return
-        if len(self._batch) > 1:
+        if len(self._batch) > 1 and self._batch[0] is mine:
             post_all(self._wake_threads(self._batch, mine))
         self._hand_over(mine)
 
@@ -299,7 +308,7 @@ class Commits:
                 self._queue.popleft()
             if mine.alone:
                 return
-            size = _how_many_fit(self._queue, batch)
+            size = how_many_fit(self._queue, batch)
             batch.extend(entry for entry in islice(self._queue, size) if not entry.done)  # an interrupt may strike here
             self._queue = deque(islice(self._queue, size, None))
 

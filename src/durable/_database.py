@@ -14,6 +14,7 @@ import apsw
 from ._clock import SYSTEM_CLOCK
 from ._entries import NotWrittenError
 from ._format import format_of, migrate, refuse_changed_schema, refuse_older_format, refuse_other_format
+from ._inherited import let_go
 from ._owner import is_owned, owner_pid
 from ._place import has_content, require_one_name, require_place
 from ._wal import keep_wal, mend_wal
@@ -53,6 +54,7 @@ def open_visitor(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
 
 def _open_for_writing(path: str, vfs: str | None, *, mends: bool) -> apsw.Connection:
     require_one_name(path)
+    let_go(path)
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         keep_wal(connection)
@@ -175,6 +177,7 @@ def _open_journal(path: str, vfs: str | None, *, still: bool = False, checks: bo
 
 
 def _open_read_only(path: str, vfs: str | None) -> apsw.Connection:
+    let_go(path)
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     try:
         _harden(connection)

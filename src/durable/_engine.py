@@ -13,6 +13,7 @@ from ._active import ENGINE
 from ._arguments import is_full, keep_time, path_name, run_name, statuses, whole_number, workflow_name, yes_or_no
 from ._clock import SYSTEM_CLOCK, Clock
 from ._identity import Registry
+from ._inherited import inherit
 from ._journal import Journal
 from ._results import not_found, run_here
 from ._runtime import Runtime
@@ -22,7 +23,7 @@ from .run import Run
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -34,6 +35,8 @@ REGISTRY = Registry()
 """What this program has declared."""
 _LOOK_SECONDS = 0.2
 """How often a line of progress is drawn while nothing ends."""
+_FORK_SECONDS = 1.0
+"""So long a fork waits at most for a commit that is under way."""
 
 
 class Engine:
@@ -206,10 +209,10 @@ class Engine:
 
         cancel_children(self._scheduler, record)
 
-    def _forget(self) -> None:
-        """In a child of `fork`: the parent's handles are neither used nor closed, not even by the garbage collector."""
+    def _forget(self) -> list[Any]:
+        """In a child of `fork`: hand out the parent's handles, which are not used there."""
         self._closed = True
-        _leaked.extend(self._runtime.forget())
+        return self._runtime.forget()
 
 
 def _wait_for(going: list[Active], clock: Clock) -> None:
@@ -324,10 +327,36 @@ def _close_all() -> None:
         engine.close()
 
 
-def _forget_all() -> None:
+_held: dict[int, dict[Engine, Callable[[], None]]] = {}
+"""By thread that forks: the engines whose files nobody uses meanwhile."""
+
+
+def _hold_all() -> None:
+    held = _held[threading.get_ident()] = {}
     for engine in list(_open_engines):
-        engine._forget()
-    if any(handle is not None for handle in _leaked):
+        if (go_on := engine._runtime.journal.hold(_FORK_SECONDS)) is not None:
+            held[engine] = go_on
+
+
+def _go_on_all() -> None:
+    for go_on in _held.pop(threading.get_ident(), {}).values():
+        go_on()
+
+
+def _forget_all() -> None:
+    global _default  # noqa: PLW0603 - as in `open`
+    if (current := ENGINE.get()) is not None:  # its own engine is the current one once it has opened that
+        _default = current
+        ENGINE.set(None)
+    held, at_rest = _held.pop(threading.get_ident(), {}), []
+    _held.clear()
+    for engine in list(_open_engines):
+        handles = engine._forget()
+        _leaked.extend(handles)
+        if engine in held:
+            at_rest += handles
+    inherit(at_rest)
+    if _leaked:
         atexit.register(_leak)
 
 
@@ -343,4 +372,4 @@ def _leak() -> None:
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(before=_hold_all, after_in_parent=_go_on_all, after_in_child=_forget_all)

@@ -5,6 +5,7 @@ the work of an entry may do is a method of `Transaction`.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -50,6 +51,8 @@ class Journal(ReadableJournal):
         self.last_written = 0.0
         """When the file was written last by an earlier owner or a visitor, as the clock was set then."""
         self._full = full
+        self._opening = threading.RLock()
+        """Held while a connection that writes is opened or closed, and as long as a visitor has one."""
         self._lock: OwnerLock | None = None
         self._owner: OwnerRecord | None = None
         self._writer: apsw.Connection | None = None
@@ -62,7 +65,7 @@ class Journal(ReadableJournal):
 
     def own(self, pid: int, now: float) -> None:
         """Become the owner: lock, create or migrate the file, and count a new epoch. `JournalLockedError` if taken."""
-        with mapped(self.path):
+        with self._opening, mapped(self.path):
             require_place(self.path)
             refuse_network_file_system(self.path)
             self._lock = OwnerLock(self.path)
@@ -87,22 +90,23 @@ class Journal(ReadableJournal):
     def close(self, now: float | None) -> None:
         """Finish what was accepted, note that this owner stopped cleanly (`None`: do not), and let the lock go."""
         self.commits.close()
-        self.stop_reading()
-        if self._writer is not None and self._owner is not None:
-            try:
-                if self.commits.is_broken():
+        self.read_no_more()
+        with self._opening:
+            if self._writer is not None and self._owner is not None:
+                try:
+                    if self.commits.is_broken():
+                        keep_wal(self._writer)
+                        self.rollback()
+                        if self._files.are_same():  # else the WAL that is there is another one since
+                            mend_wal(self._writer, self._vfs)
+                    if not self.commits.patience.is_locked_out():  # else it was waited for long enough
+                        self._writer.set_busy_timeout(BUSY_MILLISECONDS)
+                    if now is not None:
+                        closed = owner_row(self._owner._replace(closed_at=now))
+                        self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
+                except apsw.Error:  # the run of an owner that could not say so counts as a crash
                     keep_wal(self._writer)
-                    self.rollback()
-                    if self._files.are_same():  # else the WAL that is there is another one since
-                        mend_wal(self._writer, self._vfs)
-                if not self.commits.patience.is_locked_out():  # else it was waited for long enough
-                    self._writer.set_busy_timeout(BUSY_MILLISECONDS)
-                if now is not None:
-                    closed = owner_row(self._owner._replace(closed_at=now))
-                    self._writer.execute(SQL["close_owner"], (now, closed[-1], self.epoch))
-            except apsw.Error:  # the run of an owner that could not say so counts as a crash
-                keep_wal(self._writer)
-        self._release()
+            self._release()
 
     def _release(self) -> None:
         writer, lock, self._writer, self._lock = self._writer, self._lock, None, None
@@ -114,12 +118,30 @@ class Journal(ReadableJournal):
             if lock is not None:
                 lock.release()
 
+    def hold(self, seconds: float) -> Callable[[], None] | None:
+        """Before a fork: have nobody use the connections until what is returned is called.
+
+        `None` where they are in use for longer, or their VFS is another one than SQLite's, which may mind being closed
+        in a child.
+        """
+        held = self.commits.hold(seconds) if self._vfs in {None, "unix"} else None
+        if held is None:
+            return None
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.commits.leave, held)
+            for lock in (self._opening, self._reading):
+                if not lock.acquire(timeout=seconds):
+                    return None
+                stack.callback(lock.release)
+            return stack.pop_all().close
+
     def forget(self, why: DurableError) -> list[Any]:
         """In a child of `fork`: hand out the parent's handles, which must be neither used nor closed there."""
         self.commits.forget(why)
-        handles: list[Any] = [self._writer, self._reader]
+        handles: list[Any] = [each for each in (self._writer, self._reader) if each is not None]
         self.epoch = 0
         self._writer = self._reader = self._lock = None
+        self._reading, self._opening = threading.RLock(), threading.RLock()
         return handles
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -162,7 +184,7 @@ class Journal(ReadableJournal):
     @contextlib.contextmanager
     def visiting(self) -> Iterator[Callable[[Callable[[Transaction], Any]], Any]]:
         """The same for several transactions: what is yielded does the work of one."""
-        with mapped(self.path):
+        with self._opening, mapped(self.path):
             connection = open_visitor(self.path, self._vfs, mends=not self.is_owned())
             try:
                 transaction = Transaction(connection)

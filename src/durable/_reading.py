@@ -37,11 +37,18 @@ class ReadableJournal:
         """Which owner of the journal this process is; 0 while it is none."""
         self._vfs = vfs
         self._reader: apsw.Connection | None = None
+        self._is_over = False
         self._reading = threading.RLock()  # a signal handler may close the engine while its thread reads
 
     def stop_reading(self) -> None:
         """Close the connection, until something is read again."""
         with self._reading:
+            self._close_reader()
+
+    def read_no_more(self) -> None:
+        """Keep the file open no longer: what is read yet, by whoever comes late, has a connection for itself."""
+        with self._reading:
+            self._is_over = True
             self._close_reader()
 
     def _close_reader(self) -> None:
@@ -51,7 +58,7 @@ class ReadableJournal:
 
     def has_tables(self) -> bool:
         """Whether the file is there, and holds a journal. `JournalError` for anything but SQLite, or a newer one."""
-        with mapped(self.path):
+        with self._reading, mapped(self.path):
             return has_journal(self.path, self._vfs)
 
     def live_epoch(self) -> int | None:
@@ -189,4 +196,8 @@ class ReadableJournal:
             reader = self._reader
             if reader is None:
                 reader = self._reader = open_reader(self.path, self._vfs)
-            return reader.execute(sql, values).fetchall()
+            try:
+                return reader.execute(sql, values).fetchall()
+            finally:
+                if self._is_over:
+                    self._close_reader()

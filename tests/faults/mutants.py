@@ -209,7 +209,7 @@ def _no_lock() -> None:
 
 
 def _keep_engines_in_children() -> None:
-    _engine.Engine._forget = lambda self: None  # type: ignore[method-assign]
+    _engine.Engine._forget = lambda self: []  # type: ignore[method-assign]
 
 
 def _mode_for_all() -> None:

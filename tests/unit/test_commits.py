@@ -1307,3 +1307,75 @@ def stand_in_line(commits, task, length):
     """Wait until the task waits as the so-manieth in line; `False` if it did not come that far."""
     wait_until(lambda: len(commits._queue) >= length or not task.is_alive())
     return task.is_alive()
+
+
+# -- before a fork: nobody writes until it is over ---------------------------------------------------------------------
+
+
+def test_nobody_writes_while_the_lead_is_held_and_then_all_do(store, commits):
+    mine = commits.hold(PATIENCE)
+    tasks = [Task(commits.write, put(item), True) for item in "ab"]
+    wait_until(lambda: len(commits._queue) == 2)
+    assert store.calls == []
+    commits.leave(mine)
+    assert [task.wait().error for task in tasks] == [None, None]
+    assert sorted(store.file) == ["a", "b"]
+    assert commits.is_idle()
+
+
+def test_who_holds_the_lead_waits_for_the_commit_in_hand_and_comes_before_later_ones(store, commits, held):
+    holding = Task(commits.hold, PATIENCE)
+    wait_until(lambda: len(commits._queue) == 1)
+    late = Task(commits.write, put("late"), True)
+    wait_until(lambda: len(commits._queue) == 2)
+    held.open()
+    mine = holding.wait().value
+    assert "late" not in store.file
+    commits.leave(mine)
+    late.wait()
+    assert store.file[-1] == "late"
+
+
+def test_the_lead_is_not_held_where_that_takes_too_long(store, commits, held):
+    assert commits.hold(0.01) is None
+    held.open()
+    commits.write(put("after it"), True)
+    assert store.file[-1] == "after it"
+    assert commits.is_idle()
+
+
+def test_the_lead_is_not_held_by_who_has_it_in_its_own_transaction(store, commits):
+    assert commits.write(lambda _: commits.hold(PATIENCE), True, alone=True) is None
+    assert commits.is_idle()
+
+
+def test_the_lead_is_not_held_by_a_signal_handler_that_struck_under_the_guard(commits):
+    with commits._guard:
+        assert commits.hold(0.01) is None
+    assert commits.is_idle()
+
+
+def test_an_interrupt_of_who_waits_for_the_lead_leaves_nobody_in_line(store, commits, held, monkeypatch):
+    class Struck:
+        def acquire(self, timeout=-1):
+            if timeout > 0:
+                raise KeyboardInterrupt
+
+        def release(self):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Lock", Struck)
+        with pytest.raises(KeyboardInterrupt):
+            commits.hold(PATIENCE)
+    held.open()
+    commits.write(put("after it"), True)
+    assert commits.is_idle()
+
+
+def test_closing_in_the_thread_that_holds_the_lead_waits_for_nobody(commits):
+    mine = commits.hold(PATIENCE)
+    commits.close()
+    commits.leave(mine)
+    with pytest.raises(EngineClosedError):
+        commits.write(put("late"), True)

@@ -30,6 +30,7 @@ ROWS: list[tuple[str, ...]] = [
     ("_patience", "_batch"),
     ("_commits",),
     ("_format", "_place", "_wal"),
+    ("_inherited",),
     ("_database",),
     ("_transaction",),
     ("_set_back",),
@@ -90,7 +91,7 @@ PURE = {"errors", "_model", "_retry", "_codec", "_identity", "_signature", "_eff
 
 # What may be imported where. A list of modules that may, for each thing that few may.
 ONLY_IN: dict[str, set[str]] = {
-    "apsw": {"_database", "_format", "_journal", "_wal"},
+    "apsw": {"_database", "_format", "_inherited", "_journal", "_wal"},
     "cattrs": {"_codec"},
     "random": {"_clock"},
     "secrets": {"_clock"},

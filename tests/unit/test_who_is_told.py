@@ -596,7 +596,7 @@ def test_a_thread_in_whose_making_ctrl_c_struck_has_begun_and_the_interrupt_is_r
 
 def test_the_handles_of_a_parent_are_not_closed_by_its_child(monkeypatch):
     handle = object()
-    monkeypatch.setattr(_engine, "_leaked", [handle, None])
+    monkeypatch.setattr(_engine, "_leaked", [handle])
     before = sys.getrefcount(handle)
     _engine._leak()
     assert sys.getrefcount(handle) == before + 1
