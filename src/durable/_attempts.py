@@ -11,7 +11,7 @@ from typing import Any, Final
 from ._clock import wait_for
 from ._effects import Attempt, Call, Completed, Cut, Failed, Transact
 from ._execution import Execution
-from ._model import StepRecord
+from ._model import StepRecord, new_tuple
 from ._records import step_row
 from ._scopes import EXITS, SCOPE, StepScope, needing_thread
 from ._thread_pool import run_in_helper
@@ -36,7 +36,7 @@ def attempt(execution: Execution, effect: Attempt) -> Completed | Failed | Cut:
     execution.attempts_in_flight += 1
     try:
         if call.callee.timeout_seconds is None:
-            return Completed(call.function(*call.args, **call.kwargs))
+            return new_tuple(Completed, (call.function(*call.args, **call.kwargs),))
         scope.may_be_left = True
         return _run_with_timeout(call, call.callee.timeout_seconds)
     except Cancelled as cancelled:  # of a child, which was cancelled with this run

@@ -27,7 +27,7 @@ from ._effects import (
 from ._entries import Work
 from ._execution import Execution
 from ._limits import Slots
-from ._model import MessageRecord
+from ._model import MessageRecord, new_tuple
 from ._port import settle, soon
 from ._records import step_row
 from ._scopes import EXITS, SCOPE, StepScope, operation_completed
@@ -291,7 +291,7 @@ async def _attempt(execution: Execution, _: Branches, effect: Attempt) -> Comple
     timeout: asyncio.Timeout | None = None
     try:
         if call.callee.timeout_seconds is None:
-            return Completed(await call.function(*call.args, **call.kwargs))
+            return new_tuple(Completed, (await call.function(*call.args, **call.kwargs),))
         async with asyncio.timeout(call.callee.timeout_seconds) as timeout:
             return Completed(await call.function(*call.args, **call.kwargs))
     except asyncio.CancelledError as error:

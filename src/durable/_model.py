@@ -4,9 +4,14 @@ A record is a named tuple whose fields are the columns of its table, in order. T
 epoch. Texts in `input`, `output` and `error` are JSON as written by the codec.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+new_tuple: Final[Callable[[type[T], tuple[Any, ...]], T]] = tuple.__new__
+"""A named tuple of all its fields, as its class makes it, in half the time: where each step passes, and only there."""
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "blocked", "interrupted"]
 

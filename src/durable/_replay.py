@@ -35,7 +35,7 @@ from ._effects import (
     World,
     as_raised_in_generator,
 )
-from ._model import LAST_DAY, AttemptRecord, StepRecord
+from ._model import LAST_DAY, AttemptRecord, StepRecord, new_tuple
 from ._retry import next_delay
 from ._signature import NOT_GIVEN
 from .errors import (
@@ -99,12 +99,13 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         attempt += 1
         call.release_slot = nothing_to_release
         cut = (yield Slot(call)) if callee.concurrency else None
-        begun = StepRecord(
+        begun = new_tuple(StepRecord, (
             call.run, call.branch, call.position, callee.kind, callee.name, callee.module, "running", attempt, failures,
             call.inputs, call.child, None, world.now(), None, None, None,
-        )  # fmt: skip
+        ))  # fmt: skip
         try:
-            outcome = cut or (yield Append(begun, lost, callee.at_most_once)) or (yield _body(call, begun, world))
+            append = new_tuple(Append, (begun, lost, callee.at_most_once))
+            outcome = cut or (yield append) or (yield _body(call, begun, world))
         finally:
             call.release_slot()
         lost = None
@@ -113,7 +114,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
         if type(outcome) is Completed:
             try:
                 completed, value = _completed(call, begun, outcome.value, world)
-                yield Conclude(completed, None)
+                yield new_tuple(Conclude, (completed, None, None))
             except SerializationError as unfit:
                 outcome = Failed(SerializationError(f"the result of step {callee.name!r} cannot be journaled: {unfit}"))
             else:
@@ -137,7 +138,7 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
 
 def _body(call: Call, begun: StepRecord, world: World) -> Effect:
     if not call.callee.transaction:
-        return Attempt(call, begun)
+        return new_tuple(Attempt, (call, begun))
     return Transact(call, begun, lambda value: _completed(call, begun, value, world))
 
 
@@ -203,10 +204,9 @@ def with_outcome(
     begun: StepRecord, status: str, output: str | None, error: str | None, now: float, failures: int
 ) -> StepRecord:
     """The record of an operation that has begun, with its outcome."""
-    return StepRecord(
-        begun.run, begun.branch, begun.position, begun.kind, begun.name, begun.module, status, begun.attempt, failures,
-        begun.input, output, error, begun.started_at, now, None, 0,
-    )  # fmt: skip
+    return new_tuple(StepRecord, (
+        *begun[:6], status, begun.attempt, failures, begun.input, output, error, begun.started_at, now, None, 0,
+    ))  # fmt: skip
 
 
 # -- outcomes from the journal ----------------------------------------------------------------------------------------
