@@ -34,7 +34,7 @@ class Claims:
     ) -> RunRecord | None:
         """The oldest run of this claim that an owner before this `epoch` left, and that no call has claimed.
 
-        Those that are `waiting` for the call are none that it may wait for. No earlier owner's has a key from `before`
+        Those that are `waiting` for the call are none that it may wait for. None that was left has a key from `before`
         on.
         """
         excluded = self._taken.union(waiting) if waiting else self._taken
@@ -90,7 +90,7 @@ def _left(
     transaction: Transaction, claim: str, epoch: int, before: int, excluded: Collection[str]
 ) -> Iterator[RunRecord]:
     after = 0
-    while (record := transaction.oldest_left(claim, epoch, after=after, before=before)) is not None:
+    while after < before and (record := transaction.oldest_left(claim, epoch, after=after, before=before)) is not None:
         if record.id not in excluded:
             yield record
             return

@@ -46,8 +46,8 @@ class Journal(ReadableJournal):
         super().__init__(path, vfs)
         self.synced = 0
         """The number of the last transaction that is known to be safe against power loss."""
-        self.first_seq = 0
-        """No run of an earlier owner has a key from here on."""
+        self.left_before = 0
+        """No run that earlier owners left, and that a plain call may go on with, has a key from here on."""
         self.last_written = 0.0
         """When the file was written last by an earlier owner or a visitor, as the clock was set then."""
         self._full = full
@@ -77,8 +77,8 @@ class Journal(ReadableJournal):
                 newest = self._writer.execute(SQL["owners"], (1,)).fetchall()
                 self._owner = OwnerRecord(owner_from(newest[0]).epoch + 1 if newest else 1, pid, now, None)
                 self._writer.execute(SQL["open_owner"], owner_row(self._owner))
-                next_seq: Any = self._writer.execute(SQL["next_seq"]).fetchall()[0][0]
-                self.first_seq = next_seq
+                left_before: Any = self._writer.execute(SQL["left_before"]).fetchall()[0][0]
+                self.left_before = left_before
                 self._files.remember()
             except BaseException:
                 if self._writer is not None:

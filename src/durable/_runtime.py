@@ -225,7 +225,7 @@ class Runtime:
             return None
         waiting = who_cannot_end(request.scope, self, transaction)
         journal = self.journal
-        return self._claims.oldest(transaction, claim, journal.epoch, waiting, before=journal.first_seq)
+        return self._claims.oldest(transaction, claim, journal.epoch, waiting, before=journal.left_before)
 
     def awaiting(self, run_id: str, *, for_ever: bool = True) -> AbstractContextManager[None]:
         """See `_ancestry.awaiting`."""

@@ -436,3 +436,29 @@ def test_a_run_that_resume_set_going_is_for_the_next_call_where_it_ended_just_be
     assert for_a_call() is None
     claims.give_back("claim", "run")
     assert for_a_call() is ended
+
+
+def left_before(journal):
+    """The key below which this engine looks for what earlier owners left; it owns its journal from the first call on."""
+    flow = durable.workflow(name="looks_for_nothing")(lambda: None)
+    flow()
+    return durable.open(journal.path)._runtime.journal.left_before
+
+
+def test_where_earlier_owners_left_nothing_no_call_looks_for_it(journal):
+    @durable.workflow
+    def flow(fails):
+        journal.crash()
+        if fails:
+            raise ValueError
+        return durable.info().run_id
+
+    journal.crashing = False
+    for _ in range(3):
+        flow(fails=False)
+    journal.restart()
+    assert left_before(journal) == 0, "all have ended"
+    with pytest.raises(ValueError):
+        flow(fails=True)
+    journal.restart()
+    assert left_before(journal) > 5, "the fifth run has failed, and may go on when it is retried"

@@ -58,6 +58,12 @@ SELECT * FROM durable_run WHERE seq IN (
     )
 ) ORDER BY seq DESC LIMIT ?4;
 
+-- name: left_before
+-- No run that earlier owners left, and that a plain call without an id may go on with, has this key or a later one.
+SELECT CASE
+    WHEN EXISTS (SELECT 1 FROM durable_run INDEXED BY durable_run_claim WHERE claim IS NOT NULL)
+    THEN (SELECT max(seq) + 1 FROM durable_run) ELSE 0 END;
+
 -- name: oldest_left
 -- The oldest unfinished run between two keys which a plain call without an id may go on with: an owner before an epoch
 -- has left it.
