@@ -54,6 +54,14 @@ def test_the_file_is_refused_where_somebody_was_using_it(path, open_journal, tmp
     gone.close()
 
 
+def test_a_child_waits_for_no_thread_of_its_parent(path, open_journal):
+    open_journal().close(1.0)
+    with _inherited._letting_go:  # by another thread, which the child does not have
+        _inherited.inherit([apsw.Connection(path)])
+        assert not _inherited._letting_go.locked()
+        assert Journal(path).runs() == []
+
+
 def test_a_journal_that_is_held_is_neither_read_nor_written(path, open_journal, make):
     journal = open_journal()
     go_on = journal.hold(1.0)

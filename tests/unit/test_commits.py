@@ -1336,6 +1336,18 @@ def test_who_holds_the_lead_waits_for_the_commit_in_hand_and_comes_before_later_
     assert store.file[-1] == "late"
 
 
+def test_who_held_the_lead_tells_nobody_of_the_commit_before(store, commits, held):
+    port = Port()
+    task = Task(commits.write, put("thread"), True)
+    in_line(commits, 1)
+    commits.submit(Entry(put("loop"), True, port))
+    held.open()
+    task.wait()
+    port.wait()
+    commits.leave(commits.hold(PATIENCE))
+    assert len(port.posts) == 1
+
+
 def test_the_lead_is_not_held_where_that_takes_too_long(store, commits, held):
     assert commits.hold(0.01) is None
     held.open()
