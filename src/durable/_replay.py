@@ -104,8 +104,8 @@ def _attempts(call: Call, attempt: int, failures: int, world: World, lost: Attem
             call.inputs, call.child, None, world.now(), None, None, None,
         ))  # fmt: skip
         try:
-            append = new_tuple(Append, (begun, lost, callee.at_most_once))
-            outcome = cut or (yield append) or (yield _body(call, begun, world))
+            cut = cut or (yield new_tuple(Append, (begun, lost, callee.at_most_once)))
+            outcome = cut or (yield _body(call, begun, world))
         finally:
             call.release_slot()
         lost = None
