@@ -9,7 +9,8 @@ import threading
 import apsw
 import pytest
 
-from durable import _inherited
+import durable
+from durable import _engine, _inherited
 from durable._journal import Journal
 from durable.errors import JournalError
 
@@ -87,6 +88,34 @@ def test_a_journal_that_is_being_read_is_not_held(path, open_journal):
         other.join()
     assert found == [None]
     assert journal.commits.is_idle()
+
+
+def test_of_an_engine_that_was_being_read_at_the_fork_nothing_is_at_rest_in_the_child(path, monkeypatch):
+    monkeypatch.setattr(_engine, "_FORK_SECONDS", 0.01)
+    forked, reading = threading.Event(), threading.Event()
+
+    def read(journal):
+        with journal._reading:
+            reading.set()
+            forked.wait()
+
+    with durable.Engine(path) as engine:
+        durable.workflow(name="owns the journal")(lambda: None)()
+        other = threading.Thread(target=read, args=[engine._runtime.journal])
+        other.start()
+        reading.wait()
+        if (child := os.fork()) == 0:
+            is_refused = False
+            try:
+                durable.Engine(path).runs()
+            except JournalError as error:
+                is_refused = "forked off while" in str(error)
+            finally:
+                os._exit(0 if is_refused else 1)
+        forked.set()
+        other.join()
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(engine.runs()) == 1
 
 
 def test_a_journal_of_another_vfs_is_not_held(path):
