@@ -101,9 +101,22 @@ def test_where_the_disk_is_slow_another_thread_waits_for_it(declared, commits, r
     assert mine == [True, False, False, False, False, False]
 
 
-def test_two_runs_on_a_loop_are_committed_together_by_another_thread(declared, commits, run_async):
+def test_two_runs_on_a_loop_are_committed_together_by_another_thread(commits, run_async):
+    begun, both = [], asyncio.Event()
+
+    @durable.workflow(name="one of two")
+    async def one_of_two(steps):
+        begun.append(steps)
+        if len(begun) == 2:
+            both.set()
+        await both.wait()  # else the first may be alone at its first steps
+        number = 0
+        while number < steps:
+            number = await add(number)
+        return number
+
     async def main():
-        return await asyncio.gather(declared(15), declared(16))
+        return await asyncio.gather(one_of_two(15), one_of_two(16))
 
     assert run_async(main()) == [15, 16]  # so many that neither is alone at the first eight, however few both share
     assert threading.get_ident() not in commits.threads[:8]
