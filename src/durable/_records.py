@@ -13,8 +13,6 @@ from zlib import crc32
 from ._model import AttemptRecord, MessageRecord, OwnerRecord, RunRecord, StepRecord, new_tuple
 from .errors import JournalError
 
-_STEP_TEXTS: Final = StepRecord._fields.index("started_at")
-_STEP: Final = "%s|" * _STEP_TEXTS
 _STEP_TIMES: Final = Struct("<4d").pack
 _RUN: Final = "%s|" * len(RunRecord._fields)
 _ATTEMPT: Final = "%s|" * len(AttemptRecord._fields)
