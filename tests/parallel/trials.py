@@ -108,13 +108,8 @@ def _live(path: Path, main: Any, plan: Plan, life: Life) -> Outcome:
     )
     kind, what = "completed", ""
     try:
-        if plan.forks_from:
-            with engine:
-                what = durable.get("trial").fork(plan.forks_from).result()
-        elif plan.retries:
-            with engine:
-                durable.get("trial").retry()
-                what = durable.get("trial").result()
+        if plan.forks_from or plan.retries:
+            what = _execute_again(engine, plan)
         elif main.is_async:
             what = _execute_async(engine, main, plan, life)
         else:
@@ -181,6 +176,28 @@ def _execute_async(engine: durable.Engine, main: Any, plan: Plan, life: Life) ->
         loop = runner.get_loop()
         _set_factory(loop, plan.loop)
         return loop.run_until_complete(call())
+
+
+def _execute_again(engine: durable.Engine, plan: Plan) -> Any:
+    """A fork of the run, or the run itself, which has failed: under a factory that starts tasks as they were started."""
+
+    def begin() -> Any:
+        run = durable.get("trial")
+        if plan.forks_from:
+            return run.fork(plan.forks_from)
+        run.retry()
+        return run
+
+    async def call() -> Any:
+        async with engine:
+            return await begin()
+
+    if plan.loop == "eager":
+        with asyncio.Runner() as runner:
+            _set_factory(runner.get_loop(), plan.loop)
+            return runner.run(call())
+    with engine:
+        return begin().result()
 
 
 def _set_factory(loop: asyncio.AbstractEventLoop, kind: str) -> None:
